@@ -1,0 +1,55 @@
+# Every target is one line; what takes more lies in localstack/ and scripts/.
+.DEFAULT_GOAL := help
+STACK := python3 localstack/stack.py
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: local
+local: ## Build and start the whole stack on this machine (no AWS account, no Docker)
+	@$(STACK) up --emulator $(or $(EMULATOR),ministack)
+
+.PHONY: demo
+demo: ## Watch two tenants, and a change of configuration reach every replica
+	@$(STACK) demo
+
+.PHONY: local-status
+local-status: ## Show what runs
+	@$(STACK) status
+
+.PHONY: local-env
+local-env: ## Print the stack's variables: eval "$(make -s local-env)"
+	@$(STACK) env
+
+.PHONY: local-token
+local-token: ## Print a user's ID token (EMAIL=b-writer@example.com for another user)
+	@$(STACK) token $(EMAIL)
+
+.PHONY: local-logs
+local-logs: ## Show the logs' ends (NAME=config-1 for one of them)
+	@$(STACK) logs $(NAME)
+
+.PHONY: local-restart
+local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them)
+	@$(STACK) $(if $(NAME),restart $(NAME),rolling-restart)
+
+.PHONY: local-down
+local-down: ## Stop the stack and remove its state
+	@$(STACK) down
+
+.PHONY: test
+test: ## Run every check and test
+	@scripts/test
+
+.PHONY: lint
+lint: ## Check formatting and lints
+	@scripts/test --lint
+
+.PHONY: fmt
+fmt: ## Format the Rust and the Terraform code
+	@cargo fmt --all && terraform fmt -recursive terraform
+
+.PHONY: doctor
+doctor: ## Check that this machine has what the targets need
+	@$(STACK) doctor

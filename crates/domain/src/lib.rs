@@ -1,0 +1,20 @@
+//! The vocabulary of Tagged Config: who is asking ([`TenantId`], [`Principal`]), what they ask for
+//! ([`ConfigKey`]), what comes back ([`Record`], [`Revision`]) and who answers ([`Store`]).
+//!
+//! Imports no AWS SDK and no transport. Nothing here is serialisable: the crates at the edge convert.
+//! Used by every other crate of the workspace.
+
+pub mod identity;
+pub mod key;
+pub mod location;
+pub mod record;
+pub mod store;
+
+pub use identity::{
+    Principal, Role, TenantId,
+    token::{SigningKeys, TokenError, TokenRules},
+};
+pub use key::{ConfigKey, ConfigName, KeyError, KeyPrefix};
+pub use location::{Backend, Layers, Location, LocationId, Origin};
+pub use record::{Record, Revision};
+pub use store::{ListPage, ListRequest, NewValue, Operation, Order, Precondition, Store, StoreError, VersionClock};

@@ -1,0 +1,314 @@
+//! The trait that every backend implements, and its errors. To add a backend: implement [`Store`] in a
+//! file of its own in the stores crate, add its spec, and wire it in the factory.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::{Backend, ConfigName, Layers, Location, Record, TenantId};
+
+/// Where configuration of one kind is kept. Implementations are shared between all requests.
+///
+/// `locate` is the only way from a caller to a place, and takes the verified tenant; what it returns is
+/// what may be read.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The backend's name.
+    fn backend(&self) -> Backend;
+
+    /// What decides which of two values of one location is the newer.
+    fn order(&self) -> Order;
+
+    /// The places where this name of this tenant may lie.
+    fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers;
+
+    /// What lies at these places now, in their order, as consistently as the backend can read. One call to
+    /// the backend where it can answer them together. Secrets come without their value.
+    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// One place with its value, also if it is a secret. Never cached.
+    async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
+        Ok(self.read(std::slice::from_ref(location)).await?.pop().flatten())
+    }
+
+    /// A page of the tenant's own names, in byte order, read consistently.
+    async fn list(&self, _tenant: &TenantId, _request: &ListRequest<'_>) -> Result<ListPage, StoreError> {
+        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::List, instead: "" })
+    }
+
+    /// Writes the tenant's own value and returns it as it now stands.
+    async fn put(
+        &self,
+        _tenant: &TenantId,
+        _name: ConfigName<'_>,
+        _value: NewValue<'_>,
+        _precondition: Precondition,
+    ) -> Result<Record, StoreError> {
+        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::Put, instead: "" })
+    }
+
+    /// Deletes the tenant's own value and returns the deletion's version.
+    async fn delete(
+        &self,
+        _tenant: &TenantId,
+        _name: ConfigName<'_>,
+        _precondition: Precondition,
+    ) -> Result<i64, StoreError> {
+        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::Delete, instead: "" })
+    }
+}
+
+/// How the values of one location are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Reads are consistent, revisions may go back (hand edits): whenever in doubt, a read that begins now
+    /// is right.
+    ConsistentReads,
+    /// Reads may see an old copy, revisions never go back: the higher revision is right.
+    Revisions,
+}
+
+/// A value to be written; it was checked against its content type.
+#[derive(Clone, Copy, Debug)]
+pub struct NewValue<'a> {
+    /// The value.
+    pub value: &'a str,
+    /// Its media type.
+    pub content_type: &'a str,
+    /// Who writes it (`sub`).
+    pub modified_by: &'a str,
+}
+
+/// What must hold for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    None,
+    /// The key does not exist.
+    Absent,
+    /// The key exists.
+    Exists,
+    /// The key exists with this version.
+    Version(i64),
+    /// The key exists with this version and [`Record::digest`].
+    Content(i64, [u8; 16]),
+}
+
+/// Which names to list.
+#[derive(Clone, Copy, Debug)]
+pub struct ListRequest<'a> {
+    /// What the names begin with; may be empty.
+    pub prefix: &'a str,
+    /// Names after this one.
+    pub after: Option<&'a str>,
+    /// At most this many, 1 or more.
+    pub limit: usize,
+}
+
+/// Some of a tenant's names.
+#[derive(Debug, Default)]
+pub struct ListPage {
+    /// Names and what lies there; a record that cannot be served is an error of its own.
+    pub entries: Vec<(String, Result<Record, StoreError>)>,
+    /// Where the next page begins, if there is one.
+    pub next_after: Option<String>,
+}
+
+/// The operations that not every backend offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Store::list`]
+    List,
+    /// [`Store::put`]
+    Put,
+    /// [`Store::delete`]
+    Delete,
+}
+
+/// A store's failure. `Display` names the object and never its source.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The backend did not answer, or with an error of its own.
+    #[error("{backend} is unavailable")]
+    Unavailable {
+        /// Which backend.
+        backend: Backend,
+        /// What the SDK said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The backend did not answer in time.
+    #[error("{backend} did not answer in time")]
+    TimedOut {
+        /// Which backend.
+        backend: Backend,
+    },
+    /// The backend, or our own limit in front of it, refuses more calls for now.
+    #[error("{backend} refuses more calls for now")]
+    Throttled {
+        /// Which backend.
+        backend: Backend,
+    },
+    /// Our credentials are refused, or the table, key or path is not there: a fault of the deployment.
+    #[error("{backend} refuses this service: {code}")]
+    Refused {
+        /// Which backend.
+        backend: Backend,
+        /// The backend's own error code.
+        code: String,
+    },
+    /// What lies there cannot be served.
+    #[error("the stored value is malformed: {reason}")]
+    Malformed {
+        /// Why, without the value.
+        reason: &'static str,
+    },
+    /// The precondition does not hold.
+    #[error("the precondition does not hold")]
+    Conflict {
+        /// The version that is there, `None` if the key is absent.
+        current: Option<i64>,
+    },
+    /// Other writers won every attempt.
+    #[error("other writers were faster in every attempt")]
+    Contended,
+    /// There is nothing to delete.
+    #[error("the key does not exist")]
+    NotFound,
+    /// The value is larger than the backend takes.
+    #[error("the value has {actual} bytes, {backend} takes at most {limit}")]
+    TooLarge {
+        /// Which backend.
+        backend: Backend,
+        /// Its limit in bytes.
+        limit: usize,
+        /// The value's bytes.
+        actual: usize,
+    },
+    /// The stored version is the largest there is.
+    #[error("the stored version cannot be raised any more; delete the key first")]
+    VersionExhausted,
+    /// The backend does not offer this here.
+    #[error("this service does not {operation} keys in {backend}{instead}")]
+    Unsupported {
+        /// Which backend.
+        backend: Backend,
+        /// What was asked.
+        operation: Operation,
+        /// What to do instead, as the sentence goes on; or empty.
+        instead: &'static str,
+    },
+}
+
+/// Issues versions: larger than the one before them and than any that this process issued, and never
+/// behind the clock, so that they survive delete and recreate without a tombstone.
+#[derive(Debug)]
+pub struct VersionClock {
+    last: AtomicI64,
+    now_ms: fn() -> i64,
+}
+
+// === impl Operation ===
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::List => "list",
+            Self::Put => "write",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Throttled { .. } | Self::Contended => true,
+            Self::Refused { .. }
+            | Self::Malformed { .. }
+            | Self::Conflict { .. }
+            | Self::NotFound
+            | Self::TooLarge { .. }
+            | Self::VersionExhausted
+            | Self::Unsupported { .. } => false,
+        }
+    }
+}
+
+// === impl VersionClock ===
+
+/// The largest version: what JSON numbers hold exactly. A stored one beyond it counts as none.
+pub const MAX_VERSION: i64 = (1 << 53) - 1;
+
+/// How far a version may be ahead of the clock and still be followed for all keys, and waited for by a delete.
+const MAX_AHEAD_MS: i64 = 1_000;
+
+impl VersionClock {
+    /// On the system's clock.
+    pub fn system() -> Self {
+        Self::new(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// On this clock (unix milliseconds).
+    pub fn new(now_ms: fn() -> i64) -> Self {
+        Self { last: AtomicI64::new(0), now_ms }
+    }
+
+    /// A version above `old`, or `None` if there is none. A stored version far ahead of the clock (a hand
+    /// edit) is followed for that key alone: it must not carry every other key's versions away.
+    pub fn next(&self, old: i64) -> Option<i64> {
+        let now = (self.now_ms)();
+        let floor = old.checked_add(1)?.max(now);
+        let horizon = now.saturating_add(MAX_AHEAD_MS);
+        if floor > horizon {
+            return Some(floor).filter(|version| *version <= MAX_VERSION);
+        }
+        let issue = |last: i64| Some(if last < horizon { floor.max(last + 1) } else { floor });
+        let last = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, issue).unwrap_or_else(|last| last);
+        issue(last)
+    }
+
+    /// How long until the clock has passed this version: a delete waits so, and then whatever is created
+    /// after it, by whichever replica, gets a higher one. `None` for a version too far ahead to wait for.
+    pub fn until_passed(&self, version: i64) -> Option<Duration> {
+        let ahead = version.saturating_sub((self.now_ms)()).saturating_add(1).max(0);
+        (ahead <= MAX_AHEAD_MS).then(|| Duration::from_millis(ahead.unsigned_abs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_rise_with_the_clock_and_without_it() {
+        let clock = VersionClock::new(|| 1_000);
+        assert_eq!(clock.next(0), Some(1_000));
+        assert_eq!(clock.next(0), Some(1_001), "the clock stands still");
+        assert_eq!(clock.next(1_500), Some(1_501), "above the old one");
+        assert_eq!(clock.next(3), Some(1_502), "a hand edit went back: still above all issued");
+        assert_eq!(clock.next(9_000_000), Some(9_000_001), "a hand edit far ahead is followed");
+        assert_eq!(clock.next(0), Some(1_503), "but for its own key alone");
+        assert_eq!(VersionClock::new(|| 0).next(MAX_VERSION), None);
+        assert_eq!(VersionClock::new(|| 0).next(i64::MAX), None);
+    }
+
+    #[test]
+    fn a_delete_waits_until_the_clock_has_passed() {
+        let clock = VersionClock::new(|| 1_000);
+        assert_eq!(clock.until_passed(900), Some(Duration::ZERO));
+        assert_eq!(clock.until_passed(1_000), Some(Duration::from_millis(1)));
+        assert_eq!(clock.until_passed(1_010), Some(Duration::from_millis(11)));
+        assert_eq!(clock.until_passed(MAX_VERSION), None);
+    }
+}

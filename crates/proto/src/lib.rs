@@ -1,0 +1,13 @@
+//! The wire contract, generated from `proto/`: messages, clients and servers. No logic.
+
+/// Package `tagged.config.v1`.
+#[expect(missing_docs, clippy::pedantic, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("tagged.config.v1");
+}
+
+/// The encoded `FileDescriptorSet`, for reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// The metadata key that carries the refresh credential.
+pub const REFRESH_CREDENTIAL_HEADER: &str = "x-refresh-credential";

@@ -1,0 +1,14 @@
+//! The strategies: one file per backend, each a [`Store`](tagged_config_domain::Store), and the one factory
+//! that knows them all. With the invalidator, the only code that imports an AWS SDK.
+//!
+//! To add a backend: implement `Store` in a file here, add its spec to [`StoreSpec`], wire it in
+//! [`factory`]. Nothing else changes.
+
+pub mod aws;
+pub mod dynamodb;
+pub mod factory;
+pub mod parameter_store;
+
+pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
+pub use factory::{StoreSpec, Stores, UnknownTag};
+pub use parameter_store::{ParameterStore, ParameterStoreConfig};

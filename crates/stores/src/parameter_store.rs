@@ -1,0 +1,148 @@
+//! `param_config_*`: `/<root>/tenants/<tenantId>/<name>` over `/<root>/global/<name>`, both asked for in one
+//! GetParameters call. Read-only here: operators write parameters through AWS.
+//!
+//! Calls are shared: GetParameters takes ten names, and the account has 40 calls a second in all.
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_ssm::{
+    Client,
+    types::{Parameter, ParameterType},
+};
+use tagged_config_domain::{
+    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition, Record, Revision, Store,
+    StoreError, TenantId,
+};
+
+use crate::aws::store_error;
+use crate::parameter_store::batch::Batcher;
+
+mod batch;
+
+/// The backend's name.
+pub const BACKEND: Backend = Backend("parameter-store");
+
+/// Settings of [`ParameterStore`].
+#[derive(Clone, Debug)]
+pub struct ParameterStoreConfig {
+    /// The path under which all configuration lies, such as `/tagged-config/config`; no trailing slash.
+    pub root: String,
+}
+
+/// The parameters under the root.
+pub struct ParameterStore {
+    client: Client,
+    root: String,
+    batcher: Batcher,
+}
+
+// === impl ParameterStoreConfig ===
+
+impl ParameterStoreConfig {
+    /// The place of a parameter's path, or `None` for one that holds no configuration.
+    pub fn location_of(&self, path: &str) -> Option<LocationId> {
+        let below = path.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
+        let name = below.strip_prefix("global/").or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
+        ConfigName::parse(name).ok()?;
+        Some(LocationId::new(BACKEND, path, ""))
+    }
+}
+
+// === impl ParameterStore ===
+
+impl ParameterStore {
+    /// A store over these parameters. Must be called within a Tokio runtime: calls are batched by a task.
+    pub fn new(sdk: &SdkConfig, config: ParameterStoreConfig) -> Self {
+        let client = Client::new(sdk);
+        Self { batcher: Batcher::spawn(client.clone()), client, root: config.root }
+    }
+}
+
+#[async_trait]
+impl Store for ParameterStore {
+    fn backend(&self) -> Backend {
+        BACKEND
+    }
+
+    fn order(&self) -> Order {
+        Order::Revisions
+    }
+
+    fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
+        let (root, name) = (&self.root, name.as_str());
+        Layers::over(
+            Location::owned_by(tenant, BACKEND, |tenant| (format!("{root}/tenants/{tenant}/{name}"), String::new())),
+            Location::shared_with(tenant, BACKEND, format!("{root}/global/{name}")),
+        )
+    }
+
+    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
+        self.batcher.get(locations.iter().map(|l| l.id().partition().to_owned()).collect()).await
+    }
+
+    async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
+        self.batcher.take_turn().await?;
+        let answer = self
+            .client
+            .get_parameters()
+            .names(location.id().partition())
+            .with_decryption(true)
+            .send()
+            .await
+            .map_err(|e| store_error(BACKEND, e))?;
+        Ok(answer.parameters().first().map(|parameter| record(parameter, Secrets::Shown)))
+    }
+
+    async fn put(
+        &self,
+        _: &TenantId,
+        _: ConfigName<'_>,
+        _: NewValue<'_>,
+        _: Precondition,
+    ) -> Result<Record, StoreError> {
+        let instead = ": an operator writes them with `aws ssm put-parameter --overwrite`, \
+                       under <root>/tenants/<tenant>/ for one tenant or <root>/global/ for all";
+        Err(StoreError::Unsupported { backend: BACKEND, operation: Operation::Put, instead })
+    }
+
+    async fn delete(&self, _: &TenantId, _: ConfigName<'_>, _: Precondition) -> Result<i64, StoreError> {
+        let instead = ": an operator deletes them with `aws ssm delete-parameter`";
+        Err(StoreError::Unsupported { backend: BACKEND, operation: Operation::Delete, instead })
+    }
+}
+
+/// What becomes of a `SecureString`'s value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// It is left out.
+    Hidden,
+    /// It is kept; the parameter was read with decryption.
+    Shown,
+}
+
+/// The record that a parameter holds.
+pub fn record(parameter: &Parameter, secrets: Secrets) -> Record {
+    let is_secret = parameter.r#type() == Some(&ParameterType::SecureString);
+    let value = if is_secret && secrets == Secrets::Hidden { "" } else { parameter.value().unwrap_or_default() };
+    let modified_ms = parameter.last_modified_date().and_then(|date| date.to_millis().ok());
+    let revision = Revision { incarnation: modified_ms.unwrap_or(0), version: parameter.version() };
+    let record = Record::new(value, Record::guess_content_type(value), revision, modified_ms);
+    if is_secret { record.secret() } else { record }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_hold_configuration() {
+        let config = ParameterStoreConfig { root: "/app/config".to_owned() };
+        for path in ["/app/config/global/tax/rate", "/app/config/tenants/A1/tax/rate"] {
+            assert_eq!(config.location_of(path).unwrap().partition(), path);
+        }
+        for path in ["/app/config", "/app/config/global/", "/app/config/tenants/A1", "/app/configuration/global/x",
+                     "/app/internal/refresh", "/app/config/other/x", "app/config/global/x", "/app/config/global/a//b"] {
+            assert_eq!(config.location_of(path), None, "{path}");
+        }
+    }
+}

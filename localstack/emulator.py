@@ -1,0 +1,31 @@
+"""Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`).
+
+Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
+`BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import hooks
+import http_proxy
+import parameter_events
+
+
+def main() -> int:
+    """Serves until SIGTERM."""
+    try:
+        parameter_events.install()
+        http_proxy.install()
+    except (ImportError, hooks.UnsupportedEmulator) as error:
+        print(f"the emulator cannot start: {error}", file=sys.stderr)
+        return 1
+    from ministack import app
+
+    app.main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

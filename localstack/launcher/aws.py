@@ -1,0 +1,67 @@
+"""Clients of the emulator's AWS interfaces, and the calls that several steps share."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Iterator
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import network
+from .errors import StackError
+from .settings import REGION, Settings
+
+AwsError = (BotoCoreError, ClientError)
+
+
+def client(settings: Settings, service: str) -> Any:
+    """A client that can only ever reach this stack's emulator."""
+    return boto3.client(
+        service,
+        endpoint_url=settings.emulator_url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(
+            connect_timeout=3,
+            read_timeout=20,
+            retries={"max_attempts": 2},
+            inject_host_prefix=False,
+            proxies={},
+        ),
+    )
+
+
+@contextlib.contextmanager
+def reported(log: Path) -> Iterator[None]:
+    """Turns a call that the emulator refused or did not answer into the one message that ends a command."""
+    try:
+        yield
+    except AwsError as error:
+        raise StackError(f"a call to the emulator failed: {error}", log) from error
+
+
+def sign_in(settings: Settings, email: str) -> str:
+    """The ID token of one of the stack's users."""
+    answer = client(settings, "cognito-idp").initiate_auth(
+        AuthFlow="USER_PASSWORD_AUTH",
+        ClientId=settings.output("client_id"),
+        AuthParameters={"USERNAME": email, "PASSWORD": settings.password},
+    )
+    return answer["AuthenticationResult"]["IdToken"]
+
+
+def refresh_credential(settings: Settings) -> str:
+    """The secret that the refresh port asks its caller for."""
+    answer = client(settings, "ssm").get_parameter(
+        Name=settings.output("refresh_credential_parameter"), WithDecryption=True
+    )
+    return answer["Parameter"]["Value"]
+
+
+def get_with_token(url: str, token: str) -> tuple[int, bytes]:
+    """A signed-in GET."""
+    return network.request(url, headers={"Authorization": f"Bearer {token}"})

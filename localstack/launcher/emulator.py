@@ -1,0 +1,80 @@
+"""The emulator's process: MiniStack with the Parameter Store event extension, on a port of this machine only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from . import network, processes
+from .errors import StackError
+from .layout import LOCALSTACK, Layout
+from .progress import Step
+from .settings import REGION, Settings
+
+NAME = "emulator"
+START_SECONDS = 60
+
+
+def environment(port: int, folder: Path) -> dict[str, str]:
+    """All that the emulator sees. It hands its own environment on to the Lambdas that it runs, so nothing of the
+    person's own is in here."""
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(folder),
+        "TMPDIR": str(temporary),
+        "STATE_DIR": str(folder / "state"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def command() -> list[str]:
+    """How the emulator is started: this Python is the virtual environment's."""
+    return [sys.executable, str(LOCALSTACK / "emulator.py")]
+
+
+def start(layout: Layout, settings: Settings, step: Step) -> None:
+    """Starts the emulator and waits until it answers."""
+    record = processes.spawn(
+        layout, NAME, command(), environment(settings.emulator_port, layout.emulator), fingerprint="emulator"
+    )
+    ready = processes.wait_until(lambda: answers(settings) or not record.running, START_SECONDS, interval=0.1)
+    if not record.running:
+        raise StackError("the emulator ended at its start", layout.log(NAME))
+    if not ready:
+        raise StackError(f"the emulator did not answer within {START_SECONDS} s", layout.log(NAME))
+    step.detail = settings.emulator_url
+
+
+def answers(settings: Settings) -> bool:
+    """Whether the emulator says that it is well."""
+    status, _ = network.request(f"{settings.emulator_url}/_ministack/health", timeout_seconds=3)
+    return status == 200
+
+
+def is_running(layout: Layout, settings: Settings) -> bool:
+    """Whether this stack's own emulator runs and answers."""
+    record = processes.find(layout, NAME)
+    return record is not None and record.running and answers(settings)
+
+
+def require_running(layout: Layout) -> None:
+    """Raises as soon as the emulator's process is gone: whatever waits for it would wait in vain."""
+    record = processes.find(layout, NAME)
+    if record is None or not record.running:
+        raise StackError("the emulator is dead", layout.log(NAME))

@@ -1,0 +1,158 @@
+"""Brings a stack up, and restarts its replicas. A failed `up` stops whatever it started itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import time
+from typing import Iterator
+
+import seed  # beside stack.py
+
+from . import aws, build, emulator, network, prerequisites, processes, settings as stack_settings, terraform
+from .errors import StackError
+from .layout import Layout
+from .progress import Progress
+from .replicas import Replicas
+from .running import STOP_SECONDS, exclusive, require_ready, take_down
+from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, Ports, Settings
+
+EDGE_SECONDS = 30
+SMOKE_KEY = "tenant_config_featureFlagX"
+
+
+def up(
+    layout: Layout,
+    progress: Progress,
+    *,
+    profile: str,
+    ephemeral: bool,
+    config_replicas: int,
+    bin_dir: str | None,
+) -> Settings:
+    """Builds, starts what is missing, and returns when a signed-in request through the edge is answered."""
+    with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
+        stack = _existing(layout)
+        is_new = stack is None
+        if stack is None:
+            take_down(layout)
+            stack = _new_stack(ephemeral)
+        stack.profile = profile
+        stack.config_replicas = config_replicas
+        stack.bin_dir = bin_dir
+        layout.make()
+        replicas: Replicas | None = None
+        try:
+            with progress.step("prerequisites") as step:
+                held = {name for name, record in processes.recorded(layout).items() if record.running}
+                tools = prerequisites.check_tools()
+                step.detail = prerequisites.require([*tools, *prerequisites.check_ports(stack, held)])
+            with progress.step("build") as step:
+                build.build(layout, stack, step)
+            with progress.step("emulator") as step:
+                if is_new:
+                    emulator.start(layout, stack, step)
+                else:
+                    step.detail = f"{stack.emulator_url} runs already"
+            with progress.step("terraform") as step:
+                terraform.apply(layout, stack, step)
+            with progress.step("seed") as step:
+                step.detail = _seed(stack)
+            replicas = Replicas(layout, stack, progress)
+            replicas.ensure()
+            with progress.step("edge") as step:
+                step.detail = _await_edge(layout, stack)
+            stack.ready = True
+            stack.save(layout)
+        except BaseException:
+            with _deaf_to_signals():
+                _undo(layout, is_new, replicas)
+            raise
+        return stack
+
+
+def restart(layout: Layout, progress: Progress, names: list[str]) -> None:
+    """Restarts replicas one by one, each ready and registered before the next one stops."""
+    stack = require_ready(layout)
+    replicas = {replica.name: replica for replica in stack.replicas}
+    unknown = [name for name in names if name not in replicas]
+    if unknown:
+        raise StackError(f"no replica is named {unknown[0]}: there are {', '.join(replicas)}")
+    with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
+        starter = Replicas(layout, stack, progress)
+        for name in names or list(replicas):
+            starter.restart(replicas[name])
+
+
+def _existing(layout: Layout) -> Settings | None:
+    """The stack that can be taken on: it came up before, and its emulator still answers (it keeps no state)."""
+    stack = stack_settings.load(layout)
+    return stack if stack and stack.ready and emulator.is_running(layout, stack) else None
+
+
+def _new_stack(ephemeral: bool) -> Settings:
+    ports = Ports()
+    password = f"Aa1!{secrets.token_urlsafe(18)}"
+    if not ephemeral:
+        return Settings("", DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, password, ports=ports)
+    every_port = (ports.grpc, ports.refresh, ports.http, ports.order_http)
+    return Settings("", network.free_port(), network.free_network((1, 2, 101), every_port), password, ports=ports)
+
+
+def _seed(stack: Settings) -> str:
+    if stack.seeded:
+        return "done before"
+    summary = seed.seed(stack)
+    stack.seeded = True
+    return summary
+
+
+def _await_edge(layout: Layout, stack: Settings) -> str:
+    url = f"{stack.api_url}/v1/config/{SMOKE_KEY}"
+    token = aws.sign_in(stack, stack_settings.USERS["TENANT_A_USER"][0])
+    deadline = time.monotonic() + EDGE_SECONDS
+    while True:
+        status, body = aws.get_with_token(url, token)
+        if status == 200:
+            return f"GET {url} answers 200"
+        emulator.require_running(layout)
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"GET {url} answers {status or 'nothing'} after {EDGE_SECONDS} s: {body[:200].decode(errors='replace')}",
+                layout.log(emulator.NAME),
+            )
+        time.sleep(0.2)
+
+
+def _undo(layout: Layout, is_new: bool, replicas: Replicas | None) -> None:
+    """After a failure: a new stack goes wholly; of one that ran before, only what was started now."""
+    if is_new:
+        take_down(layout)
+        return
+    processes.stop_all(layout, replicas.started if replicas else [], STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, clean-up included."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    """A second Ctrl-C must not leave the clean-up half done."""
+    before = {which: signal.signal(which, signal.SIG_IGN) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)

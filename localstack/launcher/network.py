@@ -1,0 +1,88 @@
+"""Loopback addresses, ports, and plain HTTP to them (which never goes through a proxy)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import socket
+import sys
+import urllib.error
+import urllib.request
+from typing import Any, Iterable, Mapping
+
+from .errors import StackError
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_through_proxy = urllib.request.build_opener()
+
+
+def bind_problem(address: str, port: int) -> str | None:
+    """Why nothing could listen there, as one line on what to do; None when something could."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"the loopback address {address} is missing: sudo ifconfig lo0 alias {address} up"
+            if error.errno == errno.EADDRINUSE:
+                return f"{address}:{port} is taken: stop what listens there (lsof -nP -iTCP:{port} -sTCP:LISTEN)"
+            return f"{address}:{port} cannot be used: {error.strerror}"
+    return None
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that is free on this address now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+def free_network(hosts: Iterable[int], ports: Iterable[int]) -> str:
+    """The first three numbers of a 127.A.B.0/24 in which these hosts can listen on these ports."""
+    hosts, ports = list(hosts), list(ports)
+    for _ in range(20):
+        # macOS has only the aliases that someone added: there, one fixed network beside the default stack's.
+        network = "127.0.11" if sys.platform == "darwin" else f"127.{random.randint(16, 250)}.{random.randint(0, 255)}"
+        problems = [bind_problem(f"{network}.{host}", port) for host in hosts for port in ports]
+        if not any(problems):
+            return network
+    raise StackError(f"no loopback network is free: {next(filter(None, problems))}")
+
+
+def accepts(address: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0
+
+
+def request(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: Any = None,
+    timeout_seconds: float = 10.0,
+    proxied: bool = False,
+) -> tuple[int, bytes]:
+    """One HTTP request: its status and body; status 0 when there was no answer.
+    `proxied` follows the machine's proxy settings, for addresses that are not of this machine."""
+    data = None if body is None else json.dumps(body).encode()
+    call = urllib.request.Request(url, data=data, method=method, headers=dict(headers or {}))
+    if data is not None:
+        call.add_header("Content-Type", "application/json")
+    try:
+        with (_through_proxy if proxied else _direct).open(call, timeout=timeout_seconds) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except (OSError, ValueError) as error:
+        return 0, str(error).encode()
+
+
+def is_ready(address: str) -> bool:
+    """Whether the service at this host:port says that it is ready."""
+    return request(f"http://{address}/readyz", timeout_seconds=3)[0] == 200

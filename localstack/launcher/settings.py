@@ -1,0 +1,159 @@
+"""What one stack is: its addresses, its replicas, its Terraform outputs and its users. Kept in `stack.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+
+from .errors import StackError
+from .layout import Layout
+
+REGION = "us-east-1"
+DEFAULT_EMULATOR_PORT = 4566
+DEFAULT_NETWORK = "127.0.10"
+CONFIG_SERVICE = "config-service"
+ORDER_SERVICE = "order-service"
+
+USERS = {
+    # local-env name: (email, tenant, role)
+    "TENANT_A_USER": ("a-writer@example.com", "A1B2C3D4", "writer"),
+    "TENANT_B_USER": ("b-writer@example.com", "E5F6G7H8", "writer"),
+    "TENANT_A_READER": ("a-reader@example.com", "A1B2C3D4", "reader"),
+    "TENANT_A_ADMIN": ("a-admin@example.com", "A1B2C3D4", "admin"),
+    "TENANT_B_READER": ("b-reader@example.com", "E5F6G7H8", "reader"),
+    "TENANT_B_ADMIN": ("b-admin@example.com", "E5F6G7H8", "admin"),
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of the services: the same on every replica, each of which has an address of its own."""
+
+    grpc: int = 50051
+    refresh: int = 50052
+    http: int = 8080
+    order_http: int = 8090
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One local process of a service."""
+
+    name: str
+    service: str
+    address: str
+    http: int
+    grpc: int | None = None
+    refresh: int | None = None
+
+    @property
+    def ports(self) -> list[int]:
+        return [port for port in (self.grpc, self.refresh, self.http) if port is not None]
+
+    @property
+    def http_address(self) -> str:
+        return f"{self.address}:{self.http}"
+
+
+@dataclass
+class Settings:
+    """A stack. `ready` turns true when `up` has ended well, and only then may others rely on it."""
+
+    profile: str
+    emulator_port: int
+    network: str
+    password: str
+    config_replicas: int = 2
+    bin_dir: str | None = None
+    ports: Ports = field(default_factory=Ports)
+    outputs: dict[str, str] = field(default_factory=dict)
+    applied: str = ""
+    seeded: bool = False
+    ready: bool = False
+
+    @property
+    def emulator_url(self) -> str:
+        return f"http://127.0.0.1:{self.emulator_port}"
+
+    @property
+    def config(self) -> list[Replica]:
+        """The replicas of config-service."""
+        return [
+            Replica(
+                name=f"config-{number}",
+                service=CONFIG_SERVICE,
+                address=f"{self.network}.{number}",
+                http=self.ports.http,
+                grpc=self.ports.grpc,
+                refresh=self.ports.refresh,
+            )
+            for number in range(1, self.config_replicas + 1)
+        ]
+
+    @property
+    def order(self) -> Replica:
+        """The one replica of order-service."""
+        return Replica("order-1", ORDER_SERVICE, f"{self.network}.101", http=self.ports.order_http)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        return [*self.config, self.order]
+
+    def output(self, name: str) -> str:
+        """A Terraform output of the local root."""
+        if name not in self.outputs:
+            raise StackError(f"terraform/local has no output named {name}")
+        return self.outputs[name]
+
+    @property
+    def api_url(self) -> str:
+        return self.output("api_url").rstrip("/")
+
+    def environment(self) -> dict[str, str]:
+        """The variables of `make -s local-env`: the contract of docs and tests with the stack."""
+        users = {name: email for name, (email, _, _) in USERS.items()}
+        return {
+            "API_URL": self.api_url,
+            "ALB_URL": self.output("alb_url").rstrip("/"),
+            "CONFIG_GRPC": ",".join(f"{replica.address}:{replica.grpc}" for replica in self.config),
+            "CONFIG_HTTP": ",".join(replica.http_address for replica in self.config),
+            "CONFIG_REFRESH": ",".join(f"{replica.address}:{replica.refresh}" for replica in self.config),
+            "ORDER_URL": f"http://{self.order.http_address}",
+            "EMULATOR_URL": self.emulator_url,
+            "AWS_ENDPOINT_URL": self.emulator_url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "USER_POOL_ID": self.output("user_pool_id"),
+            "CLIENT_ID": self.output("client_id"),
+            "JWKS_URL": self.output("jwks_url"),
+            "ISSUER": self.output("issuer"),
+            "TABLE_NAME": self.output("table_name"),
+            "PARAMETER_ROOT": self.output("parameter_root"),
+            "TENANT_A_USER": users["TENANT_A_USER"],
+            "TENANT_B_USER": users["TENANT_B_USER"],
+            "TENANT_A_READER": users["TENANT_A_READER"],
+            "TENANT_A_ADMIN": users["TENANT_A_ADMIN"],
+            "DEMO_PASSWORD": self.password,
+        }
+
+    def save(self, layout: Layout) -> None:
+        """Writes `stack.json` in one step, readable by the owner only."""
+        draft = layout.settings.with_suffix(".draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write("\n")
+        os.replace(draft, layout.settings)
+
+
+def load(layout: Layout) -> Settings | None:
+    """The stack in this folder, or None when there is none (or one of another launcher's version)."""
+    try:
+        fields = json.loads(layout.settings.read_text())
+        fields["ports"] = Ports(**fields["ports"])
+        return Settings(**fields)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None

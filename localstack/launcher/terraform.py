@@ -1,0 +1,192 @@
+"""Applies terraform/local to the emulator. Its working data and state lie in the stack's folder, so that several
+stacks never meet; only the dependency lock file, which Terraform insists on, lies beside the code (ignored by git)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+from . import build, commands, emulator, network, terraform_binary
+from .errors import StackError
+from .layout import CACHE, TERRAFORM, Layout
+from .progress import Step
+from .settings import REGION, Settings
+
+ROOT = TERRAFORM / "local"
+LOG = "terraform"
+MIRROR_VARIABLE = "TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR"
+REGISTRY = "https://registry.terraform.io/.well-known/terraform.json"
+_PROVIDER = Path("registry.terraform.io", "hashicorp", "aws")
+_SKIPPED = {"proc", "sys", "dev", "run", "snap", "node_modules", "target", "lost+found"}
+_SEARCH_DEPTH = 5
+_SEARCH_SECONDS = 5.0
+
+
+def apply(layout: Layout, settings: Settings, step: Step) -> None:
+    """init, apply and the outputs, unless the same inputs were applied to this emulator before."""
+    variables = {
+        "emulator_url": settings.emulator_url,
+        "region": REGION,
+        "invalidator_zip": str(layout.invalidator_zip),
+        "invalidator_architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
+        "config_grpc_port": str(settings.ports.grpc),
+        "config_refresh_port": str(settings.ports.refresh),
+        "config_http_port": str(settings.ports.http),
+        "order_http_port": str(settings.ports.order_http),
+    }
+    inputs = _inputs(layout, variables)
+    if settings.applied == inputs:
+        step.detail = "unchanged"
+        return
+    binary = terraform_binary.find_or_fetch()
+    data = layout.terraform / "data"
+    initialise(binary, ROOT, data, step, layout.log(LOG))
+    commands.run(
+        [
+            str(binary), "apply", "-input=false", "-auto-approve", "-no-color", "-compact-warnings", "-parallelism=20",
+            f"-state={_state(layout)}", "-backup=-",
+            *(f"-var={name}={value}" for name, value in variables.items()),
+        ],
+        step=step,
+        log=layout.log(LOG),
+        failure="terraform apply failed",
+        timeout_seconds=900,
+        cwd=ROOT,
+        environment=environment(data),
+        watch=lambda: emulator.require_running(layout),
+    )
+    settings.outputs = _outputs(binary, layout, data)
+    settings.applied = inputs
+    step.detail = f"applied {_resource_count(layout)} resources"
+
+
+def initialise(binary: Path, root: Path, data: Path, step: Step, log: Path) -> None:
+    """terraform init. With the internet it is plain; without, from a provider mirror on this machine.
+
+    The mirror is the folder that TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR names, or one found by a short search.
+    """
+    mirror = _mirror()
+    flags = [f"-plugin-dir={mirror}"] if mirror else []
+    if not mirror:
+        (CACHE / "providers").mkdir(parents=True, exist_ok=True)
+    commands.run(
+        [str(binary), "init", "-input=false", "-no-color", *flags],
+        step=step,
+        log=log,
+        failure="terraform init failed"
+        + ("" if mirror else f" (offline? put a provider mirror's folder into {MIRROR_VARIABLE})"),
+        timeout_seconds=900,
+        cwd=root,
+        environment=environment(data),
+    )
+
+
+def environment(data: Path) -> dict[str, str]:
+    """What Terraform sees: the emulator's credentials, and nothing of the person's own AWS configuration."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "TAGGED_CONFIG_"))}
+    # A CLI configuration that is named but missing is an error to Terraform.
+    configuration = os.environ.get("TF_CLI_CONFIG_FILE")
+    if configuration and Path(configuration).is_file():
+        kept["TF_CLI_CONFIG_FILE"] = configuration
+    return kept | {
+        "TF_DATA_DIR": str(data),
+        "TF_IN_AUTOMATION": "1",
+        "TF_PLUGIN_CACHE_DIR": str(CACHE / "providers") if (CACHE / "providers").is_dir() else "",
+        "CHECKPOINT_DISABLE": "1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+def _mirror() -> Path | None:
+    """The provider mirror to use, or None for the public registry.
+
+    The registry comes first where it answers: it verifies what it serves. The answer of a search is remembered.
+    """
+    named = os.environ.get(MIRROR_VARIABLE)
+    if named:
+        if not (Path(named) / _PROVIDER).is_dir():
+            raise StackError(f"{MIRROR_VARIABLE}={named}: there is no {_PROVIDER} in that folder")
+        return Path(named)
+    remembered = CACHE / "terraform-mirror"
+    if remembered.exists() and (Path(remembered.read_text()) / _PROVIDER).is_dir():
+        return Path(remembered.read_text())
+    status, _ = network.request(REGISTRY, timeout_seconds=3, proxied=True)
+    if status == 200:
+        return None
+    found = _search()
+    if found is not None:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(str(found))
+    return found
+
+
+def _search() -> Path | None:
+    """Looks for a mirror from the root of the file system down: nearest first, bounded in depth and time.
+
+    What it finds is run as a program, so only a folder of this user or of root will do.
+    """
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    level = [Path("/")]
+    for _ in range(_SEARCH_DEPTH):
+        below = []
+        for folder in level:
+            if time.monotonic() > deadline:
+                return None
+            mirror = folder / _PROVIDER
+            try:
+                if mirror.is_dir() and mirror.stat().st_uid in (0, os.getuid()):
+                    return folder
+                below += [
+                    Path(entry.path)
+                    for entry in os.scandir(folder)
+                    if entry.is_dir(follow_symlinks=False)
+                    and entry.name not in _SKIPPED
+                    and not entry.name.startswith(".")
+                ]
+            except OSError:
+                continue
+        level = below
+    return None
+
+
+def _state(layout: Layout) -> Path:
+    return layout.terraform / "terraform.tfstate"
+
+
+def _outputs(binary: Path, layout: Layout, data: Path) -> dict[str, str]:
+    answer = subprocess.run(
+        [str(binary), "output", "-json", f"-state={_state(layout)}"],
+        cwd=ROOT,
+        env=environment(data),
+        capture_output=True,
+        text=True,
+    )
+    if answer.returncode != 0:
+        raise StackError(f"terraform output failed: {answer.stderr.strip()}", layout.log(LOG))
+    return {name: output["value"] for name, output in json.loads(answer.stdout).items()}
+
+
+def _resource_count(layout: Layout) -> int:
+    resources = json.loads(_state(layout).read_text())["resources"]
+    return sum(len(resource["instances"]) for resource in resources if resource["mode"] == "managed")
+
+
+def _inputs(layout: Layout, variables: dict[str, str]) -> str:
+    """A hash of everything that decides what an apply does."""
+    result = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
+    for file in sorted(TERRAFORM.rglob("*")):
+        parts = file.relative_to(TERRAFORM).parts
+        if file.is_file() and not any(part.startswith(".") for part in parts) and file.suffix in (".tf", ".tftpl", ".json"):
+            result.update(f"{'/'.join(parts)}\0{build.digest(file)}\0".encode())
+    result.update(build.digest(layout.invalidator_zip).encode())
+    return result.hexdigest()

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""The local stack's command line; the Makefile's targets call it. `stack.py --help` lists the commands."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("error: Python %d.%d is older than 3.10: install a newer one and put it first in the PATH" % sys.version_info[:2])
+
+import argparse
+import os
+from pathlib import Path
+
+import bootstrap
+from launcher import network, prerequisites, processes, running, settings as stack_settings
+from launcher.errors import StackError
+from launcher.layout import LOCALSTACK, REPOSITORY, SHARED, Layout
+from launcher.progress import Progress
+
+NEEDS_VENV = {"up", "restart", "rolling-restart", "demo", "token"}
+
+
+def main() -> int:
+    """Runs one command. 0: done; 1: failed, with one message; 2: not available."""
+    arguments = _parser().parse_args()
+    layout = Layout(Path(arguments.state_dir).resolve())
+    try:
+        if arguments.command in NEEDS_VENV:
+            _enter_venv()
+        return COMMANDS[arguments.command](arguments, layout)
+    except (StackError, bootstrap.BootstrapError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        if getattr(error, "log", None):
+            print(f"  log: {error.log}", file=sys.stderr)
+            for line in processes.tail(error.log, 12).splitlines():
+                print(f"       | {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: what this command started is stopped", file=sys.stderr)
+        return 130
+
+
+def up(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Builds and starts the stack."""
+    from launcher import lifecycle
+
+    if arguments.emulator != "ministack":
+        print(f"EMULATOR={arguments.emulator} is not available yet: it arrives with the container images. "
+              "Run `make local` without it.", file=sys.stderr)
+        return 2
+    progress = Progress()
+    stack = lifecycle.up(
+        layout,
+        progress,
+        profile=arguments.profile,
+        ephemeral=arguments.ephemeral,
+        config_replicas=arguments.replicas,
+        bin_dir=str(Path(arguments.bin_dir).resolve()) if arguments.bin_dir else None,
+    )
+    progress.line("ready")
+    if not arguments.ephemeral:
+        _print_welcome(stack)
+    return 0
+
+
+def down(_: argparse.Namespace, layout: Layout) -> int:
+    """Stops the stack and removes its state."""
+    kept = running.down(layout)
+    print("the local stack is down: no process and no state is left")
+    if kept:
+        print(f"kept in {layout.root} to start faster next time: {', '.join(kept)}")
+    return 0
+
+
+def status(_: argparse.Namespace, layout: Layout) -> int:
+    """Says what runs; exits 1 unless all of it does."""
+    stack = stack_settings.load(layout)
+    if stack is None:
+        print("no stack runs here: start one with `make local`")
+        return 1
+    replicas = {replica.name: replica for replica in stack.replicas}
+    records = processes.recorded(layout)
+    healthy = stack.ready
+    for name in ["emulator", *replicas]:
+        record = records.get(name)
+        address = replicas[name].http_address if name in replicas else stack.emulator_url.removeprefix("http://")
+        if record is None or not record.running:
+            state = "stopped"
+        elif name in replicas and not network.is_ready(replicas[name].http_address):
+            state = "not ready"
+        else:
+            state = "ready"
+        healthy = healthy and state == "ready"
+        pid = f"pid {record.pid}" if record and record.running else ""
+        print(f"{name:<10} {state:<10} {address:<22} {pid:<12} {layout.log(name)}")
+    if stack.ready:
+        print(f"{'edge':<10} {'':<10} {stack.api_url}")
+    return 0 if healthy else 1
+
+
+def logs(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Prints the end of one log, or of the services' logs."""
+    if arguments.name:
+        names = [arguments.name]
+    else:
+        names = sorted(file.stem for file in layout.logs.glob("*.log") if file.stem not in ("build", "terraform"))
+    for name in names:
+        log = layout.log(name)
+        if not log.exists():
+            known = ", ".join(sorted(file.stem for file in layout.logs.glob("*.log"))) or "none"
+            raise StackError(f"there is no log named {name}: there is {known}")
+        print(f"==> {log}")
+        print(processes.tail(log, arguments.lines))
+    return 0
+
+
+def env(_: argparse.Namespace, layout: Layout) -> int:
+    """Prints the stack's variables for a shell to evaluate."""
+    for name, value in running.require_ready(layout).environment().items():
+        quoted = value.replace("'", "'\\''")
+        print(f"export {name}='{quoted}'")
+    return 0
+
+
+def restart(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Restarts one replica."""
+    from launcher import lifecycle
+
+    lifecycle.restart(layout, Progress(), [arguments.name])
+    return 0
+
+
+def rolling_restart(_: argparse.Namespace, layout: Layout) -> int:
+    """Restarts the replicas one by one."""
+    from launcher import lifecycle
+
+    lifecycle.restart(layout, Progress(), [])
+    return 0
+
+
+def doctor(_: argparse.Namespace, layout: Layout) -> int:
+    """Checks the machine; exits 1 when something is missing."""
+    stack = stack_settings.load(layout) or stack_settings.Settings(
+        "", stack_settings.DEFAULT_EMULATOR_PORT, stack_settings.DEFAULT_NETWORK, ""
+    )
+    held = {name for name, record in processes.recorded(layout).items() if record.running}
+    findings = [*prerequisites.check_tools(), *prerequisites.check_ports(stack, held)]
+    for finding in findings:
+        print(f"{'ok     ' if finding.good else 'MISSING'} {finding.text}")
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+def demo(_: argparse.Namespace, layout: Layout) -> int:
+    """Runs the demonstration against the running stack."""
+    import demo as demonstration
+
+    return demonstration.run(running.require_ready(layout))
+
+
+def token(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Prints the ID token of a user, for curl and other tools."""
+    from launcher import aws
+
+    stack = running.require_ready(layout)
+    with aws.reported(layout.log("emulator")):
+        print(aws.sign_in(stack, arguments.email))
+    return 0
+
+
+COMMANDS = {
+    "up": up,
+    "down": down,
+    "status": status,
+    "logs": logs,
+    "env": env,
+    "restart": restart,
+    "rolling-restart": rolling_restart,
+    "doctor": doctor,
+    "demo": demo,
+    "token": token,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stack.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        command.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the stack's folder (default: .local)")
+        if name == "up":
+            command.add_argument("--profile", choices=("release", "dev"), default="release")
+            command.add_argument("--ephemeral", action="store_true", help="free ports and addresses, for tests")
+            command.add_argument("--replicas", type=int, choices=range(1, 10), default=2, metavar="N",
+                                 help="replicas of config-service (default: 2)")
+            command.add_argument("--bin-dir", metavar="DIR", help="ready binaries to run instead of building")
+            command.add_argument("--emulator", default="ministack", help=argparse.SUPPRESS)
+        if name == "token":
+            command.add_argument("email", nargs="?", default=stack_settings.USERS["TENANT_A_USER"][0],
+                                 help="the user (default: %(default)s)")
+        if name == "restart":
+            command.add_argument("name", help="the replica, e.g. config-1")
+        if name == "logs":
+            command.add_argument("name", nargs="?", help="one log, e.g. config-1, emulator, terraform, build")
+            command.add_argument("--lines", type=int, default=20)
+    return parser
+
+
+def _enter_venv() -> None:
+    """Goes on in the virtual environment's Python, which is made first where it is missing."""
+    if Path(sys.prefix).resolve() == bootstrap.VENV.resolve() and bootstrap.is_current():
+        return
+    if not bootstrap.is_current():
+        prerequisites.require(prerequisites.check_tools())
+        with Progress().step("python") as step:
+            bootstrap.ensure()
+            step.detail = f"made {bootstrap.VENV}"
+    os.execv(bootstrap.PYTHON, [str(bootstrap.PYTHON), *sys.argv])
+
+
+def _print_welcome(stack: stack_settings.Settings) -> None:
+    replicas = "  ".join(f"http://{replica.http_address}" for replica in stack.config)
+    print(f"""
+  edge (API Gateway)   {stack.api_url}
+  config-service       {replicas}
+  order-service        http://{stack.order.http_address}
+  emulator (AWS API)   {stack.emulator_url}
+
+Try:
+  make demo
+  curl -H "Authorization: Bearer $(make -s local-token)" {stack.api_url}/v1/config/tenant_config_featureFlagX
+  make local-status    # and, at the end: make local-down
+""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

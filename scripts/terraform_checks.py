@@ -1,0 +1,108 @@
+"""terraform fmt, validate and test for every module and root, with or without the internet.
+
+Run with the virtual environment's Python. Ends with `N passed, N failed`: one for each check, and one for each
+`run` block of a module's tests.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+from launcher import terraform, terraform_binary  # noqa: E402
+from launcher.errors import StackError  # noqa: E402
+from launcher.layout import TERRAFORM  # noqa: E402
+from launcher.processes import tail  # noqa: E402
+from launcher.progress import Progress  # noqa: E402
+
+LOCK = ".terraform.lock.hcl"
+
+
+class Checks:
+    """Runs the checks and counts them."""
+
+    def __init__(self, binary: Path) -> None:
+        self.passed = 0
+        self.failed = 0
+        self._binary = binary
+
+    def format(self) -> None:
+        """terraform fmt over the whole folder."""
+        result = self._run(["fmt", "-check", "-recursive", "-diff"], TERRAFORM, Path(tempfile.gettempdir()))
+        self._count("fmt", result)
+
+    def directory(self, root: Path) -> None:
+        """init, validate and, where there are tests, test. Nothing stays behind in the folder."""
+        name = str(root.relative_to(TERRAFORM))
+        had_lock = (root / LOCK).exists()
+        with tempfile.TemporaryDirectory() as folder:
+            data, log = Path(folder, "data"), Path(folder, "init.log")
+            try:
+                with Progress().step(f"{name}: init") as step:
+                    terraform.initialise(self._binary, root, data, step, log)
+                self._count(f"{name}: validate", self._run(["validate", "-no-color"], root, data))
+                if any(root.glob("tests/*.tftest.hcl")):
+                    self._count_tests(name, self._run(["test", "-no-color"], root, data))
+            except StackError as error:
+                print(tail(log, 30))
+                print(f"FAIL  {name}: {error}")
+                self.failed += 1
+            finally:
+                if not had_lock:
+                    (root / LOCK).unlink(missing_ok=True)
+
+    def _run(self, arguments: list[str], root: Path, data: Path) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [str(self._binary), *arguments],
+            cwd=root,
+            env=terraform.environment(data),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+
+    def _count(self, name: str, result: subprocess.CompletedProcess) -> None:
+        good = result.returncode == 0
+        if not good:
+            print(result.stdout)
+        print(f"{'ok   ' if good else 'FAIL '} {name}", flush=True)
+        self.passed += good
+        self.failed += not good
+
+    def _count_tests(self, name: str, result: subprocess.CompletedProcess) -> None:
+        summary = re.search(r"(\d+) passed, (\d+) failed", result.stdout)
+        if summary is None:
+            self._count(f"{name}: test", result)
+            return
+        passed, failed = int(summary[1]), int(summary[2])
+        if failed or result.returncode != 0:
+            print(result.stdout)
+            failed = max(failed, 1)
+        print(f"{'FAIL ' if failed else 'ok   '} {name}: {passed} tests passed, {failed} failed", flush=True)
+        self.passed += passed
+        self.failed += failed
+
+
+def main() -> int:
+    checks = Checks(terraform_binary.find_or_fetch())
+    checks.format()
+    roots = {file.parent for pattern in ("*/*.tf", "modules/**/*.tf") for file in TERRAFORM.glob(pattern)}
+    for root in sorted(root for root in roots if not any(part.startswith(".") for part in root.parts)):
+        checks.directory(root)
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    return 1 if checks.failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except StackError as problem:
+        print(f"FAIL  {problem}\n0 passed, 1 failed")
+        sys.exit(1)

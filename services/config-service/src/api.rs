@@ -1,0 +1,462 @@
+//! What the service does, for both transports: the tenant comes in a [`Principal`], the key is checked, its
+//! tag picks the store, the cache stands before it.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use quick_cache::sync::Cache as QuickCache;
+use tagged_config_domain::{
+    Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin, Precondition, Principal,
+    Record, Revision, Role, Store, StoreError, TenantId,
+};
+use tagged_config_stores::Stores;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    cache::{Cache, Entry, Lookup},
+    content,
+    errors::ApiError,
+    metrics::{Metrics, ReadResult},
+    page_token::PageTokens,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Most keys in one batch.
+pub const MAX_BATCH: usize = 100;
+/// Most entries on a page, and how many without a wish.
+pub const MAX_PAGE: usize = 100;
+const DEFAULT_PAGE: usize = 50;
+/// Keys of one batch that are read at once.
+const BATCH_CONCURRENCY: usize = 32;
+/// How long a reader waits for the source before it takes the last known value.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Consistent reads that one tenant may force: a second, and at once.
+const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+/// Tenants whose allowance is remembered.
+const FORCED_TENANTS: usize = 10_000;
+
+/// The service's operations. One per process.
+pub struct ConfigApi {
+    stores: Stores,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    page_tokens: PageTokens,
+    forced: QuickCache<TenantId, Arc<DefaultDirectRateLimiter>>,
+    instance: Arc<str>,
+}
+
+/// A configuration as it is served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The key.
+    pub key: String,
+    /// What it holds.
+    pub record: Record,
+    /// Whose value it is.
+    pub origin: Origin,
+    /// The backend that it comes from.
+    pub source: Backend,
+    /// Hit, miss or stale.
+    pub result: ReadResult,
+    /// How long ago the source was known to hold it.
+    pub age: Duration,
+}
+
+/// What a batch found: each distinct key is in one of the three.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Found.
+    pub entries: Vec<Served>,
+    /// Not there.
+    pub missing: Vec<String>,
+    /// Failed, each with its reason.
+    pub errors: Vec<(String, ApiError)>,
+}
+
+/// A page of keys.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Served from the source.
+    pub entries: Vec<Served>,
+    /// Keys that exist and cannot be served.
+    pub errors: Vec<(String, ApiError)>,
+    /// Continues here; empty at the end.
+    pub next_page_token: String,
+}
+
+/// The state of one layer after reading.
+struct LayerState {
+    record: Option<Record>,
+    since: Instant,
+    result: ReadResult,
+}
+
+// === impl ConfigApi ===
+
+impl ConfigApi {
+    /// The operations over these stores.
+    pub fn new(
+        stores: Stores,
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+        page_tokens: PageTokens,
+        instance: Arc<str>,
+    ) -> Self {
+        Self { stores, cache, metrics, page_tokens, forced: QuickCache::new(FORCED_TENANTS), instance }
+    }
+
+    /// The task's name, as answers give it.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// How long a change may stay unseen here at most.
+    pub fn staleness_bound(&self) -> Duration {
+        self.cache.staleness_bound()
+    }
+
+    /// One key. `min_version` 0 asks for nothing.
+    pub async fn get(&self, caller: &Principal, key: &str, min_version: i64) -> Result<Served, ApiError> {
+        let (key, store) = self.route(key)?;
+        let layers = store.locate(caller.tenant(), key.name());
+        if min_version < 0 {
+            return Err(ApiError::Invalid("min_version must not be negative".to_owned()));
+        }
+        if min_version > 0 && store.order() != Order::ConsistentReads {
+            return Err(ApiError::Invalid("min_version is offered for tenant_config_* only".to_owned()));
+        }
+        if min_version == 0
+            && let Some(found) = self.cached(store, &layers)
+        {
+            return self.serve(caller, store, &key, &layers, found).await;
+        }
+        let started = Instant::now();
+        let found = if min_version > 0 {
+            self.at_least(caller.tenant(), store, &layers, min_version).await
+        } else {
+            self.read_through(store, &layers).await
+        };
+        self.metrics.read_took(started.elapsed());
+        match found {
+            Ok(found) => self.serve(caller, store, &key, &layers, found).await,
+            Err(error) => {
+                self.metrics.read(store.backend(), ReadResult::error);
+                error.log("get");
+                Err(error)
+            }
+        }
+    }
+
+    /// Many keys, each on its own: one failure fails no other.
+    pub async fn batch(&self, caller: &Principal, keys: Vec<String>) -> Result<Batch, ApiError> {
+        if keys.len() > MAX_BATCH {
+            return Err(ApiError::Invalid(format!("a batch has at most {MAX_BATCH} keys, not {}", keys.len())));
+        }
+        let mut distinct: Vec<String> = Vec::with_capacity(keys.len());
+        for key in keys {
+            if !distinct.contains(&key) {
+                distinct.push(key);
+            }
+        }
+        let reads = distinct.into_iter().map(|key| async move {
+            let answer = self.get(caller, &key, 0).await;
+            (key, answer)
+        });
+        let mut batch = Batch::default();
+        let mut answers = stream::iter(reads).buffered(BATCH_CONCURRENCY);
+        while let Some((key, answer)) = answers.next().await {
+            match answer {
+                Ok(served) => batch.entries.push(served),
+                Err(ApiError::NotFound) => batch.missing.push(key),
+                Err(error) => batch.errors.push((key, error)),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// A page of the caller's own keys, read from the source. `page_size` 0 means 50.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        prefix: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page, ApiError> {
+        let unknown = self.stores.unknown_tag();
+        let prefix = KeyPrefix::parse(prefix).map_err(|problem| ApiError::bad_key(problem, &unknown))?;
+        let store = self.stores.route(prefix.tag()).map_err(|known| ApiError::unknown_tag(&known))?;
+        let limit = match usize::try_from(page_size) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(size @ 1..=MAX_PAGE) => size,
+            _ => return Err(ApiError::Invalid(format!("page_size must be 1 to {MAX_PAGE}"))),
+        };
+        let after = if page_token.is_empty() {
+            None
+        } else {
+            let opened = self.page_tokens.open(caller.tenant(), prefix.as_str(), page_token);
+            Some(opened.ok_or_else(|| ApiError::Invalid("page_token is not one of this listing".to_owned()))?)
+        };
+        let request = ListRequest { prefix: prefix.name(), after: after.as_deref(), limit };
+        let listed = store.list(caller.tenant(), &request).await.map_err(|error| {
+            let error = ApiError::from(error);
+            error.log("list");
+            error
+        })?;
+        let mut page = Page::default();
+        for (name, record) in listed.entries {
+            // A name outside the grammar was written by hand and cannot be asked for.
+            let Ok(name) = ConfigName::parse(&name) else { continue };
+            let key = prefix.key_of(name);
+            match record {
+                Ok(record) => page.entries.push(Served {
+                    key,
+                    record,
+                    origin: Origin::Tenant,
+                    source: store.backend(),
+                    result: ReadResult::miss,
+                    age: Duration::ZERO,
+                }),
+                Err(error) => page.errors.push((key, error.into())),
+            }
+        }
+        if let Some(after) = listed.next_after {
+            page.next_page_token = self.page_tokens.seal(caller.tenant(), prefix.as_str(), &after);
+        }
+        Ok(page)
+    }
+
+    /// Writes a key of the caller's own and returns what it now holds.
+    pub async fn put(
+        &self,
+        caller: &Principal,
+        key: &str,
+        value: &str,
+        content_type: &str,
+        precondition: Precondition,
+    ) -> Result<Record, ApiError> {
+        let (key, store) = self.route(key)?;
+        require(caller, Role::Writer)?;
+        let content_type = content::check(value, content_type)?;
+        let new = NewValue { value, content_type: &content_type, modified_by: caller.subject() };
+        let written = store.put(caller.tenant(), key.name(), new, precondition).await;
+        self.after_write(caller, "put", &key, store, written.as_ref().map(|record| record.revision.version));
+        written.map_err(Into::into)
+    }
+
+    /// Deletes a key of the caller's own and returns the deletion's version.
+    pub async fn delete(&self, caller: &Principal, key: &str, precondition: Precondition) -> Result<i64, ApiError> {
+        let (key, store) = self.route(key)?;
+        require(caller, Role::Writer)?;
+        let deleted = store.delete(caller.tenant(), key.name(), precondition).await;
+        self.after_write(caller, "delete", &key, store, deleted.as_ref().copied());
+        deleted.map_err(Into::into)
+    }
+
+    /// Whatever the write did, reads that begin here from now on see it; also after a time-out that may
+    /// have written all the same.
+    fn after_write(
+        &self,
+        caller: &Principal,
+        operation: &'static str,
+        key: &ConfigKey,
+        store: &Arc<dyn Store>,
+        outcome: Result<i64, &StoreError>,
+    ) {
+        let layers = store.locate(caller.tenant(), key.name());
+        self.cache.invalidate(layers.first().id(), Revision::default());
+        match outcome {
+            Ok(version) => tracing::info!(
+                operation,
+                tenant.id = caller.tenant().as_str(),
+                config.key = key.as_str(),
+                store.backend = store.backend().0,
+                version,
+                "configuration changed"
+            ),
+            Err(error) => {
+                let chain = tagged_config_runtime::telemetry::chain(error);
+                tracing::info!(
+                    operation,
+                    tenant.id = caller.tenant().as_str(),
+                    config.key = key.as_str(),
+                    error = chain,
+                    "write refused"
+                );
+            }
+        }
+    }
+
+    fn route(&self, key: &str) -> Result<(ConfigKey, &Arc<dyn Store>), ApiError> {
+        let key = ConfigKey::parse(key).map_err(|problem| ApiError::bad_key(problem, &self.stores.unknown_tag()))?;
+        let store = self.stores.route(key.tag()).map_err(|known| ApiError::unknown_tag(&known))?;
+        Ok((key, store))
+    }
+
+    /// The answer that needs no call: the first layer that holds a value, all before it being known absent.
+    fn cached(&self, store: &Arc<dyn Store>, layers: &Layers) -> Option<(Origin, Option<LayerState>)> {
+        let now = Instant::now();
+        let mut worst = ReadResult::hit;
+        let mut last = None;
+        for layer in layers.iter() {
+            let entry = match self.cache.lookup(layer.id(), now) {
+                Lookup::Fresh(entry) => entry,
+                Lookup::Stale(entry) => {
+                    worst = ReadResult::stale;
+                    entry
+                }
+                Lookup::Miss(_) => return None,
+            };
+            let found = entry.record.is_some();
+            last = Some((layer.origin(), Some(LayerState::of(&entry, worst))));
+            if found {
+                break;
+            }
+        }
+        if let Some((_, Some(state))) = &last {
+            self.metrics.read(store.backend(), state.result);
+        }
+        last
+    }
+
+    /// Reads what is not known, and falls back on what was known if the source does not answer in time.
+    async fn read_through(
+        &self,
+        store: &Arc<dyn Store>,
+        layers: &Layers,
+    ) -> Result<(Origin, Option<LayerState>), ApiError> {
+        let now = Instant::now();
+        let known: Vec<Lookup> = layers.iter().map(|layer| self.cache.lookup(layer.id(), now)).collect();
+        let wanted: Vec<_> = layers
+            .iter()
+            .zip(&known)
+            .filter(|(_, lookup)| matches!(lookup, Lookup::Miss(_)))
+            .map(|(layer, _)| layer.clone())
+            .collect();
+        let has_fallback = known.iter().all(|lookup| !matches!(lookup, Lookup::Miss(None)));
+        let fill = self.cache.fill(store, &wanted);
+        let outcomes = if has_fallback {
+            // The read goes on without us.
+            timeout(PATIENCE, fill).await.unwrap_or_else(|_| {
+                let late = Arc::new(StoreError::TimedOut { backend: store.backend() });
+                wanted.iter().map(|_| Err(Arc::clone(&late))).collect()
+            })
+        } else {
+            fill.await
+        };
+        let mut outcomes = outcomes.into_iter();
+        let mut worst = ReadResult::miss;
+        let mut last = None;
+        for (layer, lookup) in layers.iter().zip(known) {
+            let state = match lookup {
+                Lookup::Fresh(entry) => LayerState::of(&entry, worst),
+                Lookup::Stale(entry) => {
+                    worst = ReadResult::stale;
+                    LayerState::of(&entry, worst)
+                }
+                Lookup::Miss(fallback) => match (outcomes.next(), fallback) {
+                    (Some(Ok(record)), _) => LayerState { record, since: Instant::now(), result: worst },
+                    (_, Some(entry)) => {
+                        worst = ReadResult::stale;
+                        LayerState::of(&entry, worst)
+                    }
+                    (Some(Err(error)), None) => return Err(ApiError::Store(error)),
+                    (None, None) => return Err(StoreError::TimedOut { backend: store.backend() }.into()),
+                },
+            };
+            let found = state.record.is_some();
+            last = Some((layer.origin(), Some(state)));
+            if found {
+                break;
+            }
+        }
+        let last = last.unwrap_or((Origin::Tenant, None));
+        if let Some(state) = &last.1 {
+            self.metrics.read(store.backend(), state.result);
+        }
+        Ok(last)
+    }
+
+    /// The caller's own value in this version or a newer one: from the cache, or with one consistent read.
+    async fn at_least(
+        &self,
+        tenant: &TenantId,
+        store: &Arc<dyn Store>,
+        layers: &Layers,
+        min_version: i64,
+    ) -> Result<(Origin, Option<LayerState>), ApiError> {
+        let version_of = |found: &(Origin, Option<LayerState>)| {
+            found.1.as_ref().and_then(|state| state.record.as_ref()).map(|record| record.revision.version)
+        };
+        if let Lookup::Fresh(entry) = self.cache.lookup(layers.first().id(), Instant::now())
+            && entry.record.as_ref().is_some_and(|record| record.revision.version >= min_version)
+        {
+            self.metrics.read(store.backend(), ReadResult::hit);
+            return Ok((layers.first().origin(), Some(LayerState::of(&entry, ReadResult::hit))));
+        }
+        let limit = self.forced.get_or_insert_with(tenant, || {
+            Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(Quota::per_second(FORCED_PER_SECOND))))
+        });
+        if let Ok(limit) = limit
+            && limit.check().is_err()
+        {
+            return Err(ApiError::RateLimited);
+        }
+        self.cache.invalidate(layers.first().id(), Revision::default());
+        let outcome = self.cache.fill(store, std::slice::from_ref(layers.first())).await.pop();
+        let record = match outcome {
+            Some(Ok(record)) => record,
+            Some(Err(error)) => return Err(ApiError::Store(error)),
+            None => None,
+        };
+        let found = (
+            layers.first().origin(),
+            Some(LayerState { record, since: Instant::now(), result: ReadResult::miss }),
+        );
+        match version_of(&found) {
+            Some(have) if have < min_version => Err(ApiError::TooOld { have }),
+            _ => {
+                self.metrics.read(store.backend(), ReadResult::miss);
+                Ok(found)
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        caller: &Principal,
+        store: &Arc<dyn Store>,
+        key: &ConfigKey,
+        layers: &Layers,
+        (origin, state): (Origin, Option<LayerState>),
+    ) -> Result<Served, ApiError> {
+        let Some(LayerState { record: Some(mut record), since, mut result }) = state else {
+            return Err(ApiError::NotFound);
+        };
+        if record.secret {
+            require(caller, Role::Admin)?;
+            let location = layers.iter().find(|layer| layer.origin() == origin).ok_or(ApiError::NotFound)?;
+            let revealed = store.reveal(location).await.map_err(|error| {
+                let error = ApiError::from(error);
+                error.log("reveal");
+                error
+            })?;
+            record = revealed.ok_or(ApiError::NotFound)?;
+            result = ReadResult::miss;
+        }
+        let age = since.elapsed();
+        Ok(Served { key: key.as_str().to_owned(), record, origin, source: store.backend(), result, age })
+    }
+}
+
+impl LayerState {
+    fn of(entry: &Entry, result: ReadResult) -> Self {
+        Self { record: entry.record.clone(), since: entry.since, result }
+    }
+}
+
+fn require(caller: &Principal, role: Role) -> Result<(), ApiError> {
+    if caller.role() >= role { Ok(()) } else { Err(ApiError::Forbidden(role)) }
+}

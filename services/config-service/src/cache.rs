@@ -1,0 +1,334 @@
+//! The local cache, keyed by the backend's own location. See `ARCHITECTURE.md`, "Cache invariants": each
+//! has a test below this module.
+//!
+//! Readers look up without a lock of ours. All that changes an entry happens under the lock of the
+//! location's stripe, together with the table of reads that are under way ([`Flights`]): so an invalidation
+//! and the end of a read can never interleave.
+
+use std::{sync::Arc, time::Duration};
+
+use quick_cache::{Weighter, sync::Cache as QuickCache};
+use tagged_config_domain::{Location, LocationId, Order, Record, Revision, Store, StoreError};
+use tokio::time::Instant;
+
+use crate::{
+    cache::flights::{Flights, Outcome, Ticket},
+    metrics::Metrics,
+};
+
+mod flights;
+#[cfg(test)]
+mod tests;
+
+/// What an entry takes beyond its texts, in bytes: the structs and the table's slot.
+const ENTRY_OVERHEAD: usize = 320;
+/// The share of the budget that is kept for absences.
+const ABSENCE_SHARE: u64 = 8;
+/// After a failed read the last known value is served without asking again for this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a value is served that is known to be older than one that was announced.
+const LAGGING_TTL: Duration = Duration::from_millis(250);
+
+/// Settings of [`Cache`].
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// How long an entry is served without asking the source. Jittered downwards by up to a tenth.
+    pub ttl: Duration,
+    /// How old the last known value may get while the source does not answer.
+    pub max_stale: Duration,
+    /// Bytes in all, an eighth of them for absences.
+    pub bytes: u64,
+}
+
+/// Values and absences by location.
+pub struct Cache {
+    config: CacheConfig,
+    values: QuickCache<LocationId, Arc<Entry>, ByBytes>,
+    absences: QuickCache<LocationId, Arc<Entry>, ByBytes>,
+    flights: Flights,
+    jitter: fn() -> f64,
+    metrics: Arc<Metrics>,
+}
+
+/// What is known of one location.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What the source held, `None` for nothing.
+    pub record: Option<Record>,
+    /// When the source was last known to hold it.
+    pub since: Instant,
+    fresh_until: Instant,
+    /// A change was announced that this entry does not show.
+    invalidated: bool,
+    /// Highest revision that was ever seen here, also if the present one is lower (a hand edit).
+    peak: Revision,
+    retry_after: Option<Instant>,
+}
+
+/// The answer to a look-up.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Within its TTL, and no change was announced.
+    Fresh(Arc<Entry>),
+    /// The source failed a moment ago: the last known state.
+    Stale(Arc<Entry>),
+    /// To be read; with the last known state, in case the source does not answer.
+    Miss(Option<Arc<Entry>>),
+}
+
+/// What a change event says of a location.
+#[derive(Clone, Debug)]
+pub enum ChangedTo {
+    /// This value, of this revision.
+    Value(Record),
+    /// Nothing any more. For [`Order::Revisions`]: what was there was last modified at or before these unix
+    /// milliseconds; up to 999 ms later is undecided.
+    Absent(i64),
+    /// Something: read it. The revision is the announced one, or the lowest.
+    Unknown(Revision),
+}
+
+/// What a change event did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The cache holds the new state.
+    Applied,
+    /// The next read asks the source.
+    Invalidated,
+    /// Nothing was cached.
+    NotCached,
+    /// The cache holds this or newer.
+    NotNewer,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+// === impl Cache ===
+
+impl Cache {
+    /// An empty cache. `jitter` gives 0.0 to 1.0.
+    pub fn new(config: CacheConfig, jitter: fn() -> f64, metrics: Arc<Metrics>) -> Self {
+        let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
+        let value_bytes = config.bytes.saturating_sub(absence_bytes).max(1);
+        let items = |bytes: u64| usize::try_from(bytes / 1_024).unwrap_or(usize::MAX).clamp(64, 1 << 20);
+        Self {
+            values: QuickCache::with_weighter(items(value_bytes), value_bytes, ByBytes),
+            absences: QuickCache::with_weighter(items(absence_bytes), absence_bytes, ByBytes),
+            flights: Flights::new(),
+            config,
+            jitter,
+            metrics,
+        }
+    }
+
+    /// How long a change may stay unseen here at most, if no event brings it.
+    pub fn staleness_bound(&self) -> Duration {
+        self.config.ttl
+    }
+
+    /// Bytes in use, values and absences.
+    pub fn bytes(&self) -> u64 {
+        self.values.weight() + self.absences.weight()
+    }
+
+    /// Entries, values and absences.
+    pub fn entries(&self) -> usize {
+        self.values.len() + self.absences.len()
+    }
+
+    /// What is known of a location now.
+    pub fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
+        let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else { return Lookup::Miss(None) };
+        if !entry.invalidated && now < entry.fresh_until {
+            return Lookup::Fresh(entry);
+        }
+        if now.saturating_duration_since(entry.since) > self.config.max_stale {
+            return Lookup::Miss(None);
+        }
+        if entry.retry_after.is_some_and(|retry| now < retry) { Lookup::Stale(entry) } else { Lookup::Miss(Some(entry)) }
+    }
+
+    /// Reads these locations of one store, sharing what others read already: one call for all that nobody
+    /// reads yet. The call outlives its callers. In the order of `locations`.
+    pub async fn fill(self: &Arc<Self>, store: &Arc<dyn Store>, locations: &[Location]) -> Vec<Outcome> {
+        let mut tickets = Vec::with_capacity(locations.len());
+        let mut led = Vec::new();
+        for location in locations {
+            match self.flights.join_or_lead(location.id()) {
+                Ticket::Join(waiter) => tickets.push(waiter),
+                Ticket::Lead(leader, waiter) => {
+                    led.push((location.clone(), leader));
+                    tickets.push(waiter);
+                }
+            }
+        }
+        if !led.is_empty() {
+            let (cache, store) = (Arc::clone(self), Arc::clone(store));
+            tokio::spawn(async move { cache.lead(&*store, led).await });
+        }
+        let mut outcomes = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            outcomes.push(ticket.outcome(store.backend()).await);
+        }
+        outcomes
+    }
+
+    /// Like a change event of which nothing more is known: reads that begin from now on are right.
+    pub fn invalidate(&self, id: &LocationId, revision: Revision) -> Applied {
+        self.apply(id, Order::ConsistentReads, ChangedTo::Unknown(revision))
+    }
+
+    /// Takes in a change event.
+    pub fn apply(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
+        let mut flights = self.flights.lock(id);
+        let was_read = flights.cancel(id);
+        let now = Instant::now();
+        let Some(entry) = self.peek(id) else {
+            return match change {
+                ChangedTo::Value(record) if was_read => {
+                    let peak = record.revision;
+                    self.store(id, self.entry(Some(record), now, peak));
+                    Applied::Applied
+                }
+                _ => Applied::NotCached,
+            };
+        };
+        match change {
+            ChangedTo::Value(record) => {
+                let same = entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
+                if record.revision > entry.peak {
+                    let peak = record.revision;
+                    self.store(id, self.entry(Some(record), now, peak));
+                    Applied::Applied
+                } else if same || order == Order::Revisions && !entry.invalidated {
+                    Applied::NotNewer
+                } else if order == Order::Revisions && record.revision == entry.peak {
+                    self.store(id, self.entry(Some(record), now, entry.peak));
+                    Applied::Applied
+                } else {
+                    self.mark_invalidated(id, &entry, entry.peak)
+                }
+            }
+            ChangedTo::Absent(until_ms) => match (&entry.record, order) {
+                (Some(held), Order::Revisions) if held.revision.incarnation <= until_ms => {
+                    self.store(id, self.entry(None, now, entry.peak));
+                    Applied::Applied
+                }
+                (Some(held), Order::Revisions) if held.revision.incarnation > until_ms.saturating_add(999) => {
+                    Applied::NotNewer
+                }
+                (None, Order::Revisions) if !entry.invalidated => Applied::NotNewer,
+                _ => self.mark_invalidated(id, &entry, entry.peak),
+            },
+            ChangedTo::Unknown(revision) => {
+                if order == Order::Revisions && revision != Revision::default() && revision <= entry.peak && !entry.invalidated
+                {
+                    return Applied::NotNewer;
+                }
+                self.mark_invalidated(id, &entry, entry.peak.max(revision))
+            }
+        }
+    }
+
+    /// The version that is cached, 0 for none.
+    pub fn cached_version(&self, id: &LocationId) -> i64 {
+        self.peek(id).and_then(|entry| entry.record.as_ref().map(|record| record.revision.version)).unwrap_or(0)
+    }
+
+    async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>) {
+        let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
+        let outcomes: Vec<Outcome> = match store.read(&locations).await {
+            Ok(records) => records.into_iter().map(Ok).collect(),
+            Err(error) => {
+                let error = Arc::new(error);
+                leaders.iter().map(|_| Err(Arc::clone(&error))).collect()
+            }
+        };
+        for ((location, leader), outcome) in locations.iter().zip(leaders).zip(outcomes) {
+            let outcome = self.land(location.id(), store.order(), &leader, outcome);
+            leader.finish(outcome);
+        }
+    }
+
+    /// Takes in what a read brought, unless the location changed while it was under way; then it is still
+    /// the answer for those who asked before the change.
+    fn land(&self, id: &LocationId, order: Order, leader: &flights::Leader, outcome: Outcome) -> Outcome {
+        let mut flights = self.flights.lock(id);
+        if !flights.complete(id, leader) {
+            return outcome;
+        }
+        let now = Instant::now();
+        let old = self.peek(id);
+        match &outcome {
+            Err(_) => {
+                if let Some(old) = old {
+                    let retry_after = Some(now + RETRY_AFTER);
+                    self.store(id, Entry { retry_after, ..(*old).clone() });
+                }
+                outcome
+            }
+            Ok(record) => {
+                let Some(old) = old else {
+                    let peak = record.as_ref().map(|r| r.revision).unwrap_or_default();
+                    self.store(id, self.entry(record.clone(), now, peak));
+                    return outcome;
+                };
+                let revision = record.as_ref().map(|r| r.revision);
+                if order == Order::Revisions && revision.is_some_and(|revision| revision < old.peak) {
+                    return Ok(self.land_older_copy(id, record.clone(), &old, now));
+                }
+                let missed = !old.invalidated && old.retry_after.is_none() && old.record != *record;
+                if missed {
+                    self.metrics.repaired_by_ttl();
+                }
+                let peak = old.peak.max(revision.unwrap_or_default());
+                self.store(id, self.entry(record.clone(), now, peak));
+                outcome
+            }
+        }
+    }
+
+    /// A lagging replica answered with less than we know of. What we hold stays if it is that newer value;
+    /// either way we ask again soon.
+    fn land_older_copy(&self, id: &LocationId, copy: Option<Record>, old: &Entry, now: Instant) -> Option<Record> {
+        let held_is_newer = old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
+        let record = if held_is_newer || old.record.is_none() && !old.invalidated { old.record.clone() } else { copy };
+        self.store(id, Entry { record: record.clone(), fresh_until: now + LAGGING_TTL, invalidated: false, ..old.clone() });
+        record
+    }
+
+    fn entry(&self, record: Option<Record>, now: Instant, peak: Revision) -> Entry {
+        let ttl = self.config.ttl.mul_f64(1.0 - 0.1 * (self.jitter)().clamp(0.0, 1.0));
+        Entry { record, since: now, fresh_until: now + ttl, invalidated: false, peak, retry_after: None }
+    }
+
+    fn mark_invalidated(&self, id: &LocationId, entry: &Entry, peak: Revision) -> Applied {
+        self.store(id, Entry { invalidated: true, retry_after: None, peak, ..entry.clone() });
+        Applied::Invalidated
+    }
+
+    /// Puts an entry where it belongs; a reader in between finds the new one or the old one.
+    fn store(&self, id: &LocationId, entry: Entry) {
+        let (into, out_of) =
+            if entry.record.is_some() { (&self.values, &self.absences) } else { (&self.absences, &self.values) };
+        into.insert(id.clone(), Arc::new(entry));
+        out_of.remove(id);
+    }
+
+    fn peek(&self, id: &LocationId) -> Option<Arc<Entry>> {
+        self.values.peek(id).or_else(|| self.absences.peek(id))
+    }
+}
+
+impl Weighter<LocationId, Arc<Entry>> for ByBytes {
+    fn weight(&self, id: &LocationId, entry: &Arc<Entry>) -> u64 {
+        let texts = entry.record.as_ref().map_or(0, |record| record.value.len() + record.content_type.len());
+        (ENTRY_OVERHEAD + id.heap_bytes() + texts) as u64
+    }
+}
+
+/// The failure of a read whose task ended without a result.
+fn abandoned(backend: tagged_config_domain::Backend) -> Arc<StoreError> {
+    Arc::new(StoreError::Unavailable { backend, source: "the read was abandoned".into() })
+}

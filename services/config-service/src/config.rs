@@ -1,0 +1,167 @@
+//! Settings, a struct for each concern. README lists them all.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
+use tagged_config_stores::{DynamoDbConfig, ParameterStoreConfig, StoreSpec};
+
+use crate::{
+    cache::CacheConfig,
+    refresh::{MIN_CREDENTIAL_BYTES, RefreshCredentials},
+};
+
+const DEFAULT_TTL: Duration = Duration::from_mins(1);
+const DEFAULT_MAX_STALE: Duration = Duration::from_hours(1);
+const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+const MIN_CACHE_BYTES: u64 = 1024 * 1024;
+const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(10);
+
+/// Everything that can be set.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: ListenConfig,
+    /// Whose tokens to accept.
+    pub auth: AuthConfig,
+    /// The backends, one for each tag.
+    pub stores: Vec<StoreSpec>,
+    /// `TAGGED_CONFIG_CACHE_TTL` (60s), `_CACHE_BYTES` (268435456), `_MAX_STALE` (1h).
+    pub cache: CacheConfig,
+    /// `TAGGED_CONFIG_REFRESH_CREDENTIAL`, `_REFRESH_CREDENTIAL_PREVIOUS` (none).
+    pub refresh: RefreshCredentials,
+    /// `TAGGED_CONFIG_INSTANCE_ID`: this task's name in answers and logs (the gRPC address).
+    pub instance: Arc<str>,
+}
+
+/// Addresses, ip:port each.
+#[derive(Debug)]
+pub struct ListenConfig {
+    /// `TAGGED_CONFIG_GRPC_ADDR`
+    pub grpc: SocketAddr,
+    /// `TAGGED_CONFIG_REFRESH_ADDR`
+    pub refresh: SocketAddr,
+    /// `TAGGED_CONFIG_HTTP_ADDR`
+    pub http: SocketAddr,
+    /// `TAGGED_CONFIG_MAX_CONNECTION_AGE` (10m): after this, less up to a fifth, a gRPC connection is asked
+    /// to be made anew, so that load spreads over new tasks.
+    pub max_connection_age: Duration,
+}
+
+/// The issuer.
+#[derive(Debug)]
+pub struct AuthConfig {
+    /// `TAGGED_CONFIG_JWKS_URL`: `https://...`; behind an emulator it differs from the issuer's.
+    pub jwks_url: String,
+    /// `TAGGED_CONFIG_ISSUER`
+    pub issuer: String,
+    /// `TAGGED_CONFIG_AUDIENCE`: the app client's id.
+    pub audience: String,
+}
+
+impl Config {
+    /// Reads every setting, and reports every bad one.
+    pub fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
+        let mut reader = EnvReader::new(env);
+        let grpc: Option<SocketAddr> = reader.required("TAGGED_CONFIG_GRPC_ADDR");
+        let refresh_addr = reader.required("TAGGED_CONFIG_REFRESH_ADDR");
+        let http = reader.required("TAGGED_CONFIG_HTTP_ADDR");
+        let max_connection_age = reader.or("TAGGED_CONFIG_MAX_CONNECTION_AGE", DEFAULT_MAX_CONNECTION_AGE);
+        let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
+        let issuer = reader.required("TAGGED_CONFIG_ISSUER");
+        let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
+        let table = reader.required("TAGGED_CONFIG_TABLE");
+        let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
+        let cache = CacheConfig {
+            ttl: reader.or("TAGGED_CONFIG_CACHE_TTL", DEFAULT_TTL),
+            max_stale: reader.or("TAGGED_CONFIG_MAX_STALE", DEFAULT_MAX_STALE),
+            bytes: reader.or("TAGGED_CONFIG_CACHE_BYTES", DEFAULT_CACHE_BYTES),
+        };
+        let current: Option<SecretString> = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL");
+        let previous: Option<SecretString> = reader.optional("TAGGED_CONFIG_REFRESH_CREDENTIAL_PREVIOUS");
+        let instance: Option<String> = reader.optional("TAGGED_CONFIG_INSTANCE_ID");
+
+        if cache.bytes < MIN_CACHE_BYTES {
+            reader.reject(format!("TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"));
+        }
+        if root.as_deref().is_some_and(|root| !is_parameter_root(root)) {
+            reader.reject("TAGGED_CONFIG_PARAMETER_ROOT must be like /app/config: one to two levels, no trailing slash");
+        }
+        if current.iter().chain(&previous).any(|secret| secret.expose_secret().len() < MIN_CREDENTIAL_BYTES) {
+            reader.reject(format!("TAGGED_CONFIG_REFRESH_CREDENTIAL must have at least {MIN_CREDENTIAL_BYTES} bytes"));
+        }
+        let config = (|| {
+            let grpc = grpc?;
+            Some(Self {
+                listen: ListenConfig { grpc, refresh: refresh_addr?, http: http?, max_connection_age },
+                auth: AuthConfig { jwks_url: jwks_url?, issuer: issuer?, audience: audience? },
+                stores: vec![
+                    StoreSpec::DynamoDb(DynamoDbConfig { table: table? }),
+                    StoreSpec::ParameterStore(ParameterStoreConfig { root: root? }),
+                ],
+                cache,
+                refresh: RefreshCredentials { current: current?, previous },
+                instance: instance.unwrap_or_else(|| grpc.to_string()).into(),
+            })
+        })();
+        reader.finish(config)
+    }
+}
+
+/// With `tenants`, the tenant and a name of 11 segments, two levels make Parameter Store's 15.
+fn is_parameter_root(root: &str) -> bool {
+    let Some(levels) = root.strip_prefix('/') else { return false };
+    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    levels.split('/').count() <= 2 && levels.split('/').all(|level| !level.is_empty() && level.bytes().all(in_alphabet))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn good() -> HashMap<String, String> {
+        [
+            ("GRPC_ADDR", "127.0.0.1:1"),
+            ("REFRESH_ADDR", "127.0.0.1:2"),
+            ("HTTP_ADDR", "127.0.0.1:3"),
+            ("JWKS_URL", "https://issuer/jwks"),
+            ("ISSUER", "https://issuer"),
+            ("AUDIENCE", "client"),
+            ("TABLE", "T"),
+            ("PARAMETER_ROOT", "/app/config"),
+            ("CACHE_TTL", "5m"),
+            ("CACHE_BYTES", "1048576"),
+            ("REFRESH_CREDENTIAL", "0123456789abcdef"),
+        ]
+        .map(|(name, value)| (format!("TAGGED_CONFIG_{name}"), value.to_owned()))
+        .into()
+    }
+
+    #[test]
+    fn starts_with_the_documented_variables_alone() {
+        let config = Config::from_env(&good()).unwrap();
+        assert_eq!(config.cache.ttl, Duration::from_mins(5));
+        assert_eq!(&*config.instance, "127.0.0.1:1");
+        assert!(!format!("{config:?}").contains("0123456789abcdef"), "secrets are not printed");
+    }
+
+    #[test]
+    fn every_bad_variable_is_named() {
+        let mut env = good();
+        for (name, value) in
+            [("CACHE_TTL", "5"), ("CACHE_BYTES", "10"), ("PARAMETER_ROOT", "app/"), ("REFRESH_CREDENTIAL", "short")]
+        {
+            env.insert(format!("TAGGED_CONFIG_{name}"), value.to_owned());
+        }
+        env.remove("TAGGED_CONFIG_TABLE");
+        let message = Config::from_env(&env).unwrap_err().to_string();
+        for name in ["CACHE_TTL", "CACHE_BYTES", "PARAMETER_ROOT", "REFRESH_CREDENTIAL", "TABLE is not set"] {
+            assert!(message.contains(name), "{name}: {message}");
+        }
+        for root in ["/", "/a/", "/a//b", "/a/b/c", "/a b"] {
+            assert!(!is_parameter_root(root), "{root}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What can go wrong with a request, and the one table that says how each transport tells the caller.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tagged_config_auth::AuthError;
+use tagged_config_domain::{KeyError, Role, StoreError};
+use tagged_config_stores::UnknownTag;
+use thiserror::Error;
+use tonic::Code;
+
+/// A request's failure. `Display` is what the caller is told, except where [`ApiError::answer`] says less.
+#[derive(Clone, Debug, Error)]
+pub enum ApiError {
+    /// The key breaks the grammar, or no store has its tag.
+    #[error("{problem}; known tags are {known}")]
+    Key {
+        /// What is wrong.
+        problem: String,
+        /// The tags there are.
+        known: String,
+    },
+    /// Another part of the request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The caller is not known. Says nothing about why.
+    #[error("a valid token is needed")]
+    Unauthenticated,
+    /// Tokens cannot be checked yet.
+    #[error("tokens cannot be verified at the moment")]
+    KeysUnavailable,
+    /// The caller's role does not allow it.
+    #[error("this needs the role {}", .0.as_str())]
+    Forbidden(Role),
+    /// No such key, or another tenant's.
+    #[error("no such key")]
+    NotFound,
+    /// The source is older than the wanted version.
+    #[error("the source has version {have}, which is older than min_version")]
+    TooOld {
+        /// The version that is there.
+        have: i64,
+    },
+    /// The tenant used up its allowance.
+    #[error("too many consistent reads of this tenant; try again in a second")]
+    RateLimited,
+    /// The caller's deadline passed.
+    #[error("the deadline passed before the source answered")]
+    DeadlineExceeded,
+    /// The value is too large to look at.
+    #[error("the body has more than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// Not offered yet.
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// The store failed.
+    #[error("{0}")]
+    Store(Arc<StoreError>),
+}
+
+/// How both transports tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// gRPC status code.
+    pub code: Code,
+    /// HTTP status.
+    pub status: StatusCode,
+    /// RFC 9457 `type`, below `urn:tagged-config:problem:`.
+    pub kind: &'static str,
+    /// RFC 9457 `title`.
+    pub title: &'static str,
+    /// Whether the message may be shown; otherwise only the title is.
+    pub show_detail: bool,
+}
+
+impl ApiError {
+    /// A key that breaks the grammar.
+    pub fn bad_key(problem: KeyError, known: &UnknownTag) -> Self {
+        Self::Key { problem: problem.to_string(), known: known.known().to_owned() }
+    }
+
+    /// A well-formed key whose tag no store has.
+    pub fn unknown_tag(known: &UnknownTag) -> Self {
+        Self::Key { problem: "unknown tag".to_owned(), known: known.known().to_owned() }
+    }
+
+    /// The table. Each arm has its reason where it is not plain.
+    pub fn answer(&self) -> Answer {
+        use Code::{
+            Aborted, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound,
+            PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented,
+        };
+        let shown = |code, status, kind, title| Answer { code, status, kind, title, show_detail: true };
+        let hidden = |code, status, kind, title| Answer { code, status, kind, title, show_detail: false };
+        match self {
+            Self::Key { .. } => shown(InvalidArgument, StatusCode::BAD_REQUEST, "invalid-key", "Invalid key"),
+            Self::Invalid(_) => shown(InvalidArgument, StatusCode::BAD_REQUEST, "invalid-request", "Invalid request"),
+            // The reason would help to forge a better token.
+            Self::Unauthenticated => {
+                hidden(Unauthenticated, StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed")
+            }
+            Self::KeysUnavailable => {
+                shown(Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
+            }
+            Self::Forbidden(_) => shown(PermissionDenied, StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::NotFound => shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key"),
+            Self::TooOld { .. } => {
+                shown(FailedPrecondition, StatusCode::PRECONDITION_FAILED, "too-old", "Not that new yet")
+            }
+            Self::RateLimited => {
+                shown(ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests")
+            }
+            Self::DeadlineExceeded => {
+                shown(DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "Deadline exceeded")
+            }
+            Self::BodyTooLarge { .. } => {
+                shown(InvalidArgument, StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Value too large")
+            }
+            Self::Unimplemented(_) => {
+                shown(Unimplemented, StatusCode::NOT_IMPLEMENTED, "unimplemented", "Not implemented")
+            }
+            Self::Store(error) => match &**error {
+                // A backend's time-out is not the caller's deadline: trying again is right.
+                StoreError::Unavailable { .. } | StoreError::TimedOut { .. } | StoreError::Throttled { .. } => {
+                    shown(Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
+                }
+                // A fault of the deployment: logged, not told.
+                StoreError::Refused { .. } => {
+                    hidden(Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
+                }
+                StoreError::Malformed { .. } => {
+                    shown(DataLoss, StatusCode::INTERNAL_SERVER_ERROR, "malformed-value", "The stored value is malformed")
+                }
+                // gRPC's guidance for a failed test-and-set.
+                StoreError::Conflict { .. } => {
+                    shown(Aborted, StatusCode::PRECONDITION_FAILED, "conflict", "The key has changed")
+                }
+                StoreError::Contended => shown(Aborted, StatusCode::CONFLICT, "contended", "Too many writers"),
+                StoreError::NotFound => shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key"),
+                StoreError::TooLarge { .. } => {
+                    shown(InvalidArgument, StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Value too large")
+                }
+                StoreError::VersionExhausted => {
+                    shown(FailedPrecondition, StatusCode::CONFLICT, "version-exhausted", "No higher version")
+                }
+                StoreError::Unsupported { operation: tagged_config_domain::Operation::List, .. } => {
+                    shown(Unimplemented, StatusCode::NOT_IMPLEMENTED, "unsupported", "Not offered here")
+                }
+                StoreError::Unsupported { .. } => {
+                    shown(FailedPrecondition, StatusCode::CONFLICT, "read-only", "Read-only here")
+                }
+            },
+        }
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> String {
+        let answer = self.answer();
+        if !answer.show_detail {
+            return answer.title.to_owned();
+        }
+        match self {
+            Self::Store(error) => match &**error {
+                StoreError::Conflict { current: Some(version) } => format!("the key has version {version}"),
+                StoreError::Conflict { current: None } => "the key does not exist".to_owned(),
+                other => other.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    /// Logs what callers are not told, once.
+    pub fn log(&self, operation: &'static str) {
+        let Self::Store(error) = self else { return };
+        let chain = tagged_config_runtime::telemetry::chain(&**error);
+        match &**error {
+            StoreError::Refused { .. } => tracing::error!(operation, error = chain, "the backend refuses this service"),
+            StoreError::Unavailable { .. } | StoreError::TimedOut { .. } | StoreError::Throttled { .. } => {
+                tracing::warn!(operation, error = chain, "the backend failed");
+            }
+            StoreError::Malformed { .. } => tracing::warn!(operation, error = chain, "a stored value is malformed"),
+            _ => tracing::debug!(operation, error = chain, "refused"),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Missing | AuthError::Refused(_) => Self::Unauthenticated,
+            AuthError::KeysUnavailable => Self::KeysUnavailable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tagged_config_domain::{Backend, Operation};
+
+    use super::*;
+
+    #[test]
+    fn every_variant_has_its_pair() {
+        let backend = Backend("dynamodb");
+        let store = |error: StoreError| ApiError::from(error);
+        let secret = "arn:aws:secret";
+        let unavailable = StoreError::Unavailable { backend, source: secret.into() };
+        let refused = StoreError::Refused { backend, code: secret.to_owned() };
+        let too_large = StoreError::TooLarge { backend, limit: 1, actual: 2 };
+        let unsupported = |operation| StoreError::Unsupported { backend, operation, instead: "" };
+        for (error, code, status) in [
+            (ApiError::Key { problem: String::new(), known: String::new() }, Code::InvalidArgument, 400),
+            (ApiError::Invalid(String::new()), Code::InvalidArgument, 400),
+            (ApiError::Unauthenticated, Code::Unauthenticated, 401),
+            (ApiError::KeysUnavailable, Code::Unavailable, 503),
+            (ApiError::Forbidden(Role::Writer), Code::PermissionDenied, 403),
+            (ApiError::NotFound, Code::NotFound, 404),
+            (ApiError::TooOld { have: 1 }, Code::FailedPrecondition, 412),
+            (ApiError::RateLimited, Code::ResourceExhausted, 429),
+            (ApiError::DeadlineExceeded, Code::DeadlineExceeded, 504),
+            (ApiError::BodyTooLarge { limit: 1 }, Code::InvalidArgument, 413),
+            (ApiError::Unimplemented(""), Code::Unimplemented, 501),
+            (store(unavailable), Code::Unavailable, 503),
+            (store(StoreError::TimedOut { backend }), Code::Unavailable, 503),
+            (store(StoreError::Throttled { backend }), Code::Unavailable, 503),
+            (store(refused), Code::Internal, 500),
+            (store(StoreError::Malformed { reason: "x" }), Code::DataLoss, 500),
+            (store(StoreError::Conflict { current: None }), Code::Aborted, 412),
+            (store(StoreError::Contended), Code::Aborted, 409),
+            (store(StoreError::NotFound), Code::NotFound, 404),
+            (store(too_large), Code::InvalidArgument, 413),
+            (store(StoreError::VersionExhausted), Code::FailedPrecondition, 409),
+            (store(unsupported(Operation::List)), Code::Unimplemented, 501),
+            (store(unsupported(Operation::Put)), Code::FailedPrecondition, 409),
+            (store(unsupported(Operation::Delete)), Code::FailedPrecondition, 409),
+        ] {
+            let answer = error.answer();
+            assert_eq!((answer.code, answer.status.as_u16()), (code, status), "{error:?}");
+            assert!(!error.message().contains(secret), "{error:?}");
+        }
+    }
+}

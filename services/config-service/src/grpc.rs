@@ -1,0 +1,221 @@
+//! The gRPC contract: authenticate, convert, call [`ConfigApi`](crate::api::ConfigApi), convert.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tagged_config_auth::{Authenticator, JwksSource};
+use tagged_config_domain::{Precondition, Principal, Record};
+use tagged_config_proto::v1::{
+    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse, GetConfigRequest,
+    GetConfigResponse, KeyError, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
+    WatchConfigRequest, WatchConfigResponse, config_service_server::ConfigService,
+};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use crate::{
+    api::{ConfigApi, Served},
+    errors::ApiError,
+    metrics::ReadResult,
+};
+
+/// Room before the caller's deadline in which our own answer still reaches it.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
+
+/// The public service.
+pub struct GrpcService<S> {
+    api: Arc<ConfigApi>,
+    authenticator: Arc<Authenticator<S>>,
+}
+
+impl<S: JwksSource> GrpcService<S> {
+    /// The service over these operations.
+    pub fn new(api: Arc<ConfigApi>, authenticator: Arc<Authenticator<S>>) -> Self {
+        Self { api, authenticator }
+    }
+
+    async fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Principal>, ApiError> {
+        let mut values = metadata.get_all("authorization").iter();
+        let authorization = values.next().and_then(|value| value.to_str().ok());
+        // Two tokens would leave open which of them counts.
+        let authorization = authorization.filter(|_| values.next().is_none());
+        self.authenticator.authenticate(authorization).await.map_err(|error| {
+            tracing::debug!(reason = tagged_config_runtime::telemetry::chain(&error), "unauthenticated");
+            error.into()
+        })
+    }
+
+    fn response(&self, served: Served, freshness: bool) -> GetConfigResponse {
+        let mut response = GetConfigResponse {
+            key: served.key,
+            value: served.record.value.as_ref().to_owned(),
+            version: served.record.revision.version,
+            source: served.source.0.to_owned(),
+            cached: served.result == ReadResult::hit,
+            stale: served.result == ReadResult::stale,
+            content_type: served.record.content_type.as_ref().to_owned(),
+            last_modified: last_modified(&served.record),
+            origin: served.origin.as_str().to_owned(),
+            ..Default::default()
+        };
+        if freshness {
+            response.age_ms = millis(served.age);
+            self.api.instance().clone_into(&mut response.served_by);
+            response.staleness_bound_ms = millis(self.api.staleness_bound());
+        }
+        response
+    }
+}
+
+#[tonic::async_trait]
+impl<S: JwksSource> ConfigService for GrpcService<S> {
+    type WatchConfigStream = tokio_stream::Empty<Result<WatchConfigResponse, Status>>;
+
+    async fn get_config(&self, request: Request<GetConfigRequest>) -> Result<Response<GetConfigResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let request = request.into_inner();
+        let served = within(deadline, self.api.get(&caller, &request.key, request.min_version)).await?;
+        Ok(Response::new(self.response(served, request.freshness)))
+    }
+
+    async fn batch_get_config(
+        &self,
+        request: Request<BatchGetConfigRequest>,
+    ) -> Result<Response<BatchGetConfigResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let request = request.into_inner();
+        let batch = within(deadline, self.api.batch(&caller, request.keys)).await?;
+        Ok(Response::new(BatchGetConfigResponse {
+            entries: batch.entries.into_iter().map(|served| self.response(served, request.freshness)).collect(),
+            missing: batch.missing,
+            errors: batch.errors.into_iter().map(key_error).collect(),
+        }))
+    }
+
+    async fn list_config(&self, request: Request<ListConfigRequest>) -> Result<Response<ListConfigResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let request = request.into_inner();
+        let page = self.api.list(&caller, &request.prefix, request.page_size, &request.page_token);
+        let page = within(deadline, page).await?;
+        Ok(Response::new(ListConfigResponse {
+            entries: page.entries.into_iter().map(|served| self.response(served, false)).collect(),
+            next_page_token: page.next_page_token,
+            errors: page.errors.into_iter().map(key_error).collect(),
+        }))
+    }
+
+    async fn put_config(&self, request: Request<PutConfigRequest>) -> Result<Response<PutConfigResponse>, Status> {
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let request = request.into_inner();
+        let precondition = precondition(request.expected_version).map_err(status)?;
+        let put = self.api.put(&caller, &request.key, &request.value, &request.content_type, precondition);
+        let record = put.await.map_err(status)?;
+        Ok(Response::new(PutConfigResponse { version: record.revision.version }))
+    }
+
+    async fn delete_config(
+        &self,
+        request: Request<DeleteConfigRequest>,
+    ) -> Result<Response<DeleteConfigResponse>, Status> {
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let request = request.into_inner();
+        let precondition = precondition(request.expected_version).map_err(status)?;
+        let version = self.api.delete(&caller, &request.key, precondition).await.map_err(status)?;
+        Ok(Response::new(DeleteConfigResponse { version }))
+    }
+
+    async fn watch_config(
+        &self,
+        request: Request<WatchConfigRequest>,
+    ) -> Result<Response<Self::WatchConfigStream>, Status> {
+        self.caller(request.metadata()).await.map_err(status)?;
+        Err(status(ApiError::Unimplemented("WatchConfig is not offered yet; poll GetConfig, whose cache follows changes")))
+    }
+}
+
+/// Absent: no condition. 0: only if the key does not exist. N: only this version.
+fn precondition(expected_version: Option<i64>) -> Result<Precondition, ApiError> {
+    match expected_version {
+        None => Ok(Precondition::None),
+        Some(0) => Ok(Precondition::Absent),
+        Some(version @ 1..) => Ok(Precondition::Version(version)),
+        Some(_) => Err(ApiError::Invalid("expected_version must not be negative".to_owned())),
+    }
+}
+
+fn key_error((key, error): (String, ApiError)) -> KeyError {
+    KeyError { key, code: i32::from(error.answer().code), message: error.message() }
+}
+
+/// The status that the table gives.
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+pub fn status(error: ApiError) -> Status {
+    Status::new(error.answer().code, error.message())
+}
+
+/// Milliseconds, for the wire.
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn last_modified(record: &Record) -> Option<prost_types::Timestamp> {
+    let ms = record.modified_ms?;
+    let nanos = i32::try_from(ms.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
+    Some(prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos })
+}
+
+/// What the caller's `grpc-timeout` leaves for the work. Only reads are cut short: a write that was sent
+/// runs to its end, so that its outcome is known and the cache follows it.
+fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u32 = digits.parse().ok()?;
+    let unit = match unit {
+        "H" => Duration::from_hours(1),
+        "M" => Duration::from_mins(1),
+        "S" => Duration::from_secs(1),
+        "m" => Duration::from_millis(1),
+        "u" => Duration::from_micros(1),
+        "n" => Duration::from_nanos(1),
+        _ => return None,
+    };
+    let given = unit.checked_mul(count)?;
+    Some(given.saturating_sub(DEADLINE_MARGIN.min(given / 10)))
+}
+
+async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, Status> {
+    match deadline {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(ApiError::DeadlineExceeded)),
+    }
+    .map_err(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        let read = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            deadline(&metadata)
+        };
+        assert_eq!(read("100m"), Some(Duration::from_millis(98)));
+        assert_eq!(read("1S"), Some(Duration::from_millis(998)));
+        assert_eq!(read("10u"), Some(Duration::from_micros(9)));
+        for bad in ["", "m", "1x", "-1S", "99999999999S"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn expected_versions() {
+        assert_eq!(precondition(None).unwrap(), Precondition::None);
+        assert_eq!(precondition(Some(0)).unwrap(), Precondition::Absent);
+        assert_eq!(precondition(Some(7)).unwrap(), Precondition::Version(7));
+        assert!(precondition(Some(-1)).is_err());
+    }
+}

@@ -1,0 +1,361 @@
+//! The REST facade and the operators' endpoints. The contract is `openapi.yaml` beside this file's crate.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{OriginalUri, Query, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tagged_config_auth::{Authenticator, JwksSource};
+use tagged_config_domain::{Precondition, Principal};
+use tagged_config_runtime::shutdown::Readiness;
+use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use crate::{
+    api::{ConfigApi, Served},
+    cache::Cache,
+    errors::ApiError,
+    grpc::millis,
+    http::{etag::EntityTag, problem::Problem},
+    metrics::{Metrics, ReadResult},
+};
+
+mod etag;
+mod problem;
+
+/// The contract, as it is served.
+const OPENAPI: &str = include_str!("../openapi.yaml");
+/// Largest batch request, in bytes: 100 keys of the longest kind, with room.
+const MAX_BATCH_BYTES: usize = 64 * 1024;
+
+/// What the handlers share.
+pub struct HttpState<S> {
+    /// The operations.
+    pub api: Arc<ConfigApi>,
+    /// Who calls.
+    pub authenticator: Arc<Authenticator<S>>,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For `/metrics`.
+    pub cache: Arc<Cache>,
+    /// For `/readyz`.
+    pub readiness: Readiness,
+}
+
+type Shared<S> = State<Arc<HttpState<S>>>;
+
+/// A configuration in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    key: String,
+    value: String,
+    content_type: String,
+    version: i64,
+    source: &'static str,
+    origin: &'static str,
+    cached: bool,
+    stale: bool,
+    age_ms: i64,
+    served_by: String,
+    staleness_bound_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_modified: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    key: String,
+    version: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    entries: Vec<Entry>,
+    errors: Vec<KeyProblem>,
+    next_page_token: String,
+}
+
+#[derive(Serialize)]
+struct Batch {
+    entries: Vec<Entry>,
+    missing: Vec<String>,
+    errors: Vec<KeyProblem>,
+}
+
+#[derive(Serialize)]
+struct KeyProblem {
+    key: String,
+    #[serde(flatten)]
+    problem: Problem,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchRequest {
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct GetQuery {
+    #[serde(default)]
+    min_version: i64,
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    page_size: i32,
+    #[serde(default)]
+    page_token: String,
+}
+
+/// All routes.
+pub fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
+    let config = get(get_config::<S>).put(put_config::<S>).delete(delete_config::<S>).fallback(method_not_allowed);
+    Router::new()
+        .route("/v1/config/{*key}", config)
+        .route("/v1/config/", get(no_key).fallback(no_key))
+        .route("/v1/config", get(list_config::<S>).fallback(method_not_allowed))
+        .route("/v1/config:batchGet", post(batch_get::<S>).fallback(method_not_allowed))
+        .route("/openapi.yaml", get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz::<S>))
+        .route("/metrics", get(metrics::<S>))
+        .fallback(async || Problem::plain(StatusCode::NOT_FOUND, "no-such-path", "No such path"))
+        .layer(middleware::from_fn(request_id))
+        .with_state(state)
+}
+
+async fn get_config<S: JwksSource>(
+    State(state): Shared<S>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    query: Result<Query<GetQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, &headers).await?;
+    let key = key_of(uri.path())?;
+    let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
+    let served = state.api.get(&caller, key, query.min_version).await?;
+    let tag = EntityTag::of(served.origin, &served.record).to_string();
+    let mut head = freshness_headers(&state.api, &served);
+    insert(&mut head, "etag", &tag);
+    if etag::any_matches(&headers, header::IF_NONE_MATCH, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
+    }
+    Ok((head, Json(entry(&state.api, served))).into_response())
+}
+
+async fn put_config<S: JwksSource>(
+    State(state): Shared<S>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, &headers).await?;
+    let key = key_of(uri.path())?;
+    let precondition = preconditions(&headers)?;
+    let content_type = match headers.get(header::CONTENT_TYPE) {
+        None => "",
+        Some(value) => value.to_str().map_err(|_| ApiError::Invalid("Content-Type is not text".to_owned()))?,
+    };
+    let body = read_body(body, MAX_VALUE_BYTES).await?;
+    let value = std::str::from_utf8(&body).map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
+    let record = state.api.put(&caller, key, value, content_type, precondition).await?;
+    let tag = EntityTag::of(tagged_config_domain::Origin::Tenant, &record).to_string();
+    let mut head = HeaderMap::new();
+    insert(&mut head, "etag", &tag);
+    Ok((head, Json(Written { key: key.to_owned(), version: record.revision.version })).into_response())
+}
+
+async fn delete_config<S: JwksSource>(
+    State(state): Shared<S>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, &headers).await?;
+    let key = key_of(uri.path())?;
+    let version = state.api.delete(&caller, key, preconditions(&headers)?).await?;
+    Ok(Json(Written { key: key.to_owned(), version }).into_response())
+}
+
+async fn list_config<S: JwksSource>(
+    State(state): Shared<S>,
+    headers: HeaderMap,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, &headers).await?;
+    let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
+    let page = state.api.list(&caller, &query.prefix, query.page_size, &query.page_token).await?;
+    let page = Page {
+        entries: page.entries.into_iter().map(|served| entry(&state.api, served)).collect(),
+        errors: page.errors.into_iter().map(KeyProblem::new).collect(),
+        next_page_token: page.next_page_token,
+    };
+    Ok(Json(page).into_response())
+}
+
+async fn batch_get<S: JwksSource>(
+    State(state): Shared<S>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let caller = caller(&state, &headers).await?;
+    let body = read_body(body, MAX_BATCH_BYTES).await?;
+    let request: BatchRequest =
+        serde_json::from_slice(&body).map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
+    let batch = state.api.batch(&caller, request.keys).await?;
+    let batch = Batch {
+        entries: batch.entries.into_iter().map(|served| entry(&state.api, served)).collect(),
+        missing: batch.missing,
+        errors: batch.errors.into_iter().map(KeyProblem::new).collect(),
+    };
+    Ok(Json(batch).into_response())
+}
+
+async fn readyz<S: JwksSource>(State(state): Shared<S>) -> Response {
+    if state.readiness.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
+    let text = state.metrics.exposition(state.cache.bytes(), state.cache.entries());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+async fn no_key() -> ApiError {
+    ApiError::Invalid("the path has no key: /v1/config/<key>, or /v1/config?prefix= to list".to_owned())
+}
+
+async fn method_not_allowed(method: Method) -> Response {
+    let title = format!("{method} is not offered here");
+    Problem::plain(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", &title)
+}
+
+/// Gives every request an id, and every answer it.
+async fn request_id(request: Request, next: Next) -> Response {
+    let given = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+    let usable = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.=;:".contains(&b));
+    let id = given.filter(usable).map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if response.status().is_server_error() {
+        tracing::warn!(request.id = id, %method, path, status = response.status().as_u16(), "request failed");
+    } else {
+        tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "request");
+    }
+    insert(response.headers_mut(), "x-request-id", &id);
+    response
+}
+
+async fn caller<S: JwksSource>(state: &HttpState<S>, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let authorization = values.next().and_then(|value| value.to_str().ok());
+    // Two tokens would leave open which of them counts.
+    let authorization = authorization.filter(|_| values.next().is_none());
+    state.authenticator.authenticate(authorization).await.map_err(|error| {
+        tracing::debug!(reason = tagged_config_runtime::telemetry::chain(&error), "unauthenticated");
+        error.into()
+    })
+}
+
+/// The key as it stands in the path. Keys need no percent-encoding, so none is decoded: `%2F` and `%2E`
+/// are refused by the grammar like any other character outside it.
+fn key_of(path: &str) -> Result<&str, ApiError> {
+    path.strip_prefix("/v1/config/").ok_or_else(|| ApiError::Invalid("the path has no key".to_owned()))
+}
+
+/// `If-Match` and `If-None-Match: *` as a precondition (RFC 9110, section 13.1).
+fn preconditions(headers: &HeaderMap) -> Result<Precondition, ApiError> {
+    let text = |name| match headers.get(name) {
+        None => Ok(None),
+        Some(value) => HeaderValue::to_str(value).map(Some).map_err(|_| ApiError::Invalid(format!("{name} is not text"))),
+    };
+    match (text(header::IF_MATCH)?.map(str::trim), text(header::IF_NONE_MATCH)?.map(str::trim)) {
+        (None, None) => Ok(Precondition::None),
+        (None, Some("*")) => Ok(Precondition::Absent),
+        (Some("*"), None) => Ok(Precondition::Exists),
+        (Some(tag), None) => EntityTag::parse(tag).map(|tag| tag.precondition()).ok_or_else(|| {
+            ApiError::Invalid("If-Match takes one entity tag as this service gave it, or *".to_owned())
+        }),
+        _ => Err(ApiError::Invalid("give If-Match, or If-None-Match: *, not both".to_owned())),
+    }
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    to_bytes(body, limit).await.map_err(|error| {
+        if std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit")) {
+            ApiError::BodyTooLarge { limit }
+        } else {
+            ApiError::Invalid("the body could not be read".to_owned())
+        }
+    })
+}
+
+fn entry(api: &ConfigApi, served: Served) -> Entry {
+    Entry {
+        key: served.key,
+        value: served.record.value.as_ref().to_owned(),
+        content_type: served.record.content_type.as_ref().to_owned(),
+        version: served.record.revision.version,
+        source: served.source.0,
+        origin: served.origin.as_str(),
+        cached: served.result == ReadResult::hit,
+        stale: served.result == ReadResult::stale,
+        age_ms: millis(served.age),
+        served_by: api.instance().to_owned(),
+        staleness_bound_ms: millis(api.staleness_bound()),
+        last_modified: served.record.modified_ms.and_then(rfc3339),
+    }
+}
+
+fn freshness_headers(api: &ConfigApi, served: &Served) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    insert(&mut headers, "cache-control", "private, no-cache");
+    insert(&mut headers, "vary", "authorization");
+    insert(&mut headers, "age", &served.age.as_secs().to_string());
+    let result = match served.result {
+        ReadResult::hit => "hit",
+        ReadResult::stale => "stale",
+        ReadResult::miss | ReadResult::error => "miss",
+    };
+    insert(&mut headers, "x-config-cache", result);
+    insert(&mut headers, "x-config-age-ms", &millis(served.age).to_string());
+    insert(&mut headers, "x-config-version", &served.record.revision.version.to_string());
+    insert(&mut headers, "x-config-source", served.source.0);
+    insert(&mut headers, "x-config-origin", served.origin.as_str());
+    insert(&mut headers, "x-config-served-by", api.instance());
+    insert(&mut headers, "x-config-staleness-bound-ms", &millis(api.staleness_bound()).to_string());
+    headers
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn rfc3339(ms: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?.format(&Rfc3339).ok()
+}
+
+impl KeyProblem {
+    fn new((key, error): (String, ApiError)) -> Self {
+        Self { key, problem: Problem::of(&error) }
+    }
+}

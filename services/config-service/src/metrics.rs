@@ -1,0 +1,133 @@
+//! Prometheus metrics. Names are constants so that dashboards and alarms can be held against them; label
+//! values are enums, never anything a caller chooses.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use tagged_config_domain::Backend;
+
+/// Reads by backend and result. (The exposition adds `_total`.)
+pub const CONFIG_READS: &str = "config_reads";
+/// Time from request to answer of a read that asked the source.
+pub const CONFIG_READ_DURATION: &str = "config_read_duration";
+/// Bytes that the cache uses.
+pub const CONFIG_CACHE_BYTES: &str = "config_cache_bytes";
+/// Entries in the cache.
+pub const CONFIG_CACHE_ENTRIES: &str = "config_cache_entries";
+/// From a change's writing to its application here.
+pub const CONFIG_PROPAGATION: &str = "config_propagation";
+/// Changes that no event brought, by what found them. (The exposition adds `_total`.)
+pub const CONFIG_REPAIRS: &str = "config_repairs";
+
+/// How a read was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values")]
+pub enum ReadResult {
+    /// From the cache.
+    hit,
+    /// From the source.
+    miss,
+    /// The last known value, since the source did not answer.
+    stale,
+    /// Not at all.
+    error,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    backend: &'static str,
+    result: ReadResult,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: &'static str,
+    precision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepairLabels {
+    by: &'static str,
+}
+
+/// The process's metrics.
+pub struct Metrics {
+    registry: Registry,
+    reads: Family<ReadLabels, Counter>,
+    read_duration: Histogram,
+    cache_bytes: Gauge,
+    cache_entries: Gauge,
+    propagation: Family<SourceLabels, Histogram>,
+    repairs: Family<RepairLabels, Counter>,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::default();
+        let reads = Family::default();
+        registry.register(CONFIG_READS, "Reads by backend and result", reads.clone());
+        let read_duration = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
+        registry.register_with_unit(
+            CONFIG_READ_DURATION,
+            "Reads that asked the source, request to answer",
+            Unit::Seconds,
+            read_duration.clone(),
+        );
+        let cache_bytes = Gauge::default();
+        registry.register(CONFIG_CACHE_BYTES, "Bytes that the cache uses", cache_bytes.clone());
+        let cache_entries = Gauge::default();
+        registry.register(CONFIG_CACHE_ENTRIES, "Entries in the cache", cache_entries.clone());
+        let propagation =
+            Family::<SourceLabels, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 14)));
+        registry.register_with_unit(
+            CONFIG_PROPAGATION,
+            "From a change's writing to its application here; precision=second: written at a whole second",
+            Unit::Seconds,
+            propagation.clone(),
+        );
+        let repairs = Family::default();
+        registry.register(CONFIG_REPAIRS, "Changes that no event brought, by what found them", repairs.clone());
+        Arc::new(Self { registry, reads, read_duration, cache_bytes, cache_entries, propagation, repairs })
+    }
+
+    /// Counts a read.
+    pub fn read(&self, backend: Backend, result: ReadResult) {
+        self.reads.get_or_create(&ReadLabels { backend: backend.0, result }).inc();
+    }
+
+    /// Records how long a read took that asked the source.
+    pub fn read_took(&self, took: Duration) {
+        self.read_duration.observe(took.as_secs_f64());
+    }
+
+    /// Records how long a change took to arrive.
+    pub fn propagated(&self, source: Backend, took: Duration, whole_seconds: bool) {
+        let precision = if whole_seconds { "second" } else { "millisecond" };
+        self.propagation.get_or_create(&SourceLabels { source: source.0, precision }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a change that only the TTL found.
+    pub fn repaired_by_ttl(&self) {
+        self.repairs.get_or_create(&RepairLabels { by: "ttl" }).inc();
+    }
+
+    /// The text exposition, with the cache's present size.
+    pub fn exposition(&self, cache_bytes: u64, cache_entries: usize) -> String {
+        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+        self.cache_entries.set(i64::try_from(cache_entries).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

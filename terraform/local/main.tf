@@ -1,0 +1,128 @@
+# The local target: the modules that AWS gets too, plus what only an emulator needs (api.tf, discovery.tf). No task
+# definitions: the services run as local processes that register in the target groups and in Cloud Map.
+
+data "aws_caller_identity" "current" {}
+
+locals {
+  account_id    = data.aws_caller_identity.current.account_id
+  function_name = "${var.name}-invalidator"
+}
+
+module "network" {
+  source = "../modules/network"
+
+  name               = var.name
+  availability_zones = ["${var.region}a", "${var.region}b"]
+
+  # No endpoints here; and switching names on costs ten seconds of every apply.
+  dns_hostnames = false
+
+  ports = {
+    listener       = 80
+    config_http    = var.config_http_port
+    config_grpc    = var.config_grpc_port
+    config_refresh = var.config_refresh_port
+    order_http     = var.order_http_port
+  }
+}
+
+module "identity" {
+  source = "../modules/identity"
+
+  name   = var.name
+  region = var.region
+  mfa    = "OFF"
+
+  # Scripts sign in with a password; the emulator is the only one to see it.
+  explicit_auth_flows = ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+}
+
+module "storage" {
+  source = "../modules/storage"
+
+  name                     = var.name
+  table_name               = var.table_name
+  parameter_root           = var.parameter_root
+  global_defaults          = var.global_defaults
+  key_deletion_window_days = 7
+}
+
+module "refresh_credential" {
+  source = "../modules/refresh/credential"
+
+  parameter_root = module.storage.parameter_root
+  kms_key_arn    = module.storage.kms_key_arn
+}
+
+module "services" {
+  source = "../modules/services"
+
+  name       = var.name
+  account_id = local.account_id
+  region     = var.region
+
+  vpc_id                       = module.network.vpc_id
+  subnet_ids                   = module.network.private_subnet_ids
+  alb_security_group_id        = module.network.security_group_ids["alb"]
+  config_http_port             = var.config_http_port
+  order_http_port              = var.order_http_port
+  deregistration_delay_seconds = var.deregistration_delay_seconds
+
+  table_arn                        = module.storage.table_arn
+  parameter_root                   = module.storage.parameter_root
+  refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
+  kms_key_arn                      = module.storage.kms_key_arn
+  log_group_arns = {
+    config-service = module.observability.log_group_arns["config-service"]
+    order-service  = module.observability.log_group_arns["order-service"]
+  }
+  image_repository_arns = ["arn:aws:ecr:${var.region}:${local.account_id}:repository/${var.name}/*"]
+}
+
+module "refresh" {
+  source = "../modules/refresh"
+
+  name            = var.name
+  function_name   = local.function_name
+  account_id      = local.account_id
+  region          = var.region
+  invalidator_zip = var.invalidator_zip
+  architecture    = var.invalidator_architecture
+
+  extra_environment = {
+    AWS_ENDPOINT_URL = var.emulator_url
+  }
+
+  log_group_name = module.observability.log_group_names["invalidator"]
+  log_group_arn  = module.observability.log_group_arns["invalidator"]
+
+  subnet_ids                   = module.network.private_subnet_ids
+  security_group_id            = module.network.security_group_ids["invalidator"]
+  refresh_port                 = var.config_refresh_port
+  cloud_map_namespace          = aws_service_discovery_http_namespace.this.name
+  cloud_map_service            = aws_service_discovery_service.this["config-service"].name
+  refresh_credential_parameter = module.refresh_credential.parameter_name
+
+  parameter_root   = module.storage.parameter_root
+  table_name       = module.storage.table_name
+  table_stream_arn = module.storage.table_stream_arn
+  kms_key_arn      = module.storage.kms_key_arn
+}
+
+module "observability" {
+  source = "../modules/observability"
+
+  name   = var.name
+  region = var.region
+
+  log_groups = {
+    config-service = "/${var.name}/config-service"
+    order-service  = "/${var.name}/order-service"
+    invalidator    = "/aws/lambda/${local.function_name}"
+  }
+  log_retention_days = 1
+
+  function_name           = local.function_name
+  dead_letter_queue_names = module.refresh.dead_letter_queue_names
+  alb_arn_suffix          = module.services.alb_arn_suffix
+}

@@ -1,0 +1,94 @@
+output "api_url" {
+  description = "Base URL of the public API, without a trailing '/'."
+  value       = "${var.emulator_url}/_aws/execute-api/${module.http_api.api_id}"
+}
+
+output "user_pool_id" {
+  description = "Id of the user pool."
+  value       = module.identity.user_pool_id
+}
+
+output "client_id" {
+  description = "Id of the app client: the audience of ID tokens."
+  value       = module.identity.client_id
+}
+
+output "issuer" {
+  description = "Issuer of tokens. It is AWS's own URL, also behind the emulator."
+  value       = module.identity.issuer
+}
+
+output "jwks_url" {
+  description = "Where the emulator serves the pool's keys; not below the issuer."
+  value       = "${var.emulator_url}/${module.identity.user_pool_id}/.well-known/jwks.json"
+}
+
+output "table_name" {
+  description = "Name of the configuration table."
+  value       = module.storage.table_name
+}
+
+output "parameter_root" {
+  description = "Path in Parameter Store under which configuration lies."
+  value       = module.storage.parameter_root
+}
+
+output "refresh_credential_parameter" {
+  description = "Name of the parameter that holds the refresh credential."
+  value       = module.refresh_credential.parameter_name
+}
+
+output "cloud_map_namespace" {
+  description = "Name of the Cloud Map namespace."
+  value       = aws_service_discovery_http_namespace.this.name
+}
+
+output "cloud_map_namespace_id" {
+  description = "Id of the Cloud Map namespace."
+  value       = aws_service_discovery_http_namespace.this.id
+}
+
+output "config_service_id" {
+  description = "Id of config-service in Cloud Map."
+  value       = aws_service_discovery_service.this["config-service"].id
+}
+
+output "order_service_id" {
+  description = "Id of order-service in Cloud Map."
+  value       = aws_service_discovery_service.this["order-service"].id
+}
+
+output "config_target_group_arn" {
+  description = "ARN of config-service's target group."
+  value       = module.services.target_group_arns["config"]
+}
+
+output "order_target_group_arn" {
+  description = "ARN of order-service's target group."
+  value       = module.services.target_group_arns["order"]
+}
+
+output "alb_name" {
+  description = "Name of the load balancer."
+  value       = module.services.alb_name
+}
+
+output "alb_url" {
+  description = "The emulator's address of the load balancer."
+  value       = local.alb_url
+}
+
+output "invalidator_function_name" {
+  description = "Name of the invalidator function."
+  value       = module.refresh.function_name
+}
+
+output "invalidator_log_group" {
+  description = "Name of the invalidator's log group."
+  value       = module.observability.log_group_names["invalidator"]
+}
+
+output "ecs_cluster" {
+  description = "Name of the ECS cluster."
+  value       = module.services.cluster_name
+}

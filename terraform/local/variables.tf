@@ -1,0 +1,90 @@
+variable "emulator_url" {
+  type        = string
+  description = "Base URL of the emulator, as seen from this machine and from the functions that the emulator runs."
+  default     = "http://127.0.0.1:4566"
+
+  validation {
+    condition     = can(regex("^http://[A-Za-z0-9.-]+:[0-9]+$", var.emulator_url))
+    error_message = "emulator_url must look like http://host:port, without a trailing '/'."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region that the emulator plays."
+  default     = "us-east-1"
+}
+
+variable "name" {
+  type        = string
+  description = "Prefix of every name."
+  default     = "tagged-config"
+}
+
+variable "namespace" {
+  type        = string
+  description = "Name of the Cloud Map namespace."
+  default     = "tagged-config"
+}
+
+variable "table_name" {
+  type        = string
+  description = "Name of the table that holds tenants' configuration."
+  default     = "TenantConfigurations"
+}
+
+variable "parameter_root" {
+  type        = string
+  description = "Path in Parameter Store under which configuration lies."
+  default     = "/tagged-config/config"
+}
+
+variable "global_defaults" {
+  type        = map(string)
+  description = "Shared defaults under `<root>/global/`, name to JSON value."
+  default = {
+    "tax/rate"         = "0.20"
+    "currency/default" = "\"USD\""
+  }
+}
+
+variable "invalidator_zip" {
+  type        = string
+  description = "Path of the zip that holds the invalidator's `bootstrap`, built for this machine."
+}
+
+variable "invalidator_architecture" {
+  type        = string
+  description = "Instruction set of this machine: `x86_64` or `arm64`. The emulator runs the function as a local process."
+  default     = "x86_64"
+}
+
+variable "config_http_port" {
+  type        = number
+  description = "TCP port of config-service's REST facade. Replicas differ by address, not by port."
+  default     = 8080
+}
+
+variable "config_grpc_port" {
+  type        = number
+  description = "TCP port of config-service's gRPC listener."
+  default     = 50051
+}
+
+variable "config_refresh_port" {
+  type        = number
+  description = "TCP port of config-service's refresh listener."
+  default     = 50052
+}
+
+variable "order_http_port" {
+  type        = number
+  description = "TCP port of order-service."
+  default     = 8081
+}
+
+variable "deregistration_delay_seconds" {
+  type        = number
+  description = "How long a target that is being removed may finish its requests."
+  default     = 5
+}

@@ -1,0 +1,37 @@
+variable "name" {
+  type        = string
+  description = "Name of the web ACL."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,63}$", var.name))
+    error_message = "name must be 2 to 64 characters: lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "protected_resources" {
+  type        = map(string)
+  description = "ARNs that the web ACL guards, keyed by meaning: a REST API's stage, or a load balancer. WAF takes no HTTP API."
+}
+
+variable "forwarded_ip_header" {
+  type        = string
+  description = "Header that names the client where the guarded resource sees a proxy's address (a load balancer behind an HTTP API); null where it sees the client."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.forwarded_ip_header == null || can(regex("^[A-Za-z0-9-]{1,255}$", var.forwarded_ip_header))
+    error_message = "forwarded_ip_header must be null or a header's name, for example X-Forwarded-For."
+  }
+}
+
+variable "requests_per_5_minutes" {
+  type        = number
+  description = "Requests that one client address may make in any 5 minutes before it is blocked."
+  default     = 20000
+
+  validation {
+    condition     = var.requests_per_5_minutes >= 10 && var.requests_per_5_minutes <= 2000000000
+    error_message = "requests_per_5_minutes must lie between 10 and 2000000000."
+  }
+}

@@ -1,0 +1,97 @@
+# Who a caller is, and of which tenant. The tenant lies in `custom:tenantId`, which two settings together keep out
+# of users' hands: nobody signs up (an administrator creates users and sets it once, it is immutable), and the only
+# client may write `email` and nothing else.
+
+resource "aws_cognito_user_pool" "this" {
+  name                     = var.name
+  username_attributes      = ["email"]
+  auto_verified_attributes = ["email"]
+  mfa_configuration        = var.mfa
+  deletion_protection      = var.deletion_protection ? "ACTIVE" : "INACTIVE"
+
+  username_configuration {
+    case_sensitive = false
+  }
+
+  admin_create_user_config {
+    allow_admin_create_user_only = true
+  }
+
+  password_policy {
+    minimum_length                   = 12
+    require_lowercase                = true
+    require_uppercase                = true
+    require_numbers                  = true
+    require_symbols                  = true
+    password_history_size            = 5
+    temporary_password_validity_days = 1
+  }
+
+  account_recovery_setting {
+    recovery_mechanism {
+      name     = "verified_email"
+      priority = 1
+    }
+  }
+
+  dynamic "software_token_mfa_configuration" {
+    for_each = var.mfa == "OFF" ? [] : [var.mfa]
+
+    content {
+      enabled = true
+    }
+  }
+
+  # The services' grammar of a tenant id is [A-Za-z0-9][A-Za-z0-9_-]{0,63}; Cognito can hold only its length.
+  schema {
+    name                     = "tenantId"
+    attribute_data_type      = "String"
+    developer_only_attribute = false
+    mutable                  = false
+    required                 = false
+
+    string_attribute_constraints {
+      min_length = 1
+      max_length = 64
+    }
+  }
+
+  # reader, writer or admin; a missing one means reader.
+  schema {
+    name                     = "userRole"
+    attribute_data_type      = "String"
+    developer_only_attribute = false
+    mutable                  = true
+    required                 = false
+
+    string_attribute_constraints {
+      min_length = 1
+      max_length = 16
+    }
+  }
+}
+
+resource "aws_cognito_user_pool_client" "this" {
+  name         = "${var.name}-api"
+  user_pool_id = aws_cognito_user_pool.this.id
+
+  generate_secret               = false
+  explicit_auth_flows           = var.explicit_auth_flows
+  prevent_user_existence_errors = "ENABLED"
+  enable_token_revocation       = true
+
+  # Left out, write_attributes would allow every standard attribute and read_attributes would leave the custom
+  # ones out of the ID token.
+  read_attributes  = ["email", "email_verified", "custom:tenantId", "custom:userRole"]
+  write_attributes = ["email"]
+
+  id_token_validity      = var.token_validity_minutes
+  access_token_validity  = var.token_validity_minutes
+  refresh_token_validity = var.refresh_token_validity_days
+
+  token_validity_units {
+    id_token      = "minutes"
+    access_token  = "minutes"
+    refresh_token = "days"
+  }
+}

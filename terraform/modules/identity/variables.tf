@@ -1,0 +1,66 @@
+variable "name" {
+  type        = string
+  description = "Name of the user pool; its client is named after it."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,63}$", var.name))
+    error_message = "name must be 2 to 64 characters: lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region of the pool; part of the issuer that its tokens carry."
+}
+
+variable "explicit_auth_flows" {
+  type        = set(string)
+  description = "Sign-in flows of the client. The default never sends a password over the wire."
+  default     = ["ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+
+  validation {
+    condition = length(setsubtract(var.explicit_auth_flows, [
+      "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH", "ALLOW_USER_PASSWORD_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH",
+    ])) == 0
+    error_message = "explicit_auth_flows may hold ALLOW_USER_SRP_AUTH, ALLOW_REFRESH_TOKEN_AUTH, ALLOW_USER_PASSWORD_AUTH and ALLOW_ADMIN_USER_PASSWORD_AUTH."
+  }
+}
+
+variable "mfa" {
+  type        = string
+  description = "Second factor by authenticator app (TOTP): `OFF`, `OPTIONAL` or `ON`."
+  default     = "OPTIONAL"
+
+  validation {
+    condition     = contains(["OFF", "OPTIONAL", "ON"], var.mfa)
+    error_message = "mfa must be OFF, OPTIONAL or ON."
+  }
+}
+
+variable "token_validity_minutes" {
+  type        = number
+  description = "Lifetime of ID and access tokens, in minutes. A changed role reaches a signed-in user after at most this."
+  default     = 60
+
+  validation {
+    condition     = var.token_validity_minutes >= 5 && var.token_validity_minutes <= 1440
+    error_message = "token_validity_minutes must lie between 5 and 1440 (one day), as Cognito has it."
+  }
+}
+
+variable "refresh_token_validity_days" {
+  type        = number
+  description = "Lifetime of refresh tokens, in days."
+  default     = 1
+
+  validation {
+    condition     = var.refresh_token_validity_days >= 1 && var.refresh_token_validity_days <= 3650
+    error_message = "refresh_token_validity_days must lie between 1 and 3650."
+  }
+}
+
+variable "deletion_protection" {
+  type        = bool
+  description = "Whether the pool refuses to be deleted."
+  default     = false
+}

@@ -1,0 +1,24 @@
+output "vpc_id" {
+  description = "Id of the VPC."
+  value       = aws_vpc.this.id
+}
+
+output "vpc_cidr_block" {
+  description = "IPv4 range of the VPC."
+  value       = aws_vpc.this.cidr_block
+}
+
+output "private_subnet_ids" {
+  description = "Ids of the private subnets, in the order of `availability_zones`."
+  value       = [for zone in var.availability_zones : aws_subnet.private[zone].id]
+}
+
+output "private_route_table_id" {
+  description = "Id of the private subnets' route table, for gateway endpoints."
+  value       = aws_route_table.private.id
+}
+
+output "security_group_ids" {
+  description = "Id of each security group by role: `edge`, `alb`, `config-service`, `order-service`, `invalidator`."
+  value       = { for role, group in aws_security_group.this : role => group.id }
+}

@@ -1,0 +1,101 @@
+# One group per role on the path, one described rule per purpose. A connection needs its egress and its ingress
+# rule; both come from the same entry of `local.connections`, so neither can be forgotten or drift.
+
+locals {
+  groups = {
+    edge           = "API Gateway's VPC link"
+    alb            = "Internal load balancer"
+    config-service = "config-service tasks"
+    order-service  = "order-service tasks"
+    invalidator    = "Invalidator function"
+  }
+
+  connections = {
+    edge-to-alb = {
+      from        = "edge"
+      to          = "alb"
+      port        = var.ports.listener
+      description = "API requests from the VPC link to the listener"
+    }
+    alb-to-config = {
+      from        = "alb"
+      to          = "config-service"
+      port        = var.ports.config_http
+      description = "REST facade of config-service, and its health check"
+    }
+    alb-to-order = {
+      from        = "alb"
+      to          = "order-service"
+      port        = var.ports.order_http
+      description = "REST API of order-service, and its health check"
+    }
+    order-to-config = {
+      from        = "order-service"
+      to          = "config-service"
+      port        = var.ports.config_grpc
+      description = "Configuration reads over gRPC"
+    }
+    invalidator-to-refresh = {
+      from        = "invalidator"
+      to          = "config-service"
+      port        = var.ports.config_refresh
+      description = "Refresh calls; no other group may reach this port"
+    }
+  }
+
+  # What has to call AWS APIs. Interface endpoints live in the subnets, so the VPC's own range is enough.
+  api_callers = toset(["config-service", "order-service", "invalidator"])
+}
+
+resource "aws_security_group" "this" {
+  for_each = local.groups
+
+  name        = "${var.name}-${each.key}"
+  description = each.value
+  vpc_id      = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-${each.key}" }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_vpc_security_group_egress_rule" "connection" {
+  for_each = local.connections
+
+  security_group_id            = aws_security_group.this[each.value.from].id
+  referenced_security_group_id = aws_security_group.this[each.value.to].id
+  description                  = each.value.description
+  ip_protocol                  = "tcp"
+  from_port                    = each.value.port
+  to_port                      = each.value.port
+
+  tags = { Name = each.key }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "connection" {
+  for_each = local.connections
+
+  security_group_id            = aws_security_group.this[each.value.to].id
+  referenced_security_group_id = aws_security_group.this[each.value.from].id
+  description                  = each.value.description
+  ip_protocol                  = "tcp"
+  from_port                    = each.value.port
+  to_port                      = each.value.port
+
+  tags = { Name = each.key }
+}
+
+resource "aws_vpc_security_group_egress_rule" "aws_api" {
+  for_each = local.api_callers
+
+  security_group_id = aws_security_group.this[each.key].id
+  cidr_ipv4         = aws_vpc.this.cidr_block
+  description       = "AWS APIs through interface endpoints in the VPC"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+
+  tags = { Name = "${each.key}-to-aws-api" }
+}

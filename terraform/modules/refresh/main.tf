@@ -1,0 +1,65 @@
+# The invalidator: one function for both sources of change. sources.tf says what invokes it, queues.tf where an
+# event goes that it could not handle, iam.tf what it may do.
+
+data "aws_partition" "current" {}
+
+# ARNs are put together from names, so that every policy is known, and can be tested, at plan.
+locals {
+  partition    = data.aws_partition.current.partition
+  function_arn = "arn:${local.partition}:lambda:${var.region}:${var.account_id}:function:${var.function_name}"
+  rule_name    = "${var.name}-parameter-change"
+  rule_arn     = "arn:${local.partition}:events:${var.region}:${var.account_id}:rule/${local.rule_name}"
+
+  parameter_arn_prefix = "arn:${local.partition}:ssm:${var.region}:${var.account_id}:parameter"
+}
+
+resource "aws_lambda_function" "invalidator" {
+  function_name = var.function_name
+  description   = "Tells every config-service task which cached location changed"
+  role          = aws_iam_role.invalidator.arn
+
+  filename         = var.invalidator_zip
+  source_code_hash = filebase64sha256(var.invalidator_zip)
+  runtime          = "provided.al2023"
+  handler          = "bootstrap"
+  architectures    = [var.architecture]
+
+  timeout                        = var.timeout_seconds
+  memory_size                    = var.memory_mib
+  reserved_concurrent_executions = var.reserved_concurrency
+
+  environment {
+    variables = merge(var.extra_environment, {
+      TAGGED_CONFIG_CLOUD_MAP_NAMESPACE          = var.cloud_map_namespace
+      TAGGED_CONFIG_CLOUD_MAP_SERVICE            = var.cloud_map_service
+      TAGGED_CONFIG_REFRESH_PORT                 = tostring(var.refresh_port)
+      TAGGED_CONFIG_PARAMETER_ROOT               = var.parameter_root
+      TAGGED_CONFIG_TABLE                        = var.table_name
+      TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER = var.refresh_credential_parameter
+    })
+  }
+
+  vpc_config {
+    subnet_ids         = var.subnet_ids
+    security_group_ids = [var.security_group_id]
+  }
+
+  logging_config {
+    log_group  = var.log_group_name
+    log_format = "JSON"
+  }
+
+  dead_letter_config {
+    target_arn = aws_sqs_queue.dead_letter["function"].arn
+  }
+
+  # Without the policy Lambda could neither reach the VPC nor the queue that is named above.
+  depends_on = [aws_iam_role_policy.invalidator]
+}
+
+# For EventBridge, which invokes asynchronously: after this, the function's dead-letter queue.
+resource "aws_lambda_function_event_invoke_config" "invalidator" {
+  function_name                = aws_lambda_function.invalidator.function_name
+  maximum_event_age_in_seconds = 3600
+  maximum_retry_attempts       = 2
+}

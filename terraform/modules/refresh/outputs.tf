@@ -1,0 +1,19 @@
+output "function_name" {
+  description = "Name of the invalidator function."
+  value       = aws_lambda_function.invalidator.function_name
+}
+
+output "function_arn" {
+  description = "ARN of the invalidator function."
+  value       = aws_lambda_function.invalidator.arn
+}
+
+output "dead_letter_queue_names" {
+  description = "Name of each dead-letter queue: `rule`, `function`, `stream`."
+  value       = { for name, queue in aws_sqs_queue.dead_letter : name => queue.name }
+}
+
+output "rule_name" {
+  description = "Name of the rule that matches changes of configuration parameters."
+  value       = aws_cloudwatch_event_rule.parameter_change.name
+}

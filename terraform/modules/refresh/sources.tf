@@ -1,0 +1,76 @@
+# === Parameter Store, by EventBridge ===
+
+# AWS delivers these events on a best-effort basis: the services' time to live bounds what a lost one costs.
+# Label changes move no value and are left out.
+resource "aws_cloudwatch_event_rule" "parameter_change" {
+  name        = local.rule_name
+  description = "A configuration parameter was written or removed"
+
+  event_pattern = jsonencode({
+    source      = ["aws.ssm"]
+    detail-type = ["Parameter Store Change"]
+    detail = {
+      name      = [{ prefix = "${var.parameter_root}/" }]
+      operation = ["Create", "Update", "Delete"]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "invalidator" {
+  rule = aws_cloudwatch_event_rule.parameter_change.name
+  arn  = aws_lambda_function.invalidator.arn
+
+  retry_policy {
+    maximum_event_age_in_seconds = 3600
+    maximum_retry_attempts       = 10
+  }
+
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letter["rule"].arn
+  }
+
+  # An event that finds the permission missing is dead at once.
+  depends_on = [aws_lambda_permission.events]
+}
+
+resource "aws_lambda_permission" "events" {
+  statement_id   = "ParameterChangeRule"
+  action         = "lambda:InvokeFunction"
+  function_name  = aws_lambda_function.invalidator.function_name
+  principal      = "events.amazonaws.com"
+  source_arn     = aws_cloudwatch_event_rule.parameter_change.arn
+  source_account = var.account_id
+}
+
+# === DynamoDB, by its stream ===
+
+resource "aws_lambda_event_source_mapping" "table" {
+  event_source_arn = var.table_stream_arn
+  function_name    = aws_lambda_function.invalidator.arn
+  enabled          = true
+
+  # What was written before the mapping existed is in no cache yet.
+  starting_position = "LATEST"
+
+  # Pushed at once: a window would be added to every change's delay.
+  batch_size                         = 100
+  maximum_batching_window_in_seconds = 0
+
+  # Batches of one shard side by side; the order of one item's records is kept.
+  parallelization_factor = 2
+
+  # A record that fails must not stall the tenants behind it: name it, split around it, and after three tries or
+  # an hour (as long as the longest stale answer) hand it to the queue.
+  function_response_types        = ["ReportBatchItemFailures"]
+  bisect_batch_on_function_error = true
+  maximum_retry_attempts         = 3
+  maximum_record_age_in_seconds  = 3600
+
+  destination_config {
+    on_failure {
+      destination_arn = aws_sqs_queue.dead_letter["stream"].arn
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.invalidator]
+}

@@ -1,0 +1,107 @@
+# The internal load balancer: REST only. The gRPC and refresh listeners have no target group, hence no way in.
+
+locals {
+  target_groups = {
+    config = var.config_http_port
+    order  = var.order_http_port
+  }
+
+  # Matched in the order of their priority. Anything else is a 404 that never reaches a task; `/v1/config` has
+  # no trailing wildcard, so that `/v1/configuration` is not config-service's.
+  rules = {
+    config-batch-get = {
+      priority     = 10
+      target_group = "config"
+      paths        = ["/v1/config:batchGet"]
+    }
+    config = {
+      priority     = 20
+      target_group = "config"
+      paths        = ["/v1/config", "/v1/config/*"]
+    }
+    order = {
+      priority     = 30
+      target_group = "order"
+      paths        = ["/v1/orders", "/v1/orders/*"]
+    }
+  }
+}
+
+resource "aws_lb" "this" {
+  name               = var.name
+  internal           = true
+  load_balancer_type = "application"
+  subnets            = var.subnet_ids
+  security_groups    = [var.alb_security_group_id]
+
+  drop_invalid_header_fields = true
+  enable_deletion_protection = var.deletion_protection
+  idle_timeout               = 60
+}
+
+resource "aws_lb_target_group" "this" {
+  for_each = local.target_groups
+
+  name                          = "${var.name}-${each.key}"
+  vpc_id                        = var.vpc_id
+  target_type                   = "ip"
+  protocol                      = "HTTP"
+  port                          = each.value
+  deregistration_delay          = var.deregistration_delay_seconds
+  load_balancing_algorithm_type = "least_outstanding_requests"
+
+  health_check {
+    path                = var.health_check_path
+    matcher             = "200"
+    interval            = 10
+    timeout             = 5
+    healthy_threshold   = 2
+    unhealthy_threshold = 3
+  }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_lb_listener" "http" {
+  load_balancer_arn = aws_lb.this.arn
+  port              = var.listener_port
+  protocol          = "HTTP"
+
+  default_action {
+    type = "fixed-response"
+
+    # The load balancer allows five content types and problem+json is not among them; the body is one all the same.
+    fixed_response {
+      status_code  = "404"
+      content_type = "application/json"
+      message_body = jsonencode({
+        type   = "about:blank"
+        title  = "Not Found"
+        status = 404
+        detail = "No such resource."
+      })
+    }
+  }
+}
+
+resource "aws_lb_listener_rule" "this" {
+  for_each = local.rules
+
+  listener_arn = aws_lb_listener.http.arn
+  priority     = each.value.priority
+
+  action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.this[each.value.target_group].arn
+  }
+
+  condition {
+    path_pattern {
+      values = each.value.paths
+    }
+  }
+
+  tags = { Name = "${var.name}-${each.key}" }
+}

@@ -1,0 +1,137 @@
+# Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
+# do. config-service: its table and its parameters. order-service: nothing, it asks config-service.
+
+data "aws_partition" "current" {}
+
+locals {
+  task_roles = toset(["config-service", "order-service"])
+
+  parameters_arn = "arn:${data.aws_partition.current.partition}:ssm:${var.region}:${var.account_id}:parameter${var.parameter_root}/*"
+}
+
+data "aws_iam_policy_document" "assume" {
+  statement {
+    sid     = "TasksOfThisAccount"
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["ecs-tasks.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [var.account_id]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:ecs:${var.region}:${var.account_id}:*"]
+    }
+  }
+}
+
+# === execution role ===
+
+resource "aws_iam_role" "execution" {
+  name               = "${var.name}-execution"
+  description        = "Starts tasks: pulls images, reads their secrets, opens their log streams"
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+}
+
+data "aws_iam_policy_document" "execution" {
+  # This action knows no resource; the token it returns opens only what the next statement allows.
+  statement {
+    sid       = "RegistrySignIn"
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "PullImages"
+    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    resources = var.image_repository_arns
+  }
+
+  statement {
+    sid       = "WriteLogs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = [for arn in values(var.log_group_arns) : "${arn}:*"]
+  }
+
+  statement {
+    sid       = "ReadRefreshCredential"
+    actions   = ["ssm:GetParameters"]
+    resources = [var.refresh_credential_parameter_arn]
+  }
+
+  statement {
+    sid       = "DecryptRefreshCredential"
+    actions   = ["kms:Decrypt"]
+    resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["ssm.${var.region}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name   = "start-tasks"
+  role   = aws_iam_role.execution.id
+  policy = data.aws_iam_policy_document.execution.json
+}
+
+# === task roles ===
+
+resource "aws_iam_role" "task" {
+  for_each = local.task_roles
+
+  name               = "${var.name}-${each.key}"
+  description        = "What the code of ${each.key} may do"
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+}
+
+data "aws_iam_policy_document" "config_service" {
+  # ConditionCheckItem and the write actions are what TransactWriteItems is authorized by. No Scan, no PartiQL.
+  statement {
+    sid = "TenantConfiguration"
+    actions = [
+      "dynamodb:ConditionCheckItem",
+      "dynamodb:DeleteItem",
+      "dynamodb:GetItem",
+      "dynamodb:PutItem",
+      "dynamodb:Query",
+      "dynamodb:UpdateItem",
+    ]
+    resources = [var.table_arn]
+  }
+
+  statement {
+    sid       = "ReadParameters"
+    actions   = ["ssm:GetParameters"]
+    resources = [local.parameters_arn]
+  }
+
+  statement {
+    sid       = "DecryptConfiguration"
+    actions   = ["kms:Decrypt"]
+    resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["dynamodb.${var.region}.amazonaws.com", "ssm.${var.region}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "config_service" {
+  name   = "configuration"
+  role   = aws_iam_role.task["config-service"].id
+  policy = data.aws_iam_policy_document.config_service.json
+}

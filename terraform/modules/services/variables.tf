@@ -1,0 +1,128 @@
+variable "name" {
+  type        = string
+  description = "Prefix of every name in this module, for example `tagged-config`."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,23}$", var.name))
+    error_message = "name must be 2 to 24 characters: lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "account_id" {
+  type        = string
+  description = "Account in which the tasks run; their roles can be assumed on its behalf only."
+
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be 12 digits."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region in which the tasks run."
+}
+
+variable "vpc_id" {
+  type        = string
+  description = "VPC of the target groups."
+}
+
+variable "subnet_ids" {
+  type        = list(string)
+  description = "Private subnets of the load balancer, in at least two zones."
+
+  validation {
+    condition     = length(var.subnet_ids) >= 2
+    error_message = "subnet_ids must name at least 2 subnets, in different zones."
+  }
+}
+
+variable "alb_security_group_id" {
+  type        = string
+  description = "Security group of the load balancer."
+}
+
+variable "listener_port" {
+  type        = number
+  description = "TCP port of the load balancer's listener."
+  default     = 80
+}
+
+variable "config_http_port" {
+  type        = number
+  description = "TCP port of config-service's REST facade."
+}
+
+variable "order_http_port" {
+  type        = number
+  description = "TCP port of order-service."
+}
+
+variable "health_check_path" {
+  type        = string
+  description = "Path on which both services answer 200 when they are ready."
+  default     = "/readyz"
+
+  validation {
+    condition     = startswith(var.health_check_path, "/")
+    error_message = "health_check_path must begin with '/'."
+  }
+}
+
+variable "deregistration_delay_seconds" {
+  type        = number
+  description = "How long a target that is being removed may finish its requests. Keep it below the tasks' stop timeout."
+  default     = 30
+
+  validation {
+    condition     = var.deregistration_delay_seconds >= 0 && var.deregistration_delay_seconds <= 3600
+    error_message = "deregistration_delay_seconds must lie between 0 and 3600."
+  }
+}
+
+variable "deletion_protection" {
+  type        = bool
+  description = "Whether the load balancer refuses to be deleted."
+  default     = false
+}
+
+variable "table_arn" {
+  type        = string
+  description = "ARN of the configuration table."
+}
+
+variable "parameter_root" {
+  type        = string
+  description = "Path in Parameter Store under which configuration lies."
+}
+
+variable "refresh_credential_parameter_arn" {
+  type        = string
+  description = "ARN of the parameter that holds the refresh credential."
+}
+
+variable "kms_key_arn" {
+  type        = string
+  description = "ARN of the key that encrypts the table and SecureString parameters."
+}
+
+variable "log_group_arns" {
+  type        = map(string)
+  description = "ARN of each service's log group, by service."
+
+  validation {
+    condition     = length(setsubtract(["config-service", "order-service"], keys(var.log_group_arns))) == 0
+    error_message = "log_group_arns must have the keys config-service and order-service."
+  }
+}
+
+variable "image_repository_arns" {
+  type        = list(string)
+  description = "ARNs of the image repositories that tasks are started from."
+
+  validation {
+    condition     = length(var.image_repository_arns) > 0
+    error_message = "image_repository_arns must name at least one repository."
+  }
+}

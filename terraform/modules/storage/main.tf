@@ -1,0 +1,52 @@
+# Where configuration lies: tenants' own in the table, shared defaults and overrides in Parameter Store.
+
+resource "aws_dynamodb_table" "this" {
+  name         = var.table_name
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "PK"
+  range_key    = "SK"
+
+  # Both images: the new one is applied without a read, the old one tells a removal's version.
+  stream_enabled   = true
+  stream_view_type = "NEW_AND_OLD_IMAGES"
+
+  deletion_protection_enabled = var.deletion_protection
+
+  # PK = TENANT#<tenant>, SK = CONFIG#<name>.
+  attribute {
+    name = "PK"
+    type = "S"
+  }
+
+  attribute {
+    name = "SK"
+    type = "S"
+  }
+
+  ttl {
+    attribute_name = "expiresAt"
+    enabled        = true
+  }
+
+  point_in_time_recovery {
+    enabled = true
+  }
+
+  server_side_encryption {
+    enabled     = true
+    kms_key_arn = aws_kms_key.this.arn
+  }
+}
+
+resource "aws_ssm_parameter" "global" {
+  for_each = var.global_defaults
+
+  name        = "${var.parameter_root}/global/${each.key}"
+  description = "Shared default; a tenant may override it under ${var.parameter_root}/tenants/<tenant>/."
+  type        = "String"
+  value       = each.value
+
+  lifecycle {
+    ignore_changes = [value]
+  }
+}

@@ -1,0 +1,24 @@
+output "table_name" {
+  description = "Name of the configuration table."
+  value       = aws_dynamodb_table.this.name
+}
+
+output "table_arn" {
+  description = "ARN of the configuration table."
+  value       = aws_dynamodb_table.this.arn
+}
+
+output "table_stream_arn" {
+  description = "ARN of the table's stream."
+  value       = aws_dynamodb_table.this.stream_arn
+}
+
+output "parameter_root" {
+  description = "Path in Parameter Store under which configuration lies."
+  value       = var.parameter_root
+}
+
+output "kms_key_arn" {
+  description = "ARN of the key that encrypts the table and SecureString parameters."
+  value       = aws_kms_key.this.arn
+}
