@@ -48,7 +48,7 @@ lint: ## Check formatting and lints
 
 .PHONY: fmt
 fmt: ## Format the Rust and the Terraform code
-	@cargo fmt --all && terraform fmt -recursive terraform
+	@cargo fmt --all && PATH="$$PATH:$(CURDIR)/.local/bin" terraform fmt -recursive terraform
 
 .PHONY: doctor
 doctor: ## Check that this machine has what the targets need

@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 
 if sys.version_info < (3, 10):
-    sys.exit("error: Python %d.%d is older than 3.10: install a newer one and put it first in the PATH" % sys.version_info[:2])
+    found = "%d.%d" % sys.version_info[:2]
+    sys.exit("error: Python " + found + " is older than 3.10: install a newer one and put it first in the PATH")
 
 import argparse
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import bootstrap
 from launcher import network, prerequisites, processes, running, settings as stack_settings
 from launcher.errors import StackError
-from launcher.layout import LOCALSTACK, REPOSITORY, SHARED, Layout
+from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
 
 NEEDS_VENV = {"up", "restart", "rolling-restart", "demo", "token"}

@@ -16,30 +16,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 from launcher import terraform, terraform_binary  # noqa: E402
 from launcher.errors import StackError  # noqa: E402
-from launcher.layout import TERRAFORM  # noqa: E402
 from launcher.processes import tail  # noqa: E402
 from launcher.progress import Progress  # noqa: E402
 
-LOCK = ".terraform.lock.hcl"
-
 
 class Checks:
-    """Runs the checks and counts them."""
+    """Runs the checks on a copy of terraform/, so that nothing stays behind, and counts them."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, copy: Path) -> None:
         self.passed = 0
         self.failed = 0
         self._binary = binary
+        self._copy = copy
 
     def format(self) -> None:
         """terraform fmt over the whole folder."""
-        result = self._run(["fmt", "-check", "-recursive", "-diff"], TERRAFORM, Path(tempfile.gettempdir()))
+        result = self._run(["fmt", "-check", "-recursive", "-diff", "-no-color"], self._copy, Path(tempfile.gettempdir()))
         self._count("fmt", result)
 
     def directory(self, root: Path) -> None:
-        """init, validate and, where there are tests, test. Nothing stays behind in the folder."""
-        name = str(root.relative_to(TERRAFORM))
-        had_lock = (root / LOCK).exists()
+        """init, validate and, where there are tests, test."""
+        name = str(root.relative_to(self._copy))
         with tempfile.TemporaryDirectory() as folder:
             data, log = Path(folder, "data"), Path(folder, "init.log")
             try:
@@ -52,9 +49,6 @@ class Checks:
                 print(tail(log, 30))
                 print(f"FAIL  {name}: {error}")
                 self.failed += 1
-            finally:
-                if not had_lock:
-                    (root / LOCK).unlink(missing_ok=True)
 
     def _run(self, arguments: list[str], root: Path, data: Path) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -91,11 +85,12 @@ class Checks:
 
 
 def main() -> int:
-    checks = Checks(terraform_binary.find_or_fetch())
-    checks.format()
-    roots = {file.parent for pattern in ("*/*.tf", "modules/**/*.tf") for file in TERRAFORM.glob(pattern)}
-    for root in sorted(root for root in roots if not any(part.startswith(".") for part in root.parts)):
-        checks.directory(root)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = terraform.working_copy(Path(folder, "source"))
+        checks = Checks(terraform_binary.find_or_fetch(), copy)
+        checks.format()
+        for root in sorted({file.parent for pattern in ("*/*.tf", "modules/**/*.tf") for file in copy.glob(pattern)}):
+            checks.directory(root)
     print(f"{checks.passed} passed, {checks.failed} failed")
     return 1 if checks.failed else 0
 

@@ -1,5 +1,5 @@
-"""Applies terraform/local to the emulator. Its working data and state lie in the stack's folder, so that several
-stacks never meet; only the dependency lock file, which Terraform insists on, lies beside the code (ignored by git)."""
+"""Applies terraform/local to the emulator. It works on a copy in the stack's folder, with its working data and state
+beside it: Terraform writes files next to the code, and several stacks (and someone's editor) must never meet there."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from . import build, commands, emulator, network, terraform_binary
 from .errors import StackError
-from .layout import CACHE, TERRAFORM, Layout
+from .layout import CACHE, REPOSITORY, TERRAFORM, Layout
 from .progress import Step
 from .settings import REGION, Settings
 
-ROOT = TERRAFORM / "local"
+ROOT = "local"
 LOG = "terraform"
 MIRROR_VARIABLE = "TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR"
 REGISTRY = "https://registry.terraform.io/.well-known/terraform.json"
@@ -45,7 +46,8 @@ def apply(layout: Layout, settings: Settings, step: Step) -> None:
         return
     binary = terraform_binary.find_or_fetch()
     data = layout.terraform / "data"
-    initialise(binary, ROOT, data, step, layout.log(LOG))
+    root = working_copy(layout.terraform / "source") / ROOT
+    initialise(binary, root, data, step, layout.log(LOG))
     commands.run(
         [
             str(binary), "apply", "-input=false", "-auto-approve", "-no-color", "-compact-warnings", "-parallelism=20",
@@ -56,13 +58,25 @@ def apply(layout: Layout, settings: Settings, step: Step) -> None:
         log=layout.log(LOG),
         failure="terraform apply failed",
         timeout_seconds=900,
-        cwd=ROOT,
+        cwd=root,
         environment=environment(data),
         watch=lambda: emulator.require_running(layout),
     )
-    settings.outputs = _outputs(binary, layout, data)
+    settings.outputs = _outputs(binary, root, layout, data)
     settings.applied = inputs
     step.detail = f"applied {_resource_count(layout)} resources"
+
+
+def working_copy(folder: Path) -> Path:
+    """Makes a fresh copy of terraform/ in this folder, beside links to all that it may refer to; returns the copy."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for entry in REPOSITORY.iterdir():
+        if entry != TERRAFORM and not entry.name.startswith("."):
+            (folder / entry.name).symlink_to(entry)
+    return Path(
+        shutil.copytree(TERRAFORM, folder / TERRAFORM.name, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    )
 
 
 def initialise(binary: Path, root: Path, data: Path, step: Step, log: Path) -> None:
@@ -163,10 +177,10 @@ def _state(layout: Layout) -> Path:
     return layout.terraform / "terraform.tfstate"
 
 
-def _outputs(binary: Path, layout: Layout, data: Path) -> dict[str, str]:
+def _outputs(binary: Path, root: Path, layout: Layout, data: Path) -> dict[str, str]:
     answer = subprocess.run(
         [str(binary), "output", "-json", f"-state={_state(layout)}"],
-        cwd=ROOT,
+        cwd=root,
         env=environment(data),
         capture_output=True,
         text=True,

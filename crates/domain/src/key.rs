@@ -148,7 +148,8 @@ impl KeyPrefix {
 
 fn split(text: &str) -> Result<(&str, &str), KeyError> {
     let (tag, name) = text.split_once(SEPARATOR).ok_or(KeyError::NoTag)?;
-    let tag_ok = !tag.is_empty() && tag.len() <= 32 && tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let tag_ok =
+        !tag.is_empty() && tag.len() <= 32 && tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if tag_ok { Ok((tag, name)) } else { Err(KeyError::NoTag) }
 }
 

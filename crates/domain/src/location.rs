@@ -106,11 +106,7 @@ impl Origin {
 
 impl Location {
     /// The caller's own place. The strategy forms the parts from the tenant it is given.
-    pub fn owned_by(
-        tenant: &TenantId,
-        backend: Backend,
-        parts: impl FnOnce(&TenantId) -> (String, String),
-    ) -> Self {
+    pub fn owned_by(tenant: &TenantId, backend: Backend, parts: impl FnOnce(&TenantId) -> (String, String)) -> Self {
         let (partition, sort) = parts(tenant);
         Self { id: LocationId::new(backend, partition, sort), origin: Origin::Tenant }
     }

@@ -40,7 +40,9 @@ where
         return StoreError::TimedOut { backend };
     }
     match error.as_service_error().and_then(ProvideErrorMetadata::code) {
-        Some(code) if code.contains("Throttl") || code.contains("LimitExceeded") || code.contains("ThroughputExceeded") => {
+        Some(code)
+            if code.contains("Throttl") || code.contains("LimitExceeded") || code.contains("ThroughputExceeded") =>
+        {
             StoreError::Throttled { backend }
         }
         Some(code)

@@ -14,8 +14,8 @@ use aws_sdk_dynamodb::{
 };
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order, Precondition, Record, Revision,
-    Store, StoreError, TenantId, VersionClock,
+    Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order, Precondition, Record,
+    Revision, Store, StoreError, TenantId, VersionClock,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::Semaphore;
@@ -100,7 +100,9 @@ impl DynamoDbStore {
             .table_name(&self.table)
             .key("PK", AttributeValue::S(id.partition().to_owned()))
             .key("SK", AttributeValue::S(id.sort().to_owned()))
-            .update_expression("SET #value = :value, #version = :version, #modified = :modified, #type = :type, #by = :by")
+            .update_expression(
+                "SET #value = :value, #version = :version, #modified = :modified, #type = :type, #by = :by",
+            )
             .condition_expression(condition.expression)
             .expression_attribute_names("#value", item::VALUE)
             .expression_attribute_names("#version", item::VERSION)
@@ -166,9 +168,9 @@ impl Store for DynamoDbStore {
     }
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
-        let reads = locations.iter().map(|location| async {
-            self.get(location.id()).await?.as_ref().map(item::decode).transpose()
-        });
+        let reads = locations
+            .iter()
+            .map(|location| async { self.get(location.id()).await?.as_ref().map(item::decode).transpose() });
         try_join_all(reads).await
     }
 

@@ -10,8 +10,8 @@ use aws_sdk_ssm::{
     types::{Parameter, ParameterType},
 };
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition, Record, Revision, Store,
-    StoreError, TenantId,
+    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition, Record, Revision,
+    Store, StoreError, TenantId,
 };
 
 use crate::aws::store_error;
@@ -42,7 +42,8 @@ impl ParameterStoreConfig {
     /// The place of a parameter's path, or `None` for one that holds no configuration.
     pub fn location_of(&self, path: &str) -> Option<LocationId> {
         let below = path.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
-        let name = below.strip_prefix("global/").or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
+        let name =
+            below.strip_prefix("global/").or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
         ConfigName::parse(name).ok()?;
         Some(LocationId::new(BACKEND, path, ""))
     }
@@ -140,8 +141,16 @@ mod tests {
         for path in ["/app/config/global/tax/rate", "/app/config/tenants/A1/tax/rate"] {
             assert_eq!(config.location_of(path).unwrap().partition(), path);
         }
-        for path in ["/app/config", "/app/config/global/", "/app/config/tenants/A1", "/app/configuration/global/x",
-                     "/app/internal/refresh", "/app/config/other/x", "app/config/global/x", "/app/config/global/a//b"] {
+        for path in [
+            "/app/config",
+            "/app/config/global/",
+            "/app/config/tenants/A1",
+            "/app/configuration/global/x",
+            "/app/internal/refresh",
+            "/app/config/other/x",
+            "app/config/global/x",
+            "/app/config/global/a//b",
+        ] {
             assert_eq!(config.location_of(path), None, "{path}");
         }
     }

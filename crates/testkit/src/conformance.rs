@@ -73,7 +73,8 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     assert_eq!(get(store, a, "plain").await, None);
 
     // One call for several places, answered in their order.
-    let places = ["words", "nothing/here", "deep/er/name.with-all_kinds"].map(|n| store.locate(a, name_of(n)).first().clone());
+    let places =
+        ["words", "nothing/here", "deep/er/name.with-all_kinds"].map(|n| store.locate(a, name_of(n)).first().clone());
     let found = store.read(&places).await.expect("the store answers");
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
 }
@@ -114,7 +115,8 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     assert_eq!(conflict(store.put(e, name, new("2"), Precondition::Version(v1 - 1)).await), Some(v1));
     let v2 = store.put(e, name, new("2"), Precondition::Version(v1)).await.expect("the version is right");
     let v3 = store.put(e, name, new("3"), Precondition::None).await.expect("no condition");
-    let v4 = store.put(e, name, new("4"), Precondition::Content(v3.revision.version, *v3.digest())).await.expect("same");
+    let v4 =
+        store.put(e, name, new("4"), Precondition::Content(v3.revision.version, *v3.digest())).await.expect("same");
     assert!(v1 < v2.revision.version && v2.revision < v3.revision && v3.revision < v4.revision);
 
     // A hand edit is noticed by its content, whatever its version says.
@@ -124,8 +126,12 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     assert!(v5.revision > v4.revision, "a hand edit does not bring versions back");
 
     assert!(matches!(store.delete(f, name, Precondition::None).await, Err(StoreError::NotFound)));
-    assert!(matches!(store.delete(e, name, Precondition::Version(v4.revision.version)).await, Err(StoreError::Conflict { .. })));
-    let deleted = store.delete(e, name, Precondition::Version(v5.revision.version)).await.expect("the version is right");
+    assert!(matches!(
+        store.delete(e, name, Precondition::Version(v4.revision.version)).await,
+        Err(StoreError::Conflict { .. })
+    ));
+    let deleted =
+        store.delete(e, name, Precondition::Version(v5.revision.version)).await.expect("the version is right");
     assert!(deleted > v5.revision.version);
     assert_eq!(get(store, e, "w/1").await, None);
     let v6 = store.put(e, name, new("6"), Precondition::Absent).await.expect("deleted");

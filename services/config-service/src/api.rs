@@ -411,10 +411,8 @@ impl ConfigApi {
             Some(Err(error)) => return Err(ApiError::Store(error)),
             None => None,
         };
-        let found = (
-            layers.first().origin(),
-            Some(LayerState { record, since: Instant::now(), result: ReadResult::miss }),
-        );
+        let found =
+            (layers.first().origin(), Some(LayerState { record, since: Instant::now(), result: ReadResult::miss }));
         match version_of(&found) {
             Some(have) if have < min_version => Err(ApiError::TooOld { have }),
             _ => {

@@ -166,4 +166,3 @@ pub async fn until_signalled() {
         tracing::error!(%error, "cannot listen for signals");
     }
 }
-

@@ -146,7 +146,11 @@ impl Cache {
         if now.saturating_duration_since(entry.since) > self.config.max_stale {
             return Lookup::Miss(None);
         }
-        if entry.retry_after.is_some_and(|retry| now < retry) { Lookup::Stale(entry) } else { Lookup::Miss(Some(entry)) }
+        if entry.retry_after.is_some_and(|retry| now < retry) {
+            Lookup::Stale(entry)
+        } else {
+            Lookup::Miss(Some(entry))
+        }
     }
 
     /// Reads these locations of one store, sharing what others read already: one call for all that nobody
@@ -222,7 +226,10 @@ impl Cache {
                 _ => self.mark_invalidated(id, &entry, entry.peak),
             },
             ChangedTo::Unknown(revision) => {
-                if order == Order::Revisions && revision != Revision::default() && revision <= entry.peak && !entry.invalidated
+                if order == Order::Revisions
+                    && revision != Revision::default()
+                    && revision <= entry.peak
+                    && !entry.invalidated
                 {
                     return Applied::NotNewer;
                 }
@@ -294,7 +301,10 @@ impl Cache {
     fn land_older_copy(&self, id: &LocationId, copy: Option<Record>, old: &Entry, now: Instant) -> Option<Record> {
         let held_is_newer = old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
         let record = if held_is_newer || old.record.is_none() && !old.invalidated { old.record.clone() } else { copy };
-        self.store(id, Entry { record: record.clone(), fresh_until: now + LAGGING_TTL, invalidated: false, ..old.clone() });
+        self.store(
+            id,
+            Entry { record: record.clone(), fresh_until: now + LAGGING_TTL, invalidated: false, ..old.clone() },
+        );
         record
     }
 

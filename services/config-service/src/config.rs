@@ -85,7 +85,8 @@ impl Config {
             reader.reject(format!("TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"));
         }
         if root.as_deref().is_some_and(|root| !is_parameter_root(root)) {
-            reader.reject("TAGGED_CONFIG_PARAMETER_ROOT must be like /app/config: one to two levels, no trailing slash");
+            reader
+                .reject("TAGGED_CONFIG_PARAMETER_ROOT must be like /app/config: one to two levels, no trailing slash");
         }
         if current.iter().chain(&previous).any(|secret| secret.expose_secret().len() < MIN_CREDENTIAL_BYTES) {
             reader.reject(format!("TAGGED_CONFIG_REFRESH_CREDENTIAL must have at least {MIN_CREDENTIAL_BYTES} bytes"));

@@ -10,9 +10,8 @@ const MAX_CONTENT_TYPE_BYTES: usize = 100;
 pub fn check(value: &str, content_type: &str) -> Result<String, ApiError> {
     let content_type = if content_type.is_empty() { DEFAULT_CONTENT_TYPE } else { content_type.trim() };
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let token = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
-    };
+    let token =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
     let printable = content_type.bytes().all(|b| (b' '..0x7f).contains(&b));
     let well_formed = essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
     if !well_formed || !printable || content_type.len() > MAX_CONTENT_TYPE_BYTES {

@@ -131,9 +131,12 @@ impl ApiError {
                 StoreError::Refused { .. } => {
                     hidden(Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
                 }
-                StoreError::Malformed { .. } => {
-                    shown(DataLoss, StatusCode::INTERNAL_SERVER_ERROR, "malformed-value", "The stored value is malformed")
-                }
+                StoreError::Malformed { .. } => shown(
+                    DataLoss,
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "malformed-value",
+                    "The stored value is malformed",
+                ),
                 // gRPC's guidance for a failed test-and-set.
                 StoreError::Conflict { .. } => {
                     shown(Aborted, StatusCode::PRECONDITION_FAILED, "conflict", "The key has changed")

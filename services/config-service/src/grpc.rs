@@ -130,7 +130,9 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
         self.caller(request.metadata()).await.map_err(status)?;
-        Err(status(ApiError::Unimplemented("WatchConfig is not offered yet; poll GetConfig, whose cache follows changes")))
+        Err(status(ApiError::Unimplemented(
+            "WatchConfig is not offered yet; poll GetConfig, whose cache follows changes",
+        )))
     }
 }
 

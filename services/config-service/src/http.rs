@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
-    extract::{OriginalUri, Query, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -141,7 +141,7 @@ pub fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
 
 async fn get_config<S: JwksSource>(
     State(state): Shared<S>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     headers: HeaderMap,
     query: Result<Query<GetQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -160,7 +160,7 @@ async fn get_config<S: JwksSource>(
 
 async fn put_config<S: JwksSource>(
     State(state): Shared<S>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -182,7 +182,7 @@ async fn put_config<S: JwksSource>(
 
 async fn delete_config<S: JwksSource>(
     State(state): Shared<S>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
@@ -214,8 +214,8 @@ async fn batch_get<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let body = read_body(body, MAX_BATCH_BYTES).await?;
-    let request: BatchRequest =
-        serde_json::from_slice(&body).map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
+    let request: BatchRequest = serde_json::from_slice(&body)
+        .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
     let batch = state.api.batch(&caller, request.keys).await?;
     let batch = Batch {
         entries: batch.entries.into_iter().map(|served| entry(&state.api, served)).collect(),
@@ -282,17 +282,19 @@ fn key_of(path: &str) -> Result<&str, ApiError> {
 
 /// `If-Match` and `If-None-Match: *` as a precondition (RFC 9110, section 13.1).
 fn preconditions(headers: &HeaderMap) -> Result<Precondition, ApiError> {
-    let text = |name| match headers.get(name) {
+    let text = |name: HeaderName| match headers.get(&name) {
         None => Ok(None),
-        Some(value) => HeaderValue::to_str(value).map(Some).map_err(|_| ApiError::Invalid(format!("{name} is not text"))),
+        Some(value) => {
+            HeaderValue::to_str(value).map(Some).map_err(|_| ApiError::Invalid(format!("{name} is not text")))
+        }
     };
     match (text(header::IF_MATCH)?.map(str::trim), text(header::IF_NONE_MATCH)?.map(str::trim)) {
         (None, None) => Ok(Precondition::None),
         (None, Some("*")) => Ok(Precondition::Absent),
         (Some("*"), None) => Ok(Precondition::Exists),
-        (Some(tag), None) => EntityTag::parse(tag).map(|tag| tag.precondition()).ok_or_else(|| {
-            ApiError::Invalid("If-Match takes one entity tag as this service gave it, or *".to_owned())
-        }),
+        (Some(tag), None) => EntityTag::parse(tag)
+            .map(|tag| tag.precondition())
+            .ok_or_else(|| ApiError::Invalid("If-Match takes one entity tag as this service gave it, or *".to_owned())),
         _ => Err(ApiError::Invalid("give If-Match, or If-None-Match: *, not both".to_owned())),
     }
 }

@@ -87,8 +87,9 @@ impl Metrics {
         registry.register(CONFIG_CACHE_BYTES, "Bytes that the cache uses", cache_bytes.clone());
         let cache_entries = Gauge::default();
         registry.register(CONFIG_CACHE_ENTRIES, "Entries in the cache", cache_entries.clone());
-        let propagation =
-            Family::<SourceLabels, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.0, 14)));
+        let propagation = Family::<SourceLabels, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.005, 2.0, 14))
+        });
         registry.register_with_unit(
             CONFIG_PROPAGATION,
             "From a change's writing to its application here; precision=second: written at a whole second",

@@ -83,11 +83,7 @@ impl Refresh {
         {
             self.metrics.propagated(backend, took, whole_seconds);
         }
-        Receipt {
-            location: Some(location),
-            outcome: outcome(applied).into(),
-            version: self.cache.cached_version(&id),
-        }
+        Receipt { location: Some(location), outcome: outcome(applied).into(), version: self.cache.cached_version(&id) }
     }
 }
 

@@ -170,8 +170,10 @@ mod tests {
     #[test]
     fn written_by_hand() {
         for (value, served) in [
-            (json!({"M": {"b": {"BOOL": true}, "a": {"L": [{"N": "1.50"}, {"NULL": true}, {"S": "ü\"\n"}]}}}),
-             r#"{"a":[1.50,null,"ü\"\n"],"b":true}"#),
+            (
+                json!({"M": {"b": {"BOOL": true}, "a": {"L": [{"N": "1.50"}, {"NULL": true}, {"S": "ü\"\n"}]}}}),
+                r#"{"a":[1.50,null,"ü\"\n"],"b":true}"#,
+            ),
             (json!({"BOOL": false}), "false"),
             (json!({"N": "12345678901234567890123456789012345678"}), "12345678901234567890123456789012345678"),
             (json!({"NULL": true}), "null"),
@@ -195,11 +197,19 @@ mod tests {
 
     #[test]
     fn versions_that_are_no_whole_numbers_count_as_none() {
-        for version in [json!({"N": "1.5"}), json!({"N": "-1"}), json!({"N": "1E+40"}), json!({"S": "7"}),
-                        json!({"N": "9007199254740992"})] {
+        for version in [
+            json!({"N": "1.5"}),
+            json!({"N": "-1"}),
+            json!({"N": "1E+40"}),
+            json!({"S": "7"}),
+            json!({"N": "9007199254740992"}),
+        ] {
             assert_eq!(decoded(&json!({"configValue": {"S": ""}, "version": version})).revision.version, 0);
         }
-        assert_eq!(decoded(&json!({"configValue": {"S": ""}, "version": {"N": "9007199254740991"}})).revision.version, MAX_VERSION);
+        assert_eq!(
+            decoded(&json!({"configValue": {"S": ""}, "version": {"N": "9007199254740991"}})).revision.version,
+            MAX_VERSION
+        );
     }
 
     #[test]

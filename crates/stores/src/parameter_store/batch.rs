@@ -121,8 +121,7 @@ fn next_batch(held: &mut VecDeque<Read>) -> (Vec<Read>, Vec<String>) {
 }
 
 async fn call(client: &Client, names: Vec<String>) -> Result<HashMap<String, Record>, StoreError> {
-    let answer =
-        client.get_parameters().set_names(Some(names)).send().await.map_err(|e| store_error(BACKEND, e))?;
+    let answer = client.get_parameters().set_names(Some(names)).send().await.map_err(|e| store_error(BACKEND, e))?;
     let found = answer.parameters().iter();
     Ok(found.filter_map(|p| Some((p.name()?.to_owned(), record(p, Secrets::Hidden)))).collect())
 }

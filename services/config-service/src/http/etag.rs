@@ -103,9 +103,14 @@ mod tests {
     #[test]
     fn if_none_match_lists() {
         let tag = "\"abc\"";
-        for (list, matches) in
-            [("\"abc\"", true), ("W/\"abc\"", true), ("\"x\", \"abc\"", true), ("*", true), ("\"x\"", false), ("abc", false)]
-        {
+        for (list, matches) in [
+            ("\"abc\"", true),
+            ("W/\"abc\"", true),
+            ("\"x\", \"abc\"", true),
+            ("*", true),
+            ("\"x\"", false),
+            ("abc", false),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert("if-none-match", list.parse().unwrap());
             assert_eq!(any_matches(&headers, HeaderName::from_static("if-none-match"), tag), matches, "{list}");

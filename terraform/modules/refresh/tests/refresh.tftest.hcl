@@ -152,7 +152,6 @@ run "a_missing_zip_is_refused" {
     invalidator_zip = "tests/fixtures/absent.zip"
   }
 
-  # filebase64sha256 fails beside the validation, so only the validation's refusal is looked for.
   expect_failures = [var.invalidator_zip]
 }
 

@@ -1,0 +1,67 @@
+//! What an event says, ready to be sent.
+
+use std::collections::HashMap;
+
+use tagged_config_domain::{LocationId, Record, Revision};
+use tagged_config_proto::v1::{self as pb, change::State};
+
+/// One location that changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Where.
+    pub id: LocationId,
+    /// The new revision; for [`NewState::Absent`] in Parameter Store, the event's time as incarnation.
+    pub revision: Revision,
+    /// What is there now.
+    pub state: NewState,
+    /// When it was written, in unix milliseconds; 0 if unknown.
+    pub written_at_ms: i64,
+    /// Whether that is known to the second only.
+    pub whole_seconds: bool,
+}
+
+/// The new state of a location.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NewState {
+    /// This value.
+    Value(Record),
+    /// Nothing.
+    Absent,
+    /// To be read by whoever needs it.
+    Unknown,
+}
+
+impl Change {
+    /// The message; a secret goes without its value.
+    pub fn to_wire(&self) -> pb::Change {
+        let state = match &self.state {
+            NewState::Value(record) if !record.secret => State::Value(pb::Value {
+                value: record.value.as_ref().to_owned(),
+                content_type: record.content_type.as_ref().to_owned(),
+                modified_ms: record.modified_ms.unwrap_or(0),
+            }),
+            NewState::Absent => State::Absent(true),
+            NewState::Value(_) | NewState::Unknown => State::Unknown(true),
+        };
+        pb::Change {
+            location: Some(pb::Location {
+                backend: self.id.backend().0.to_owned(),
+                partition: self.id.partition().to_owned(),
+                sort: self.id.sort().to_owned(),
+            }),
+            incarnation: self.revision.incarnation,
+            version: self.revision.version,
+            written_at_ms: self.written_at_ms,
+            written_at_whole_seconds: self.whole_seconds,
+            state: Some(state),
+        }
+    }
+}
+
+/// Only the last change of each location, in the order in which they came.
+pub fn latest(changes: Vec<Change>) -> Vec<Change> {
+    let last: HashMap<LocationId, usize> =
+        changes.iter().enumerate().map(|(index, change)| (change.id.clone(), index)).collect();
+    let keep = |(index, change): &(usize, Change)| last.get(&change.id) == Some(index);
+    changes.into_iter().enumerate().filter(keep).map(|(_, change)| change).collect()
+}

@@ -1,0 +1,41 @@
+//! Settings of the function.
+
+use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
+use tagged_config_stores::ParameterStoreConfig;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `TAGGED_CONFIG_CLOUD_MAP_NAMESPACE`: the namespace's name.
+    pub namespace: String,
+    /// `TAGGED_CONFIG_CLOUD_MAP_SERVICE`: config-service's name in it.
+    pub service: String,
+    /// `TAGGED_CONFIG_REFRESH_PORT`: the tasks' internal port.
+    pub refresh_port: u16,
+    /// `TAGGED_CONFIG_PARAMETER_ROOT`: events of other parameters are ignored.
+    pub parameters: ParameterStoreConfig,
+    /// `TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER`: the SecureString that holds the credential.
+    pub credential_parameter: String,
+}
+
+impl Config {
+    /// Reads every setting, and reports every bad one.
+    pub fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
+        let mut reader = EnvReader::new(env);
+        let namespace = reader.required("TAGGED_CONFIG_CLOUD_MAP_NAMESPACE");
+        let service = reader.required("TAGGED_CONFIG_CLOUD_MAP_SERVICE");
+        let refresh_port = reader.required("TAGGED_CONFIG_REFRESH_PORT");
+        let root = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
+        let credential_parameter = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER");
+        let config = (|| {
+            Some(Self {
+                namespace: namespace?,
+                service: service?,
+                refresh_port: refresh_port?,
+                parameters: ParameterStoreConfig { root: root? },
+                credential_parameter: credential_parameter?,
+            })
+        })();
+        reader.finish(config)
+    }
+}

@@ -1,0 +1,299 @@
+//! Tells every task, in parallel, each with a deadline and some retries. A task that stays silent is a
+//! laggard: counted, and not waited for.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::SocketAddr,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use prost::Message;
+use tagged_config_proto::{
+    REFRESH_CREDENTIAL_HEADER,
+    v1::{self as pb, refresh_service_client::RefreshServiceClient},
+};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{change::Change, credential::Credential, discovery::Discover};
+
+/// One call to one task.
+const DEADLINE: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Waits before each attempt at one task.
+const WAITS_MS: [u64; 3] = [0, 50, 200];
+/// Bytes of changes in one call; a task accepts 4 MiB, and one item has 400 KB at most.
+const MAX_CALL_BYTES: usize = 2 * 1024 * 1024;
+
+/// Somewhere to send changes.
+pub trait Refresher: Send + Sync {
+    /// Sends one request to one task.
+    fn refresh(
+        &self,
+        target: SocketAddr,
+        request: pb::RefreshRequest,
+    ) -> impl Future<Output = Result<pb::RefreshResponse, Status>> + Send;
+}
+
+/// How a fan-out went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fanout {
+    /// Tasks that were asked.
+    pub targets: usize,
+    /// Tasks that applied all changes.
+    pub acknowledged: usize,
+    /// Tasks that did not answer and are still registered.
+    pub laggards: Vec<SocketAddr>,
+    /// Time that the two discoveries took.
+    pub discovering: Duration,
+    /// Time from the first call to the last answer.
+    pub calling: Duration,
+}
+
+/// Sends the changes to all tasks. Fails only if nobody knows which tasks there are.
+pub async fn run(changes: &[Change], discover: &impl Discover, refresher: &impl Refresher) -> anyhow::Result<Fanout> {
+    let requests = requests(changes);
+    let started = Instant::now();
+    let targets = discover.discover().await?;
+    let mut discovering = started.elapsed();
+    let started = Instant::now();
+    let failed = call_all(&targets, &requests, refresher).await;
+    if failed.is_empty() {
+        let calling = started.elapsed();
+        let count = targets.len();
+        return Ok(Fanout { targets: count, acknowledged: count, laggards: Vec::new(), discovering, calling });
+    }
+    // Some may have stopped meanwhile, and others started: look once more, and ask only those not reached.
+    let again = Instant::now();
+    let now_there = discover.discover().await.unwrap_or_else(|_| targets.clone());
+    discovering += again.elapsed();
+    let reached: Vec<_> = targets.iter().filter(|target| !failed.contains(target)).copied().collect();
+    let rest: Vec<_> = now_there.into_iter().filter(|target| !reached.contains(target)).collect();
+    let laggards = call_all(&rest, &requests, refresher).await;
+    Ok(Fanout {
+        targets: reached.len() + rest.len(),
+        acknowledged: reached.len() + rest.len() - laggards.len(),
+        laggards,
+        discovering,
+        calling: started.elapsed(),
+    })
+}
+
+/// Those that could not be told everything.
+async fn call_all(
+    targets: &[SocketAddr],
+    requests: &[pb::RefreshRequest],
+    refresher: &impl Refresher,
+) -> Vec<SocketAddr> {
+    let calls = targets.iter().map(|target| async move {
+        for request in requests {
+            if let Err(status) = call(*target, request, refresher).await {
+                tracing::warn!(%target, code = ?status.code(), message = status.message(), "a task was not refreshed");
+                return Some(*target);
+            }
+        }
+        None
+    });
+    join_all(calls).await.into_iter().flatten().collect()
+}
+
+async fn call(target: SocketAddr, request: &pb::RefreshRequest, refresher: &impl Refresher) -> Result<(), Status> {
+    let mut last = Status::unavailable("not tried");
+    for wait in WAITS_MS {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        match tokio::time::timeout(DEADLINE, refresher.refresh(target, request.clone())).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(status)) => last = status,
+            Err(_) => last = Status::deadline_exceeded("no answer in time"),
+        }
+    }
+    Err(last)
+}
+
+/// The changes in as few calls as their size allows.
+fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
+    let mut requests: Vec<pb::RefreshRequest> = Vec::new();
+    let mut bytes = 0;
+    for change in changes.iter().map(Change::to_wire) {
+        let size = change.encoded_len() + 8;
+        match requests.last_mut() {
+            Some(request) if bytes + size <= MAX_CALL_BYTES => {
+                bytes += size;
+                request.changes.push(change);
+            }
+            _ => {
+                bytes = size;
+                requests.push(pb::RefreshRequest { changes: vec![change] });
+            }
+        }
+    }
+    requests
+}
+
+/// Calls over gRPC, on connections that live as long as the function's environment.
+pub struct GrpcRefresher {
+    credential: Credential,
+    channels: Mutex<HashMap<SocketAddr, Channel>>,
+}
+
+/// Connections that are kept.
+const MAX_CHANNELS: usize = 2_000;
+
+impl GrpcRefresher {
+    /// A refresher that presents this credential.
+    pub fn new(credential: Credential) -> Self {
+        Self { credential, channels: Mutex::default() }
+    }
+
+    fn channel(&self, target: SocketAddr) -> Result<Channel, Status> {
+        let mut channels = self.channels.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(channel) = channels.get(&target) {
+            return Ok(channel.clone());
+        }
+        if channels.len() >= MAX_CHANNELS {
+            channels.clear();
+        }
+        let endpoint =
+            Endpoint::from_shared(format!("http://{target}")).map_err(|e| Status::internal(e.to_string()))?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        channels.insert(target, channel.clone());
+        Ok(channel)
+    }
+}
+
+impl Refresher for GrpcRefresher {
+    async fn refresh(&self, target: SocketAddr, request: pb::RefreshRequest) -> Result<pb::RefreshResponse, Status> {
+        let no_credential = |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
+        let mut credential = self.credential.get().await.map_err(no_credential)?;
+        let mut client = RefreshServiceClient::new(self.channel(target)?);
+        let mut rotated = false;
+        loop {
+            let mut call = Request::new(request.clone());
+            call.metadata_mut().insert(REFRESH_CREDENTIAL_HEADER, credential);
+            match client.refresh(call).await {
+                Err(status) if status.code() == Code::Unauthenticated && !rotated => {
+                    rotated = true;
+                    credential = self.credential.fetch().await.map_err(no_credential)?;
+                }
+                answer => return answer.map(tonic::Response::into_inner),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tagged_config_domain::{Backend, LocationId, Record, Revision};
+
+    use super::*;
+    use crate::change::NewState;
+
+    struct Tasks {
+        /// What each discovery finds; the last one for ever.
+        found: Vec<anyhow::Result<Vec<u16>, ()>>,
+        asked: AtomicUsize,
+    }
+
+    impl Discover for Tasks {
+        async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
+            let turn = self.asked.fetch_add(1, Ordering::SeqCst).min(self.found.len() - 1);
+            let ports = self.found[turn].as_ref().map_err(|()| anyhow::anyhow!("throttled"))?;
+            Ok(ports.iter().map(|port| address(*port)).collect())
+        }
+    }
+
+    /// Ports below 10 answer, 10 to 19 refuse, 20 to 29 never answer, 30 to 39 answer at the second call.
+    #[derive(Default)]
+    struct Calls(Mutex<HashMap<u16, usize>>);
+
+    impl Refresher for Calls {
+        async fn refresh(&self, target: SocketAddr, _: pb::RefreshRequest) -> Result<pb::RefreshResponse, Status> {
+            let calls = {
+                let mut calls = self.0.lock().unwrap();
+                let count = calls.entry(target.port()).or_default();
+                *count += 1;
+                *count
+            };
+            match target.port() {
+                0..10 => Ok(pb::RefreshResponse::default()),
+                20..30 => std::future::pending().await,
+                30..40 if calls > 1 => Ok(pb::RefreshResponse::default()),
+                _ => Err(Status::unavailable("refused")),
+            }
+        }
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn change(bytes: usize) -> Change {
+        let revision = Revision { incarnation: 0, version: 1 };
+        Change {
+            id: LocationId::new(Backend("dynamodb"), "TENANT#A", format!("CONFIG#{bytes}")),
+            revision,
+            state: NewState::Value(Record::new("x".repeat(bytes), "text/plain", revision, None)),
+            written_at_ms: 0,
+            whole_seconds: false,
+        }
+    }
+
+    async fn fan_out(found: Vec<Result<Vec<u16>, ()>>) -> (anyhow::Result<Fanout>, HashMap<u16, usize>) {
+        let (tasks, calls) = (Tasks { found, asked: AtomicUsize::new(0) }, Calls::default());
+        let result = run(&[change(1)], &tasks, &calls).await;
+        (result, calls.0.into_inner().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_told() {
+        let (fanout, calls) = fan_out(vec![Ok(vec![1, 2, 3])]).await;
+        let fanout = fanout.unwrap();
+        assert_eq!((fanout.targets, fanout.acknowledged, fanout.laggards), (3, 3, vec![]));
+        assert!(calls.values().all(|count| *count == 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_or_dead_task_is_a_laggard_and_holds_back_nobody() {
+        let (fanout, calls) = fan_out(vec![Ok(vec![1, 10, 20])]).await;
+        let fanout = fanout.unwrap();
+        assert_eq!((fanout.targets, fanout.acknowledged), (3, 1));
+        assert_eq!(fanout.laggards, [address(10), address(20)]);
+        assert_eq!(calls[&1], 1, "who was reached is not asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stopped_meanwhile_is_no_laggard_and_who_started_is_told() {
+        let (fanout, calls) = fan_out(vec![Ok(vec![1, 10]), Ok(vec![1, 2])]).await;
+        let fanout = fanout.unwrap();
+        assert_eq!((fanout.targets, fanout.acknowledged, fanout.laggards), (2, 2, vec![]));
+        assert_eq!(calls[&2], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_gets_several_chances() {
+        let (fanout, _) = fan_out(vec![Ok(vec![30])]).await;
+        assert_eq!(fanout.unwrap().acknowledged, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_any_task_there_is_nothing_to_do_and_without_discovery_it_fails() {
+        assert_eq!(fan_out(vec![Ok(vec![])]).await.0.unwrap().targets, 0);
+        assert!(fan_out(vec![Err(())]).await.0.is_err());
+        let second_discovery_fails = fan_out(vec![Ok(vec![1, 10]), Err(())]).await.0.unwrap();
+        assert_eq!(second_discovery_fails.laggards, [address(10)]);
+    }
+
+    #[test]
+    fn large_changes_go_in_several_calls() {
+        let changes: Vec<_> = [900_000, 900_000, 900_001, 10].map(change).into();
+        assert_eq!(requests(&changes).iter().map(|r| r.changes.len()).collect::<Vec<_>>(), [2, 2]);
+        assert!(requests(&changes).iter().all(|r| r.encoded_len() < 4 * 1024 * 1024));
+    }
+}

@@ -1,0 +1,116 @@
+//! What is logged of each change, and the metrics, in CloudWatch's embedded metric format.
+//!
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::{
+    io::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use crate::{change::Change, fanout::Fanout};
+
+/// CloudWatch's namespace.
+pub const NAMESPACE: &str = "TaggedConfig";
+/// Metric: tasks that a change was sent to.
+pub const FANOUT_TARGETS: &str = "refresh_fanout_targets";
+/// Metric: tasks that did not acknowledge.
+pub const FANOUT_FAILURES: &str = "refresh_fanout_failures";
+/// Metric: from a change's writing to the end of its fan-out, in milliseconds.
+pub const CHANGE_AGE: &str = "refresh_change_age_ms";
+/// Metric: the fan-out alone, in milliseconds.
+pub const FANOUT_DURATION: &str = "refresh_fanout_ms";
+
+/// The times of the stages before the fan-out.
+#[derive(Clone, Copy, Debug)]
+pub struct Stages {
+    /// When the function began, in unix milliseconds.
+    pub started_ms: i64,
+    /// Time that reading the source took.
+    pub reading: Duration,
+}
+
+/// Logs a receipt for each change and emits the metrics.
+pub fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
+    for change in changes {
+        let event_ms = if change.written_at_ms > 0 { stages.started_ms - change.written_at_ms } else { 0 };
+        tracing::info!(
+            location = %change.id,
+            store.backend = change.id.backend().0,
+            version = change.revision.version,
+            incarnation = change.revision.incarnation,
+            targets = fanout.targets,
+            acknowledged = fanout.acknowledged,
+            laggards = fanout.laggards.len(),
+            write_to_start_ms = event_ms,
+            write_time_whole_seconds = change.whole_seconds,
+            read_ms = millis(stages.reading),
+            discover_ms = millis(fanout.discovering),
+            fanout_ms = millis(fanout.calling),
+            "receipt"
+        );
+        let mut line = metrics(change, fanout, now_ms()).to_string();
+        line.push('\n');
+        // Nobody is left to tell if standard output is closed.
+        let _ = std::io::stdout().write_all(line.as_bytes());
+    }
+}
+
+fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
+    let metric = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
+    json!({
+        "_aws": {
+            "Timestamp": now_ms,
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["source"], []],
+                "Metrics": [
+                    metric(FANOUT_TARGETS, "Count"), metric(FANOUT_FAILURES, "Count"),
+                    metric(CHANGE_AGE, "Milliseconds"), metric(FANOUT_DURATION, "Milliseconds"),
+                ],
+            }],
+        },
+        "source": change.id.backend().0,
+        FANOUT_TARGETS: fanout.targets,
+        FANOUT_FAILURES: fanout.laggards.len(),
+        CHANGE_AGE: if change.written_at_ms > 0 { (now_ms - change.written_at_ms).max(0) } else { 0 },
+        FANOUT_DURATION: millis(fanout.calling),
+    })
+}
+
+/// Unix milliseconds now.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tagged_config_domain::{Backend, LocationId, Revision};
+
+    use super::*;
+    use crate::change::NewState;
+
+    #[test]
+    fn metrics_are_well_formed() {
+        let change = Change {
+            id: LocationId::new(Backend("dynamodb"), "TENANT#A", "CONFIG#x"),
+            revision: Revision::default(),
+            state: NewState::Unknown,
+            written_at_ms: 1_000,
+            whole_seconds: true,
+        };
+        let fanout = Fanout { targets: 3, acknowledged: 3, ..Fanout::default() };
+        let emitted = metrics(&change, &fanout, 1_250);
+        assert_eq!(emitted[CHANGE_AGE], 250);
+        assert_eq!(emitted[FANOUT_TARGETS], 3);
+        let declared = emitted["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        assert!(declared.iter().all(|metric| emitted[metric["Name"].as_str().unwrap()].is_number()));
+        assert!(!emitted.to_string().contains("TENANT#A"), "no tenant in a metric");
+    }
+}
