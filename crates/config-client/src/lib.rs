@@ -1,1 +1,123 @@
+//! How a service asks config-service: several endpoints balanced, a deadline for the whole question,
+//! retries where they are safe, and the caller's own token.
 
+mod endpoints;
+
+use std::{sync::Arc, time::Duration};
+
+use tagged_config_proto::v1::{
+    BatchGetConfigRequest, BatchGetConfigResponse, GetConfigRequest, GetConfigResponse,
+    config_service_client::ConfigServiceClient,
+};
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Request, Response, Status, metadata::{Ascii, MetadataValue}, transport::Channel};
+
+pub use crate::endpoints::{BadEndpoint, Endpoints};
+
+/// Attempts at one question, the first included.
+const MAX_ATTEMPTS: u32 = 4;
+/// The wait before the second attempt; doubled each time, halved by jitter.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
+/// Settings of [`ConfigClient`].
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Where config-service is.
+    pub endpoints: Endpoints,
+    /// How long one question may take, retries included.
+    pub deadline: Duration,
+}
+
+/// A client of config-service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ConfigClient {
+    client: ConfigServiceClient<Channel>,
+    deadline: Duration,
+    _resolving: Arc<endpoints::Resolving>,
+}
+
+/// A caller's bearer token, to be passed on.
+#[derive(Clone)]
+pub struct CallerToken(MetadataValue<Ascii>);
+
+/// The header's value cannot be passed on.
+#[derive(Debug, Error)]
+#[error("the authorization header is not printable ASCII")]
+pub struct BadToken;
+
+// === impl CallerToken ===
+
+impl CallerToken {
+    /// From the `Authorization` header that the caller sent.
+    pub fn from_authorization(value: &str) -> Result<Self, BadToken> {
+        let mut value: MetadataValue<Ascii> = value.parse().map_err(|_| BadToken)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+// === impl ConfigClient ===
+
+impl ConfigClient {
+    /// A client of these endpoints. Connects when it is first used. Must be called within a Tokio runtime:
+    /// names are resolved anew by a task for as long as the client lives.
+    pub fn new(config: ClientConfig) -> Self {
+        let (channel, resolving) = config.endpoints.balance();
+        Self {
+            client: ConfigServiceClient::new(channel),
+            deadline: config.deadline,
+            _resolving: Arc::new(resolving),
+        }
+    }
+
+    /// One key.
+    pub async fn get(&self, token: &CallerToken, request: GetConfigRequest) -> Result<GetConfigResponse, Status> {
+        self.ask(token, request, async |mut client, request| client.get_config(request).await).await
+    }
+
+    /// Many keys in one call.
+    pub async fn batch_get(&self, token: &CallerToken, keys: Vec<String>) -> Result<BatchGetConfigResponse, Status> {
+        let request = BatchGetConfigRequest { keys, freshness: false };
+        self.ask(token, request, async |mut client, request| client.batch_get_config(request).await).await
+    }
+
+    /// Asks until there is an answer, another error than UNAVAILABLE, or no time left.
+    async fn ask<Q: Clone, A>(
+        &self,
+        token: &CallerToken,
+        question: Q,
+        call: impl AsyncFn(ConfigServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Status> {
+        let deadline = Instant::now() + self.deadline;
+        let mut attempt = 1;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut request = Request::new(question.clone());
+            request.metadata_mut().insert("authorization", token.0.clone());
+            request.set_timeout(left);
+            let answer = timeout_at(deadline, call(self.client.clone(), request)).await;
+            let status = match answer {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => return Err(Status::deadline_exceeded("config-service did not answer in time")),
+            };
+            let wait = BACK_OFF.mul_f64(f64::from(1_u32 << (attempt - 1)) * (0.5 + 0.5 * fastrand::f64()));
+            if !worth_retrying(&status) || attempt == MAX_ATTEMPTS || Instant::now() + wait >= deadline {
+                return Err(status);
+            }
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+}
+
+/// UNAVAILABLE, and a connection that broke under the call, which tonic reports as UNKNOWN or CANCELLED with
+/// the transport's error as source.
+fn worth_retrying(status: &Status) -> bool {
+    let broken = matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal)
+        && std::error::Error::source(status).is_some_and(|source| {
+            source.is::<tonic::transport::Error>() || source.is::<tonic::ConnectError>()
+        });
+    status.code() == Code::Unavailable || broken
+}

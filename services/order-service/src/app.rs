@@ -1,0 +1,80 @@
+//! Builds everything, binds early, serves, and drains when told to.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tagged_config_auth::{Authenticator, HttpJwks};
+use tagged_config_client::ConfigClient;
+use tagged_config_domain::TokenRules;
+use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair, stop_signal};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::{
+    config::Config,
+    http::{HttpState, router},
+};
+
+/// Load balancers learn that we stop before we stop accepting.
+const NOT_READY_BEFORE_DRAIN: Duration = Duration::from_millis(500);
+
+/// Serves until a signal comes, then drains.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.http)
+        .await
+        .with_context(|| format!("cannot listen on {} (TAGGED_CONFIG_HTTP_ADDR)", config.http))?;
+    let jwks = HttpJwks::new(&config.jwks_url).context("TAGGED_CONFIG_JWKS_URL")?;
+    let rules = TokenRules::new(&config.issuer, &config.audience);
+    let authenticator = Arc::new(Authenticator::new(rules, jwks));
+    let keys = {
+        let authenticator = Arc::clone(&authenticator);
+        tokio::spawn(async move { authenticator.keep_fresh().await })
+    };
+    let readiness = Readiness::default();
+    let client = ConfigClient::new(config.client);
+    let state = HttpState { authenticator, client, readiness: readiness.clone() };
+    let (trigger, shutdown) = shutdown_pair();
+    let server = axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
+    let mut server = tokio::spawn(server.into_future());
+    readiness.set(true);
+    tracing::info!(http = %config.http, "serving");
+    tokio::select! {
+        ended = &mut server => return ended?.context("the HTTP listener"),
+        signal = stop_signal() => signal.context("cannot listen for signals")?,
+    }
+    readiness.set(false);
+    tokio::time::sleep(NOT_READY_BEFORE_DRAIN).await;
+    trigger.fire();
+    match timeout(DRAIN_LIMIT, &mut server).await {
+        Ok(ended) => ended?.context("the HTTP listener")?,
+        Err(_) => tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended"),
+    }
+    keys.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// `order-service --healthcheck`: what ECS runs in the container, which has no shell and no curl.
+pub(crate) async fn healthcheck(mut address: SocketAddr) -> ExitCode {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    match timeout(Duration::from_secs(2), ready(address)).await {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        _ => {
+            tracing::error!(%address, "not ready");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn ready(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await?;
+    Ok(&answer == b"HTTP/1.1 200")
+}

@@ -1,0 +1,49 @@
+//! Settings of the service.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tagged_config_client::{ClientConfig, Endpoints};
+use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
+
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Everything that can be set.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// `TAGGED_CONFIG_HTTP_ADDR`: ip:port.
+    pub(crate) http: SocketAddr,
+    /// `TAGGED_CONFIG_JWKS_URL`
+    pub(crate) jwks_url: String,
+    /// `TAGGED_CONFIG_ISSUER`
+    pub(crate) issuer: String,
+    /// `TAGGED_CONFIG_AUDIENCE`
+    pub(crate) audience: String,
+    /// `TAGGED_CONFIG_ENDPOINTS`: config-service, `http://host:port`, several separated by commas; names are
+    /// resolved anew every few seconds. `TAGGED_CONFIG_DEADLINE` (2s): for one question to it, with retries.
+    pub(crate) client: ClientConfig,
+}
+
+impl Config {
+    /// Reads every setting, and reports every bad one.
+    pub(crate) fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
+        let mut reader = EnvReader::new(env);
+        let http = reader.required("TAGGED_CONFIG_HTTP_ADDR");
+        let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
+        let issuer = reader.required("TAGGED_CONFIG_ISSUER");
+        let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
+        let endpoints: Option<String> = reader.required("TAGGED_CONFIG_ENDPOINTS");
+        let deadline = reader.or("TAGGED_CONFIG_DEADLINE", DEFAULT_DEADLINE);
+        let endpoints = endpoints.and_then(|text| match text.parse::<Endpoints>() {
+            Ok(endpoints) => Some(endpoints),
+            Err(error) => {
+                reader.reject(format!("TAGGED_CONFIG_ENDPOINTS {error}"));
+                None
+            }
+        });
+        let config = (|| {
+            let client = ClientConfig { endpoints: endpoints?, deadline };
+            Some(Self { http: http?, jwks_url: jwks_url?, issuer: issuer?, audience: audience?, client })
+        })();
+        reader.finish(config)
+    }
+}
