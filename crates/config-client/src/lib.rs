@@ -11,7 +11,11 @@ use tagged_config_proto::v1::{
 };
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Request, Response, Status, metadata::{Ascii, MetadataValue}, transport::Channel};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
 
 pub use crate::endpoints::{BadEndpoint, Endpoints};
 
@@ -62,13 +66,9 @@ impl CallerToken {
 impl ConfigClient {
     /// A client of these endpoints. Connects when it is first used. Must be called within a Tokio runtime:
     /// names are resolved anew by a task for as long as the client lives.
-    pub fn new(config: ClientConfig) -> Self {
+    pub fn new(config: &ClientConfig) -> Self {
         let (channel, resolving) = config.endpoints.balance();
-        Self {
-            client: ConfigServiceClient::new(channel),
-            deadline: config.deadline,
-            _resolving: Arc::new(resolving),
-        }
+        Self { client: ConfigServiceClient::new(channel), deadline: config.deadline, _resolving: Arc::new(resolving) }
     }
 
     /// One key.
@@ -116,8 +116,7 @@ impl ConfigClient {
 /// the transport's error as source.
 fn worth_retrying(status: &Status) -> bool {
     let broken = matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal)
-        && std::error::Error::source(status).is_some_and(|source| {
-            source.is::<tonic::transport::Error>() || source.is::<tonic::ConnectError>()
-        });
+        && std::error::Error::source(status)
+            .is_some_and(|source| source.is::<tonic::transport::Error>() || source.is::<tonic::ConnectError>());
     status.code() == Code::Unavailable || broken
 }

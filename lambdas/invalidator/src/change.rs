@@ -7,7 +7,7 @@ use tagged_config_proto::v1::{self as pb, change::State};
 
 /// One location that changed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     /// Where.
     pub id: LocationId,
     /// The new revision; for [`NewState::Absent`] in Parameter Store, the event's time as incarnation.
@@ -22,7 +22,7 @@ pub struct Change {
 
 /// The new state of a location.
 #[derive(Clone, Debug, PartialEq)]
-pub enum NewState {
+pub(crate) enum NewState {
     /// This value.
     Value(Record),
     /// Nothing.
@@ -33,7 +33,7 @@ pub enum NewState {
 
 impl Change {
     /// The message; a secret goes without its value.
-    pub fn to_wire(&self) -> pb::Change {
+    pub(crate) fn to_wire(&self) -> pb::Change {
         let state = match &self.state {
             NewState::Value(record) if !record.secret => State::Value(pb::Value {
                 value: record.value.as_ref().to_owned(),
@@ -59,7 +59,7 @@ impl Change {
 }
 
 /// Only the last change of each location, in the order in which they came.
-pub fn latest(changes: Vec<Change>) -> Vec<Change> {
+pub(crate) fn latest(changes: Vec<Change>) -> Vec<Change> {
     let last: HashMap<LocationId, usize> =
         changes.iter().enumerate().map(|(index, change)| (change.id.clone(), index)).collect();
     let keep = |(index, change): &(usize, Change)| last.get(&change.id) == Some(index);

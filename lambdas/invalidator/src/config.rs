@@ -5,7 +5,7 @@ use tagged_config_stores::ParameterStoreConfig;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `TAGGED_CONFIG_CLOUD_MAP_NAMESPACE`: the namespace's name.
     pub namespace: String,
     /// `TAGGED_CONFIG_CLOUD_MAP_SERVICE`: config-service's name in it.
@@ -20,7 +20,7 @@ pub struct Config {
 
 impl Config {
     /// Reads every setting, and reports every bad one.
-    pub fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
+    pub(crate) fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
         let mut reader = EnvReader::new(env);
         let namespace = reader.required("TAGGED_CONFIG_CLOUD_MAP_NAMESPACE");
         let service = reader.required("TAGGED_CONFIG_CLOUD_MAP_SERVICE");

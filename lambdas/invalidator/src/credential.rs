@@ -6,7 +6,7 @@ use tokio::sync::RwLock;
 use tonic::metadata::{Ascii, MetadataValue};
 
 /// The credential as metadata; marked sensitive, so that it is never printed.
-pub struct Credential {
+pub(crate) struct Credential {
     client: Client,
     parameter: String,
     value: RwLock<Option<MetadataValue<Ascii>>>,
@@ -14,12 +14,12 @@ pub struct Credential {
 
 impl Credential {
     /// Not fetched yet.
-    pub fn new(client: Client, parameter: String) -> Self {
+    pub(crate) fn new(client: Client, parameter: String) -> Self {
         Self { client, parameter, value: RwLock::new(None) }
     }
 
     /// The credential, fetched once.
-    pub async fn get(&self) -> anyhow::Result<MetadataValue<Ascii>> {
+    pub(crate) async fn get(&self) -> anyhow::Result<MetadataValue<Ascii>> {
         if let Some(value) = &*self.value.read().await {
             return Ok(value.clone());
         }
@@ -27,7 +27,7 @@ impl Credential {
     }
 
     /// Fetches it anew.
-    pub async fn fetch(&self) -> anyhow::Result<MetadataValue<Ascii>> {
+    pub(crate) async fn fetch(&self) -> anyhow::Result<MetadataValue<Ascii>> {
         let mut slot = self.value.write().await;
         let answer = self.client.get_parameter().name(&self.parameter).with_decryption(true).send().await;
         let answer = answer.with_context(|| format!("reading the refresh credential {}", self.parameter))?;

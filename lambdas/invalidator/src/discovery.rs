@@ -18,14 +18,14 @@ const ATTEMPTS: u32 = 3;
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Finds the tasks to refresh.
-pub trait Discover: Send + Sync {
+pub(crate) trait Discover: Send + Sync {
     /// The refresh addresses of all tasks, healthy or not: one that is starting may hold values already.
     fn discover(&self) -> impl Future<Output = anyhow::Result<Vec<SocketAddr>>> + Send;
 }
 
 /// Cloud Map's API. DNS would give eight tasks at most.
 #[derive(Debug)]
-pub struct CloudMap {
+pub(crate) struct CloudMap {
     client: Client,
     namespace: String,
     service: String,
@@ -34,7 +34,7 @@ pub struct CloudMap {
 
 impl CloudMap {
     /// Discovery with these settings.
-    pub fn new(sdk: &aws_config::SdkConfig, config: &Config) -> Self {
+    pub(crate) fn new(sdk: &aws_config::SdkConfig, config: &Config) -> Self {
         let settings = aws_sdk_servicediscovery::config::Builder::from(sdk).interceptor(NoDataPrefix).build();
         Self {
             client: Client::from_conf(settings),

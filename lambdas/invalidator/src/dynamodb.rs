@@ -11,7 +11,7 @@ use crate::change::{Change, NewState};
 
 /// What a batch of records holds.
 #[derive(Debug, Default, PartialEq)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The changes of configuration, in stream order.
     pub changes: Vec<Change>,
     /// The first record that counts (all of them, when nothing could be told to anybody).
@@ -44,7 +44,7 @@ struct UserIdentity {
 }
 
 /// Reads a batch. Records of other items, and removals by DynamoDB's TTL, are passed over.
-pub fn read(records: &[Value]) -> Batch {
+pub(crate) fn read(records: &[Value]) -> Batch {
     let mut batch = Batch::default();
     for raw in records {
         let sequence = raw.pointer("/dynamodb/SequenceNumber").and_then(Value::as_str).unwrap_or_default();
@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::change::latest;
 
+    #[expect(clippy::needless_pass_by_value, reason = "images are made where they are used")]
     fn record(event: &str, sequence: &str, new: Value, old: Value) -> Value {
         json!({
             "eventID": "1", "eventName": event, "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",

@@ -31,7 +31,7 @@ const WAITS_MS: [u64; 3] = [0, 50, 200];
 const MAX_CALL_BYTES: usize = 2 * 1024 * 1024;
 
 /// Somewhere to send changes.
-pub trait Refresher: Send + Sync {
+pub(crate) trait Refresher: Send + Sync {
     /// Sends one request to one task.
     fn refresh(
         &self,
@@ -42,7 +42,7 @@ pub trait Refresher: Send + Sync {
 
 /// How a fan-out went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fanout {
+pub(crate) struct Fanout {
     /// Tasks that were asked.
     pub targets: usize,
     /// Tasks that applied all changes.
@@ -56,7 +56,11 @@ pub struct Fanout {
 }
 
 /// Sends the changes to all tasks. Fails only if nobody knows which tasks there are.
-pub async fn run(changes: &[Change], discover: &impl Discover, refresher: &impl Refresher) -> anyhow::Result<Fanout> {
+pub(crate) async fn run(
+    changes: &[Change],
+    discover: &impl Discover,
+    refresher: &impl Refresher,
+) -> anyhow::Result<Fanout> {
     let requests = requests(changes);
     let started = Instant::now();
     let targets = discover.discover().await?;
@@ -136,7 +140,7 @@ fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
 }
 
 /// Calls over gRPC, on connections that live as long as the function's environment.
-pub struct GrpcRefresher {
+pub(crate) struct GrpcRefresher {
     credential: Credential,
     channels: Mutex<HashMap<SocketAddr, Channel>>,
 }
@@ -146,7 +150,7 @@ const MAX_CHANNELS: usize = 2_000;
 
 impl GrpcRefresher {
     /// A refresher that presents this credential.
-    pub fn new(credential: Credential) -> Self {
+    pub(crate) fn new(credential: Credential) -> Self {
         Self { credential, channels: Mutex::default() }
     }
 

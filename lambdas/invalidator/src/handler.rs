@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Handles events of both kinds.
-pub struct Handler<D = CloudMap, R = GrpcRefresher, P = Client> {
+pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, P = Client> {
     discover: D,
     refresher: R,
     parameters: P,
@@ -28,7 +28,7 @@ pub struct Handler<D = CloudMap, R = GrpcRefresher, P = Client> {
 
 impl Handler {
     /// Connected to AWS.
-    pub async fn connect(config: Config) -> Self {
+    pub(crate) async fn connect(config: Config) -> Self {
         let sdk = aws::sdk_config().await;
         let ssm = Client::new(&sdk);
         let credential = Credential::new(ssm.clone(), config.credential_parameter.clone());
@@ -47,7 +47,7 @@ impl Handler {
 
 impl<D: Discover, R: Refresher, P: Parameters> Handler<D, R, P> {
     /// Handles one event. For a stream's batch, the answer names the records to be tried again.
-    pub async fn handle(&self, event: &Value) -> Result<Value, Error> {
+    pub(crate) async fn handle(&self, event: &Value) -> Result<Value, Error> {
         let started_ms = receipt::now_ms();
         if let Some(records) = event.get("Records").and_then(Value::as_array) {
             return Ok(self.stream(records, started_ms).await);

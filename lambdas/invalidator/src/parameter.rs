@@ -22,7 +22,7 @@ const WAITS_MS: [u64; 7] = [0, 25, 50, 100, 200, 400, 800];
 
 /// What an event announces.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Announced {
+pub(crate) struct Announced {
     id: LocationId,
     deleted: bool,
     /// The event's time, which AWS gives in whole seconds.
@@ -30,13 +30,13 @@ pub struct Announced {
 }
 
 /// Somewhere to read a parameter from.
-pub trait Parameters {
+pub(crate) trait Parameters {
     /// The parameter as it is now, without the value of a secret.
     fn get(&self, path: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 }
 
 /// Reads an event; `None` for those that change no configuration, such as labels.
-pub fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announced> {
+pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announced> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let deleted = match text("/detail/operation")? {
         "Create" | "Update" => false,
@@ -49,7 +49,7 @@ pub fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announc
 }
 
 /// The change behind an announcement.
-pub async fn resolve(announced: &Announced, parameters: &impl Parameters) -> Change {
+pub(crate) async fn resolve(announced: &Announced, parameters: &impl Parameters) -> Change {
     let mut last_error = None;
     for wait in WAITS_MS {
         tokio::time::sleep(Duration::from_millis(wait)).await;

@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use crate::{change::Change, fanout::Fanout};
 
 /// CloudWatch's namespace.
-pub const NAMESPACE: &str = "TaggedConfig";
+pub(crate) const NAMESPACE: &str = "TaggedConfig";
 /// Metric: tasks that a change was sent to.
-pub const FANOUT_TARGETS: &str = "refresh_fanout_targets";
+pub(crate) const FANOUT_TARGETS: &str = "refresh_fanout_targets";
 /// Metric: tasks that did not acknowledge.
-pub const FANOUT_FAILURES: &str = "refresh_fanout_failures";
+pub(crate) const FANOUT_FAILURES: &str = "refresh_fanout_failures";
 /// Metric: from a change's writing to the end of its fan-out, in milliseconds.
-pub const CHANGE_AGE: &str = "refresh_change_age_ms";
+pub(crate) const CHANGE_AGE: &str = "refresh_change_age_ms";
 /// Metric: the fan-out alone, in milliseconds.
-pub const FANOUT_DURATION: &str = "refresh_fanout_ms";
+pub(crate) const FANOUT_DURATION: &str = "refresh_fanout_ms";
 
 /// The times of the stages before the fan-out.
 #[derive(Clone, Copy, Debug)]
-pub struct Stages {
+pub(crate) struct Stages {
     /// When the function began, in unix milliseconds.
     pub started_ms: i64,
     /// Time that reading the source took.
@@ -32,7 +32,7 @@ pub struct Stages {
 }
 
 /// Logs a receipt for each change and emits the metrics.
-pub fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
+pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
     for change in changes {
         let event_ms = if change.written_at_ms > 0 { stages.started_ms - change.written_at_ms } else { 0 };
         tracing::info!(
@@ -80,7 +80,7 @@ fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
 }
 
 /// Unix milliseconds now.
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -25,9 +25,9 @@ use crate::{
 mod tests;
 
 /// Most keys in one batch.
-pub const MAX_BATCH: usize = 100;
+pub(crate) const MAX_BATCH: usize = 100;
 /// Most entries on a page, and how many without a wish.
-pub const MAX_PAGE: usize = 100;
+pub(crate) const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 50;
 /// Keys of one batch that are read at once.
 const BATCH_CONCURRENCY: usize = 32;
@@ -39,7 +39,7 @@ const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 const FORCED_TENANTS: usize = 10_000;
 
 /// The service's operations. One per process.
-pub struct ConfigApi {
+pub(crate) struct ConfigApi {
     stores: Stores,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
@@ -50,7 +50,7 @@ pub struct ConfigApi {
 
 /// A configuration as it is served.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub(crate) struct Served {
     /// The key.
     pub key: String,
     /// What it holds.
@@ -67,7 +67,7 @@ pub struct Served {
 
 /// What a batch found: each distinct key is in one of the three.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Found.
     pub entries: Vec<Served>,
     /// Not there.
@@ -78,7 +78,7 @@ pub struct Batch {
 
 /// A page of keys.
 #[derive(Debug, Default)]
-pub struct Page {
+pub(crate) struct Page {
     /// Served from the source.
     pub entries: Vec<Served>,
     /// Keys that exist and cannot be served.
@@ -98,7 +98,7 @@ struct LayerState {
 
 impl ConfigApi {
     /// The operations over these stores.
-    pub fn new(
+    pub(crate) fn new(
         stores: Stores,
         cache: Arc<Cache>,
         metrics: Arc<Metrics>,
@@ -109,17 +109,17 @@ impl ConfigApi {
     }
 
     /// The task's name, as answers give it.
-    pub fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         &self.instance
     }
 
     /// How long a change may stay unseen here at most.
-    pub fn staleness_bound(&self) -> Duration {
+    pub(crate) fn staleness_bound(&self) -> Duration {
         self.cache.staleness_bound()
     }
 
     /// One key. `min_version` 0 asks for nothing.
-    pub async fn get(&self, caller: &Principal, key: &str, min_version: i64) -> Result<Served, ApiError> {
+    pub(crate) async fn get(&self, caller: &Principal, key: &str, min_version: i64) -> Result<Served, ApiError> {
         let (key, store) = self.route(key)?;
         let layers = store.locate(caller.tenant(), key.name());
         if min_version < 0 {
@@ -151,7 +151,7 @@ impl ConfigApi {
     }
 
     /// Many keys, each on its own: one failure fails no other.
-    pub async fn batch(&self, caller: &Principal, keys: Vec<String>) -> Result<Batch, ApiError> {
+    pub(crate) async fn batch(&self, caller: &Principal, keys: Vec<String>) -> Result<Batch, ApiError> {
         if keys.len() > MAX_BATCH {
             return Err(ApiError::Invalid(format!("a batch has at most {MAX_BATCH} keys, not {}", keys.len())));
         }
@@ -178,7 +178,7 @@ impl ConfigApi {
     }
 
     /// A page of the caller's own keys, read from the source. `page_size` 0 means 50.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         caller: &Principal,
         prefix: &str,
@@ -229,7 +229,7 @@ impl ConfigApi {
     }
 
     /// Writes a key of the caller's own and returns what it now holds.
-    pub async fn put(
+    pub(crate) async fn put(
         &self,
         caller: &Principal,
         key: &str,
@@ -247,7 +247,12 @@ impl ConfigApi {
     }
 
     /// Deletes a key of the caller's own and returns the deletion's version.
-    pub async fn delete(&self, caller: &Principal, key: &str, precondition: Precondition) -> Result<i64, ApiError> {
+    pub(crate) async fn delete(
+        &self,
+        caller: &Principal,
+        key: &str,
+        precondition: Precondition,
+    ) -> Result<i64, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
         let deleted = store.delete(caller.tenant(), key.name(), precondition).await;

@@ -40,7 +40,7 @@ const MAX_REQUEST_BYTES: usize = 512 * 1024;
 const MAX_REFRESH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The service, bound to its addresses.
-pub struct App {
+pub(crate) struct App {
     config: Config,
     grpc: TcpListener,
     refresh: TcpListener,
@@ -49,7 +49,7 @@ pub struct App {
 
 impl App {
     /// Binds all listeners, so that a taken port shows before anything else happens.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(config: Config) -> anyhow::Result<Self> {
         let listen = &config.listen;
         let grpc = bind(listen.grpc, "TAGGED_CONFIG_GRPC_ADDR").await?;
         let refresh = bind(listen.refresh, "TAGGED_CONFIG_REFRESH_ADDR").await?;
@@ -58,7 +58,7 @@ impl App {
     }
 
     /// Serves until `stop` ends, then drains for as long as the task may.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, grpc, refresh, http } = self;
         let sdk = aws::sdk_config().await;
         let metrics = Metrics::new();
@@ -124,9 +124,10 @@ impl App {
         trigger.fire();
         let drained = timeout(DRAIN_LIMIT, &mut servers).await;
         keys.abort();
-        match drained {
-            Ok(ended) => ended??,
-            Err(_) => tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended"),
+        if let Ok(ended) = drained {
+            ended??;
+        } else {
+            tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended");
         }
         tracing::info!("stopped");
         Ok(())
@@ -161,7 +162,7 @@ async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener
 }
 
 /// Waits for the signal; a process that cannot hear signals stops at once.
-pub async fn until_signalled() {
+pub(crate) async fn until_signalled() {
     if let Err(error) = tagged_config_runtime::shutdown::stop_signal().await {
         tracing::error!(%error, "cannot listen for signals");
     }

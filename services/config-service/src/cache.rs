@@ -31,7 +31,7 @@ const LAGGING_TTL: Duration = Duration::from_millis(250);
 
 /// Settings of [`Cache`].
 #[derive(Clone, Debug)]
-pub struct CacheConfig {
+pub(crate) struct CacheConfig {
     /// How long an entry is served without asking the source. Jittered downwards by up to a tenth.
     pub ttl: Duration,
     /// How old the last known value may get while the source does not answer.
@@ -41,7 +41,7 @@ pub struct CacheConfig {
 }
 
 /// Values and absences by location.
-pub struct Cache {
+pub(crate) struct Cache {
     config: CacheConfig,
     values: QuickCache<LocationId, Arc<Entry>, ByBytes>,
     absences: QuickCache<LocationId, Arc<Entry>, ByBytes>,
@@ -52,7 +52,7 @@ pub struct Cache {
 
 /// What is known of one location.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// What the source held, `None` for nothing.
     pub record: Option<Record>,
     /// When the source was last known to hold it.
@@ -67,7 +67,7 @@ pub struct Entry {
 
 /// The answer to a look-up.
 #[derive(Clone, Debug)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// Within its TTL, and no change was announced.
     Fresh(Arc<Entry>),
     /// The source failed a moment ago: the last known state.
@@ -78,7 +78,7 @@ pub enum Lookup {
 
 /// What a change event says of a location.
 #[derive(Clone, Debug)]
-pub enum ChangedTo {
+pub(crate) enum ChangedTo {
     /// This value, of this revision.
     Value(Record),
     /// Nothing any more. For [`Order::Revisions`]: what was there was last modified at or before these unix
@@ -90,9 +90,9 @@ pub enum ChangedTo {
 
 /// What a change event did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub(crate) enum Applied {
     /// The cache holds the new state.
-    Applied,
+    Updated,
     /// The next read asks the source.
     Invalidated,
     /// Nothing was cached.
@@ -108,7 +108,7 @@ struct ByBytes;
 
 impl Cache {
     /// An empty cache. `jitter` gives 0.0 to 1.0.
-    pub fn new(config: CacheConfig, jitter: fn() -> f64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: CacheConfig, jitter: fn() -> f64, metrics: Arc<Metrics>) -> Self {
         let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
         let value_bytes = config.bytes.saturating_sub(absence_bytes).max(1);
         let items = |bytes: u64| usize::try_from(bytes / 1_024).unwrap_or(usize::MAX).clamp(64, 1 << 20);
@@ -123,22 +123,22 @@ impl Cache {
     }
 
     /// How long a change may stay unseen here at most, if no event brings it.
-    pub fn staleness_bound(&self) -> Duration {
+    pub(crate) fn staleness_bound(&self) -> Duration {
         self.config.ttl
     }
 
     /// Bytes in use, values and absences.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.values.weight() + self.absences.weight()
     }
 
     /// Entries, values and absences.
-    pub fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         self.values.len() + self.absences.len()
     }
 
     /// What is known of a location now.
-    pub fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
+    pub(crate) fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
         let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else { return Lookup::Miss(None) };
         if !entry.invalidated && now < entry.fresh_until {
             return Lookup::Fresh(entry);
@@ -155,7 +155,7 @@ impl Cache {
 
     /// Reads these locations of one store, sharing what others read already: one call for all that nobody
     /// reads yet. The call outlives its callers. In the order of `locations`.
-    pub async fn fill(self: &Arc<Self>, store: &Arc<dyn Store>, locations: &[Location]) -> Vec<Outcome> {
+    pub(crate) async fn fill(self: &Arc<Self>, store: &Arc<dyn Store>, locations: &[Location]) -> Vec<Outcome> {
         let mut tickets = Vec::with_capacity(locations.len());
         let mut led = Vec::new();
         for location in locations {
@@ -179,12 +179,12 @@ impl Cache {
     }
 
     /// Like a change event of which nothing more is known: reads that begin from now on are right.
-    pub fn invalidate(&self, id: &LocationId, revision: Revision) -> Applied {
+    pub(crate) fn invalidate(&self, id: &LocationId, revision: Revision) -> Applied {
         self.apply(id, Order::ConsistentReads, ChangedTo::Unknown(revision))
     }
 
     /// Takes in a change event.
-    pub fn apply(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
+    pub(crate) fn apply(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
         let mut flights = self.flights.lock(id);
         let was_read = flights.cancel(id);
         let now = Instant::now();
@@ -193,7 +193,7 @@ impl Cache {
                 ChangedTo::Value(record) if was_read => {
                     let peak = record.revision;
                     self.store(id, self.entry(Some(record), now, peak));
-                    Applied::Applied
+                    Applied::Updated
                 }
                 _ => Applied::NotCached,
             };
@@ -204,12 +204,12 @@ impl Cache {
                 if record.revision > entry.peak {
                     let peak = record.revision;
                     self.store(id, self.entry(Some(record), now, peak));
-                    Applied::Applied
+                    Applied::Updated
                 } else if same || order == Order::Revisions && !entry.invalidated {
                     Applied::NotNewer
                 } else if order == Order::Revisions && record.revision == entry.peak {
                     self.store(id, self.entry(Some(record), now, entry.peak));
-                    Applied::Applied
+                    Applied::Updated
                 } else {
                     self.mark_invalidated(id, &entry, entry.peak)
                 }
@@ -217,7 +217,7 @@ impl Cache {
             ChangedTo::Absent(until_ms) => match (&entry.record, order) {
                 (Some(held), Order::Revisions) if held.revision.incarnation <= until_ms => {
                     self.store(id, self.entry(None, now, entry.peak));
-                    Applied::Applied
+                    Applied::Updated
                 }
                 (Some(held), Order::Revisions) if held.revision.incarnation > until_ms.saturating_add(999) => {
                     Applied::NotNewer
@@ -239,7 +239,7 @@ impl Cache {
     }
 
     /// The version that is cached, 0 for none.
-    pub fn cached_version(&self, id: &LocationId) -> i64 {
+    pub(crate) fn cached_version(&self, id: &LocationId) -> i64 {
         self.peek(id).and_then(|entry| entry.record.as_ref().map(|record| record.revision.version)).unwrap_or(0)
     }
 

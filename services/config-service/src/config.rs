@@ -19,7 +19,7 @@ const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(10);
 
 /// Everything that can be set.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where to listen.
     pub listen: ListenConfig,
     /// Whose tokens to accept.
@@ -36,7 +36,7 @@ pub struct Config {
 
 /// Addresses, ip:port each.
 #[derive(Debug)]
-pub struct ListenConfig {
+pub(crate) struct ListenConfig {
     /// `TAGGED_CONFIG_GRPC_ADDR`
     pub grpc: SocketAddr,
     /// `TAGGED_CONFIG_REFRESH_ADDR`
@@ -50,7 +50,7 @@ pub struct ListenConfig {
 
 /// The issuer.
 #[derive(Debug)]
-pub struct AuthConfig {
+pub(crate) struct AuthConfig {
     /// `TAGGED_CONFIG_JWKS_URL`: `https://...`; behind an emulator it differs from the issuer's.
     pub jwks_url: String,
     /// `TAGGED_CONFIG_ISSUER`
@@ -61,7 +61,7 @@ pub struct AuthConfig {
 
 impl Config {
     /// Reads every setting, and reports every bad one.
-    pub fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
+    pub(crate) fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
         let mut reader = EnvReader::new(env);
         let grpc: Option<SocketAddr> = reader.required("TAGGED_CONFIG_GRPC_ADDR");
         let refresh_addr = reader.required("TAGGED_CONFIG_REFRESH_ADDR");

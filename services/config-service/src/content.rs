@@ -3,11 +3,11 @@
 use crate::errors::ApiError;
 
 /// What a value is taken for if nothing is said.
-pub const DEFAULT_CONTENT_TYPE: &str = "application/json";
+pub(crate) const DEFAULT_CONTENT_TYPE: &str = "application/json";
 const MAX_CONTENT_TYPE_BYTES: usize = 100;
 
 /// The content type to store, or why the value cannot be stored under it. JSON types must hold JSON.
-pub fn check(value: &str, content_type: &str) -> Result<String, ApiError> {
+pub(crate) fn check(value: &str, content_type: &str) -> Result<String, ApiError> {
     let content_type = if content_type.is_empty() { DEFAULT_CONTENT_TYPE } else { content_type.trim() };
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let token =

@@ -11,7 +11,7 @@ use tonic::Code;
 
 /// A request's failure. `Display` is what the caller is told, except where [`ApiError::answer`] says less.
 #[derive(Clone, Debug, Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// The key breaks the grammar, or no store has its tag.
     #[error("{problem}; known tags are {known}")]
     Key {
@@ -63,7 +63,7 @@ pub enum ApiError {
 
 /// How both transports tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// gRPC status code.
     pub code: Code,
     /// HTTP status.
@@ -78,17 +78,17 @@ pub struct Answer {
 
 impl ApiError {
     /// A key that breaks the grammar.
-    pub fn bad_key(problem: KeyError, known: &UnknownTag) -> Self {
+    pub(crate) fn bad_key(problem: KeyError, known: &UnknownTag) -> Self {
         Self::Key { problem: problem.to_string(), known: known.known().to_owned() }
     }
 
     /// A well-formed key whose tag no store has.
-    pub fn unknown_tag(known: &UnknownTag) -> Self {
+    pub(crate) fn unknown_tag(known: &UnknownTag) -> Self {
         Self::Key { problem: "unknown tag".to_owned(), known: known.known().to_owned() }
     }
 
     /// The table. Each arm has its reason where it is not plain.
-    pub fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> Answer {
         use Code::{
             Aborted, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound,
             PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented,
@@ -160,7 +160,7 @@ impl ApiError {
     }
 
     /// What the caller is told.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let answer = self.answer();
         if !answer.show_detail {
             return answer.title.to_owned();
@@ -176,7 +176,7 @@ impl ApiError {
     }
 
     /// Logs what callers are not told, once.
-    pub fn log(&self, operation: &'static str) {
+    pub(crate) fn log(&self, operation: &'static str) {
         let Self::Store(error) = self else { return };
         let chain = tagged_config_runtime::telemetry::chain(&**error);
         match &**error {

@@ -21,14 +21,14 @@ use crate::{
 const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
 
 /// The public service.
-pub struct GrpcService<S> {
+pub(crate) struct GrpcService<S> {
     api: Arc<ConfigApi>,
     authenticator: Arc<Authenticator<S>>,
 }
 
 impl<S: JwksSource> GrpcService<S> {
     /// The service over these operations.
-    pub fn new(api: Arc<ConfigApi>, authenticator: Arc<Authenticator<S>>) -> Self {
+    pub(crate) fn new(api: Arc<ConfigApi>, authenticator: Arc<Authenticator<S>>) -> Self {
         Self { api, authenticator }
     }
 
@@ -152,12 +152,12 @@ fn key_error((key, error): (String, ApiError)) -> KeyError {
 
 /// The status that the table gives.
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-pub fn status(error: ApiError) -> Status {
+pub(crate) fn status(error: ApiError) -> Status {
     Status::new(error.answer().code, error.message())
 }
 
 /// Milliseconds, for the wire.
-pub fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

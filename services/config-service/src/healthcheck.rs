@@ -8,7 +8,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks the gRPC health service of this task; 0 if it serves.
-pub async fn run(mut address: SocketAddr) -> ExitCode {
+pub(crate) async fn run(mut address: SocketAddr) -> ExitCode {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }

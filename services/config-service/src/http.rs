@@ -37,7 +37,7 @@ const OPENAPI: &str = include_str!("../openapi.yaml");
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 
 /// What the handlers share.
-pub struct HttpState<S> {
+pub(crate) struct HttpState<S> {
     /// The operations.
     pub api: Arc<ConfigApi>,
     /// Who calls.
@@ -123,7 +123,7 @@ struct ListQuery {
 }
 
 /// All routes.
-pub fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
+pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let config = get(get_config::<S>).put(put_config::<S>).delete(delete_config::<S>).fallback(method_not_allowed);
     Router::new()
         .route("/v1/config/{*key}", config)
@@ -293,7 +293,7 @@ fn preconditions(headers: &HeaderMap) -> Result<Precondition, ApiError> {
         (None, Some("*")) => Ok(Precondition::Absent),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(tag), None) => EntityTag::parse(tag)
-            .map(|tag| tag.precondition())
+            .map(etag::EntityTag::precondition)
             .ok_or_else(|| ApiError::Invalid("If-Match takes one entity tag as this service gave it, or *".to_owned())),
         _ => Err(ApiError::Invalid("give If-Match, or If-None-Match: *, not both".to_owned())),
     }

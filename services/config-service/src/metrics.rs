@@ -16,22 +16,22 @@ use prometheus_client::{
 use tagged_config_domain::Backend;
 
 /// Reads by backend and result. (The exposition adds `_total`.)
-pub const CONFIG_READS: &str = "config_reads";
+pub(crate) const CONFIG_READS: &str = "config_reads";
 /// Time from request to answer of a read that asked the source.
-pub const CONFIG_READ_DURATION: &str = "config_read_duration";
+pub(crate) const CONFIG_READ_DURATION: &str = "config_read_duration";
 /// Bytes that the cache uses.
-pub const CONFIG_CACHE_BYTES: &str = "config_cache_bytes";
+pub(crate) const CONFIG_CACHE_BYTES: &str = "config_cache_bytes";
 /// Entries in the cache.
-pub const CONFIG_CACHE_ENTRIES: &str = "config_cache_entries";
+pub(crate) const CONFIG_CACHE_ENTRIES: &str = "config_cache_entries";
 /// From a change's writing to its application here.
-pub const CONFIG_PROPAGATION: &str = "config_propagation";
+pub(crate) const CONFIG_PROPAGATION: &str = "config_propagation";
 /// Changes that no event brought, by what found them. (The exposition adds `_total`.)
-pub const CONFIG_REPAIRS: &str = "config_repairs";
+pub(crate) const CONFIG_REPAIRS: &str = "config_repairs";
 
 /// How a read was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values")]
-pub enum ReadResult {
+pub(crate) enum ReadResult {
     /// From the cache.
     hit,
     /// From the source.
@@ -60,7 +60,7 @@ struct RepairLabels {
 }
 
 /// The process's metrics.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     reads: Family<ReadLabels, Counter>,
     read_duration: Histogram,
@@ -72,7 +72,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// All metrics at zero.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::default();
         let reads = Family::default();
         registry.register(CONFIG_READS, "Reads by backend and result", reads.clone());
@@ -102,28 +102,28 @@ impl Metrics {
     }
 
     /// Counts a read.
-    pub fn read(&self, backend: Backend, result: ReadResult) {
+    pub(crate) fn read(&self, backend: Backend, result: ReadResult) {
         self.reads.get_or_create(&ReadLabels { backend: backend.0, result }).inc();
     }
 
     /// Records how long a read took that asked the source.
-    pub fn read_took(&self, took: Duration) {
+    pub(crate) fn read_took(&self, took: Duration) {
         self.read_duration.observe(took.as_secs_f64());
     }
 
     /// Records how long a change took to arrive.
-    pub fn propagated(&self, source: Backend, took: Duration, whole_seconds: bool) {
+    pub(crate) fn propagated(&self, source: Backend, took: Duration, whole_seconds: bool) {
         let precision = if whole_seconds { "second" } else { "millisecond" };
         self.propagation.get_or_create(&SourceLabels { source: source.0, precision }).observe(took.as_secs_f64());
     }
 
     /// Counts a change that only the TTL found.
-    pub fn repaired_by_ttl(&self) {
+    pub(crate) fn repaired_by_ttl(&self) {
         self.repairs.get_or_create(&RepairLabels { by: "ttl" }).inc();
     }
 
     /// The text exposition, with the cache's present size.
-    pub fn exposition(&self, cache_bytes: u64, cache_entries: usize) -> String {
+    pub(crate) fn exposition(&self, cache_bytes: u64, cache_entries: usize) -> String {
         self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
         self.cache_entries.set(i64::try_from(cache_entries).unwrap_or(i64::MAX));
         let mut text = String::new();

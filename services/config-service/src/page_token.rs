@@ -9,13 +9,13 @@ use tagged_config_domain::TenantId;
 const MAC_BYTES: usize = 16;
 
 /// Makes and checks page tokens.
-pub struct PageTokens {
+pub(crate) struct PageTokens {
     keys: Vec<Hmac<Sha256>>,
 }
 
 impl PageTokens {
     /// Keys derived from the current secret, which signs, and the previous one, which is still accepted.
-    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
+    pub(crate) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
         let derive = |secret: &str| {
             let mut kdf = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
             kdf.update(b"tagged-config page token v1");
@@ -25,7 +25,7 @@ impl PageTokens {
     }
 
     /// A token for what follows this name.
-    pub fn seal(&self, tenant: &TenantId, prefix: &str, after: &str) -> String {
+    pub(crate) fn seal(&self, tenant: &TenantId, prefix: &str, after: &str) -> String {
         let Some(key) = self.keys.first() else { return String::new() };
         let mut bytes = mac(key, tenant, prefix, after).finalize().into_bytes()[..MAC_BYTES].to_vec();
         bytes.extend_from_slice(after.as_bytes());
@@ -33,7 +33,7 @@ impl PageTokens {
     }
 
     /// The name to continue after, if the token was made for this tenant and prefix.
-    pub fn open(&self, tenant: &TenantId, prefix: &str, token: &str) -> Option<String> {
+    pub(crate) fn open(&self, tenant: &TenantId, prefix: &str, token: &str) -> Option<String> {
         let bytes = BASE64.decode(token).ok()?;
         let (tag, after) = bytes.split_at_checked(MAC_BYTES)?;
         let after = std::str::from_utf8(after).ok()?;

@@ -24,11 +24,11 @@ use crate::{
 };
 
 /// Shortest accepted credential, in bytes.
-pub const MIN_CREDENTIAL_BYTES: usize = 16;
+pub(crate) const MIN_CREDENTIAL_BYTES: usize = 16;
 
 /// What callers of the refresh port must present: the current one, or the one before it.
 #[derive(Clone, Debug)]
-pub struct RefreshCredentials {
+pub(crate) struct RefreshCredentials {
     /// The current one.
     pub current: SecretString,
     /// The one before the last rotation.
@@ -36,7 +36,7 @@ pub struct RefreshCredentials {
 }
 
 /// The internal service.
-pub struct Refresh {
+pub(crate) struct Refresh {
     stores: Stores,
     cache: Arc<Cache>,
     credentials: RefreshCredentials,
@@ -46,7 +46,7 @@ pub struct Refresh {
 
 impl RefreshCredentials {
     /// The secrets, the current one first.
-    pub fn exposed(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.current).chain(&self.previous).map(ExposeSecret::expose_secret)
     }
 
@@ -58,7 +58,7 @@ impl RefreshCredentials {
 
 impl Refresh {
     /// The service over this cache.
-    pub fn new(
+    pub(crate) fn new(
         stores: Stores,
         cache: Arc<Cache>,
         credentials: RefreshCredentials,
@@ -78,7 +78,7 @@ impl Refresh {
         let written_at_ms = change.written_at_ms;
         let whole_seconds = change.written_at_whole_seconds;
         let applied = self.cache.apply(&id, store.order(), changed_to(change));
-        if matches!(applied, Applied::Applied | Applied::Invalidated)
+        if matches!(applied, Applied::Updated | Applied::Invalidated)
             && let Some(took) = since(written_at_ms)
         {
             self.metrics.propagated(backend, took, whole_seconds);
@@ -114,7 +114,7 @@ fn changed_to(change: Change) -> ChangedTo {
 
 fn outcome(applied: Applied) -> Outcome {
     match applied {
-        Applied::Applied => Outcome::Applied,
+        Applied::Updated => Outcome::Applied,
         Applied::Invalidated => Outcome::Invalidated,
         Applied::NotCached => Outcome::NotCached,
         Applied::NotNewer => Outcome::NotNewer,

@@ -34,7 +34,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { authenticator.keep_fresh().await })
     };
     let readiness = Readiness::default();
-    let client = ConfigClient::new(config.client);
+    let client = ConfigClient::new(&config.client);
     let state = HttpState { authenticator, client, readiness: readiness.clone() };
     let (trigger, shutdown) = shutdown_pair();
     let server = axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
@@ -48,9 +48,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     readiness.set(false);
     tokio::time::sleep(NOT_READY_BEFORE_DRAIN).await;
     trigger.fire();
-    match timeout(DRAIN_LIMIT, &mut server).await {
-        Ok(ended) => ended?.context("the HTTP listener")?,
-        Err(_) => tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended"),
+    if let Ok(ended) = timeout(DRAIN_LIMIT, &mut server).await {
+        ended?.context("the HTTP listener")?;
+    } else {
+        tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended");
     }
     keys.abort();
     tracing::info!("stopped");
@@ -62,12 +63,11 @@ pub(crate) async fn healthcheck(mut address: SocketAddr) -> ExitCode {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    match timeout(Duration::from_secs(2), ready(address)).await {
-        Ok(Ok(true)) => ExitCode::SUCCESS,
-        _ => {
-            tracing::error!(%address, "not ready");
-            ExitCode::FAILURE
-        }
+    if let Ok(Ok(true)) = timeout(Duration::from_secs(2), ready(address)).await {
+        ExitCode::SUCCESS
+    } else {
+        tracing::error!(%address, "not ready");
+        ExitCode::FAILURE
     }
 }
 

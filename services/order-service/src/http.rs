@@ -34,7 +34,8 @@ pub(crate) struct HttpState<S = HttpJwks> {
 
 /// All routes.
 pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
-    let no_method = async || problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Only POST is offered", None);
+    let no_method =
+        async || problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Only POST is offered", None);
     Router::new()
         .route("/v1/orders", post(create_order::<S>).fallback(no_method))
         .route("/openapi.yaml", get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)))

@@ -171,7 +171,10 @@ mod tests {
     fn what_cannot_be_priced() {
         let price = |lines| price(Order { lines }, settings("EUR", "control")).err();
         assert_eq!(price(vec![]), Some(OrderError::Empty));
-        assert_eq!(price(vec![line(1, "1"), line(1, "1"), line(1, "1")]), Some(OrderError::TooManyLines { lines: 3, limit: 2 }));
+        assert_eq!(
+            price(vec![line(1, "1"), line(1, "1"), line(1, "1")]),
+            Some(OrderError::TooManyLines { lines: 3, limit: 2 })
+        );
         assert_eq!(price(vec![line(0, "1")]), Some(OrderError::Quantity { line: 1, limit: 10 }));
         assert_eq!(price(vec![line(1, "1"), line(11, "1")]), Some(OrderError::Quantity { line: 2, limit: 10 }));
         assert_eq!(price(vec![line(1, "-0.01")]), Some(OrderError::UnitPrice { line: 1 }));

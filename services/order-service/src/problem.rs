@@ -88,7 +88,8 @@ impl IntoResponse for ApiError {
 
 /// A problem document.
 pub(crate) fn problem(status: StatusCode, kind: &str, title: &'static str, detail: Option<String>) -> Response {
-    let problem = Problem { r#type: format!("urn:tagged-config:problem:{kind}"), title, status: status.as_u16(), detail };
+    let problem =
+        Problem { r#type: format!("urn:tagged-config:problem:{kind}"), title, status: status.as_u16(), detail };
     let mut response = (status, serde_json::to_vec(&problem).unwrap_or_default()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

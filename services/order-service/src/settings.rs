@@ -197,7 +197,10 @@ mod tests {
             let error = Settings::from_batch(&batch(&values)).unwrap_err().to_string();
             assert!(error.contains(key) && !error.contains("secret"), "{error}");
         }
-        assert!(matches!(Settings::from_batch(&batch(&[(CURRENCY, "\"USD\"")])), Err(SettingsError::Missing(TAX_RATE))));
+        assert!(matches!(
+            Settings::from_batch(&batch(&[(CURRENCY, "\"USD\"")])),
+            Err(SettingsError::Missing(TAX_RATE))
+        ));
     }
 
     #[test]

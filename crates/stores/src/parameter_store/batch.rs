@@ -35,8 +35,10 @@ pub(super) struct Batcher {
 /// The paths that one reader wants together, ten at most.
 struct Read {
     paths: Vec<String>,
-    answer: oneshot::Sender<Result<Vec<Option<Record>>, Arc<StoreError>>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+type Answer = Result<Vec<Option<Record>>, Arc<StoreError>>;
 
 impl Batcher {
     pub(super) fn spawn(client: Client) -> Self {
@@ -140,7 +142,7 @@ fn unshare(error: &Arc<StoreError>) -> StoreError {
 mod tests {
     use super::*;
 
-    fn read(paths: &[&str]) -> (Read, oneshot::Receiver<Result<Vec<Option<Record>>, Arc<StoreError>>>) {
+    fn read(paths: &[&str]) -> (Read, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         (Read { paths: paths.iter().map(ToString::to_string).collect(), answer }, answered)
     }
