@@ -16,6 +16,7 @@ use tagged_config_domain::{
 use tokio::sync::Semaphore;
 
 const BACKEND: Backend = Backend("memory");
+const LAYERED_BACKEND: Backend = Backend("memory-layered");
 const MAX_VALUE_BYTES: usize = 256 * 1024;
 
 /// Values by partition and name. With [`MemoryStore::layered`], a shared default lies under each.
@@ -116,7 +117,7 @@ fn check(precondition: Precondition, current: Option<&Record>) -> Result<(), Sto
 #[async_trait]
 impl Store for MemoryStore {
     fn backend(&self) -> Backend {
-        BACKEND
+        if self.layered { LAYERED_BACKEND } else { BACKEND }
     }
 
     fn order(&self) -> Order {
@@ -125,11 +126,11 @@ impl Store for MemoryStore {
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
         let parts = |tenant: &TenantId| (tenant.as_str().to_owned(), name.as_str().to_owned());
-        let own = Location::owned_by(tenant, BACKEND, parts);
+        let own = Location::owned_by(tenant, self.backend(), parts);
         if !self.layered {
             return Layers::own(own);
         }
-        Layers::over(own, Location::shared_with(tenant, BACKEND, format!("global/{}", name.as_str())))
+        Layers::over(own, Location::shared_with(tenant, self.backend(), format!("global/{}", name.as_str())))
     }
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {

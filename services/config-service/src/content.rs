@@ -53,6 +53,6 @@ mod tests {
         }
         assert_eq!(check("1", "").unwrap(), DEFAULT_CONTENT_TYPE);
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(check(&deep, "").is_err(), "deep nesting ends in an error, not in a crash");
+        assert!(check(&deep, "").is_ok(), "nesting costs no stack");
     }
 }

@@ -105,6 +105,8 @@ impl TokenRules {
     pub fn new(issuer: &str, audience: &str) -> Self {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = 0;
+        // A token is not accepted on its last second either (RFC 7519, section 4.1.4).
+        validation.reject_tokens_expiring_in_less_than = 1;
         validation.validate_nbf = true;
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);

@@ -1,0 +1,123 @@
+//! A config-service outside any stack, with an issuer that the test controls.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    process::{Child, Command},
+};
+
+/// Serves a JWKS document over HTTP.
+pub struct JwksServer {
+    /// Where.
+    pub url: String,
+    document: Arc<Mutex<String>>,
+}
+
+/// The running process; killed when dropped.
+pub struct Standalone {
+    /// gRPC address.
+    pub grpc: String,
+    /// HTTP address.
+    pub http: String,
+    process: Child,
+}
+
+impl JwksServer {
+    /// Serves this document.
+    pub async fn start(document: String) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/jwks.json", listener.local_addr()?);
+        let document = Arc::new(Mutex::new(document));
+        let served = Arc::clone(&document);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let body = served.lock().expect("not poisoned").clone();
+                tokio::spawn(async move {
+                    let mut request = [0; 2_048];
+                    let _ = stream.read(&mut request).await;
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Ok(Self { url, document })
+    }
+
+    /// Serves this one from now on.
+    pub fn publish(&self, document: String) {
+        *self.document.lock().expect("not poisoned") = document;
+    }
+}
+
+impl Standalone {
+    /// The binary that the stack was built with.
+    pub fn binary() -> anyhow::Result<PathBuf> {
+        let test = std::env::current_exe()?;
+        let profile = test.parent().and_then(|deps| deps.parent()).context("the test has no target folder")?;
+        let binary = profile.join("config-service");
+        if !binary.exists() {
+            bail!("{} is not built: run `make test`", binary.display());
+        }
+        Ok(binary)
+    }
+
+    /// Starts one with the documented variables alone, and waits until it is ready.
+    pub async fn start(jwks_url: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let (grpc, refresh, http) = (free_address().await?, free_address().await?, free_address().await?);
+        let mut command = Command::new(Self::binary()?);
+        command
+            .env_clear()
+            .envs([
+                ("TAGGED_CONFIG_GRPC_ADDR", grpc.as_str()),
+                ("TAGGED_CONFIG_REFRESH_ADDR", refresh.as_str()),
+                ("TAGGED_CONFIG_HTTP_ADDR", http.as_str()),
+                ("TAGGED_CONFIG_JWKS_URL", jwks_url),
+                ("TAGGED_CONFIG_ISSUER", tagged_config_testkit::ISSUER),
+                ("TAGGED_CONFIG_AUDIENCE", tagged_config_testkit::AUDIENCE),
+                ("TAGGED_CONFIG_TABLE", "TenantConfigurations"),
+                ("TAGGED_CONFIG_PARAMETER_ROOT", "/tagged-config/config"),
+                ("TAGGED_CONFIG_CACHE_TTL", "60s"),
+                ("TAGGED_CONFIG_CACHE_BYTES", "16777216"),
+                ("TAGGED_CONFIG_REFRESH_CREDENTIAL", "a-credential-for-tests-only"),
+                ("AWS_REGION", "us-east-1"),
+                ("AWS_ACCESS_KEY_ID", "test"),
+                ("AWS_SECRET_ACCESS_KEY", "test"),
+            ])
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let mut process = command.spawn()?;
+        for _ in 0..500 {
+            if let Some(status) = process.try_wait()? {
+                bail!("config-service ended at its start: {status}");
+            }
+            if reqwest::get(format!("http://{http}/readyz")).await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(Self { grpc, http, process });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("config-service was not ready in 10 s")
+    }
+
+    /// Sends SIGTERM and waits for the exit code.
+    pub async fn terminate(mut self) -> anyhow::Result<Option<i32>> {
+        let pid = self.process.id().context("the process has ended")?;
+        Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        let status =
+            tokio::time::timeout(Duration::from_secs(30), self.process.wait()).await.context("no end in 30 s")??;
+        Ok(status.code())
+    }
+}
+
+async fn free_address() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string())
+}

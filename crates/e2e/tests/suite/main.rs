@@ -1,0 +1,12 @@
+//! Against the stack that `make test` started. Tests use tenants of their own, so that they can run at once;
+//! `rolling` restarts the replicas and runs alone (`.config/nextest.toml`).
+
+mod conformance;
+mod contract;
+mod freshness;
+mod isolation;
+mod journey;
+mod resilience;
+mod rolling;
+mod tokens;
+mod writers;

@@ -1,0 +1,93 @@
+//! A rolling restart of the replicas under load: no call fails. Runs alone.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use e2e::Stack;
+use tagged_config_client::{CallerToken, ClientConfig, ConfigClient};
+use tagged_config_proto::v1::GetConfigRequest;
+use tagged_config_runtime::env::{Env, ProcessEnv};
+use tokio::process::Command;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_the_replicas_restart() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let user = stack.writer().await?;
+    stack.put_item(&user.tenant, "steady", "1").await?;
+    let endpoints = stack.grpc.iter().map(|a| format!("http://{a}")).collect::<Vec<_>>().join(",").parse()?;
+    let client = ConfigClient::new(&ClientConfig { endpoints, deadline: Duration::from_secs(2) });
+    let token = CallerToken::from_authorization(&format!("Bearer {}", user.token))?;
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, token, stop, calls) = (client.clone(), token.clone(), Arc::clone(&stop), Arc::clone(&calls));
+            tokio::spawn(async move {
+                let mut failed = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let request = GetConfigRequest { key: "tenant_config_steady".to_owned(), ..Default::default() };
+                    match client.get(&token, request).await {
+                        Ok(answer) if answer.value == "1" => {}
+                        Ok(answer) => failed.push(format!("a wrong value: {}", answer.value)),
+                        Err(status) => failed.push(status.to_string()),
+                    }
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                failed
+            })
+        })
+        .collect();
+    // The edge is loaded too: the launcher takes a replica out of the balancer before it stops it.
+    let edge = {
+        let (stop, token, web) = (Arc::clone(&stop), user.token.clone(), stack.web.clone());
+        let url = format!("{}/v1/config/tenant_config_steady", stack.api_url);
+        tokio::spawn(async move {
+            let mut failed = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                match web.get(&url).bearer_auth(&token).send().await {
+                    Ok(answer) if answer.status().is_success() => {}
+                    Ok(answer) => failed.push(format!("edge: {}", answer.status())),
+                    Err(error) => failed.push(format!("edge: {error}")),
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            failed
+        })
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let restarted = restart().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut failed = edge.await?;
+    for worker in load {
+        failed.extend(worker.await?);
+    }
+    restarted?;
+    let calls = calls.load(Ordering::SeqCst);
+    ensure!(
+        failed.is_empty(),
+        "{} of {calls} calls failed, such as {:?}",
+        failed.len(),
+        &failed[..failed.len().min(3)]
+    );
+    ensure!(calls > 500, "only {calls} calls: not a load");
+    Ok(())
+}
+
+async fn restart() -> anyhow::Result<()> {
+    let get = |name: &str| ProcessEnv.get(name).with_context(|| format!("{name} is not set: run `make test`"));
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let output = Command::new(get("TAGGED_CONFIG_PYTHON")?)
+        .args(["localstack/stack.py", "rolling-restart", "--state-dir", &get("TAGGED_CONFIG_STACK_DIR")?])
+        .current_dir(root)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
