@@ -19,9 +19,11 @@ BINARIES = (CONFIG_SERVICE, ORDER_SERVICE, INVALIDATOR)
 def build(layout: Layout, settings: Settings, step: Step) -> None:
     """cargo build, unless the stack was given a folder of ready binaries; then the zip."""
     if settings.bin_dir is None:
-        command = ["cargo", "build", "--locked", *(flag for name in BINARIES for flag in ("-p", name))]
         if settings.profile == "release":
-            command.append("--release")
+            command = ["cargo", "build", "--locked", "--release", *(flag for name in BINARIES for flag in ("-p", name))]
+        else:
+            # The selection that the tests are built with: another one would compile the dependencies once more.
+            command = ["cargo", "build", "--locked", "--workspace", "--all-targets"]
         commands.run(
             command,
             step=step,

@@ -1,5 +1,7 @@
 //! What is refused, and how keys come and go.
 
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},

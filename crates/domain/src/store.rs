@@ -1,10 +1,7 @@
 //! The trait that every backend implements, and its errors. To add a backend: implement [`Store`] in a
 //! file of its own in the stores crate, add its spec, and wire it in the factory.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -204,11 +201,9 @@ pub enum StoreError {
     },
 }
 
-/// Issues versions: larger than the one before them and than any that this process issued, and never
-/// behind the clock, so that they survive delete and recreate without a tombstone.
+/// Gives versions from the clock, so that they survive delete and recreate without a tombstone.
 #[derive(Debug)]
 pub struct VersionClock {
-    last: AtomicI64,
     now_ms: fn() -> i64,
 }
 
@@ -227,6 +222,12 @@ impl std::fmt::Display for Operation {
 // === impl StoreError ===
 
 impl StoreError {
+    /// Whether the backend did answer, with something that cannot be served: then the last known value is no
+    /// substitute for it.
+    pub fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Malformed { .. })
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
         match self {
@@ -247,7 +248,7 @@ impl StoreError {
 /// The largest version: what JSON numbers hold exactly. A stored one beyond it counts as none.
 pub const MAX_VERSION: i64 = (1 << 53) - 1;
 
-/// How far a version may be ahead of the clock and still be followed for all keys, and waited for by a delete.
+/// How far a version may be ahead of the clock for a write to wait until the clock has reached it.
 const MAX_AHEAD_MS: i64 = 1_000;
 
 impl VersionClock {
@@ -261,27 +262,23 @@ impl VersionClock {
 
     /// On this clock (unix milliseconds).
     pub fn new(now_ms: fn() -> i64) -> Self {
-        Self { last: AtomicI64::new(0), now_ms }
+        Self { now_ms }
     }
 
-    /// A version above `old`, or `None` if there is none. A stored version far ahead of the clock (a hand
-    /// edit) is followed for that key alone: it must not carry every other key's versions away.
+    /// Unix milliseconds now.
+    pub fn now_ms(&self) -> i64 {
+        (self.now_ms)()
+    }
+
+    /// `max(old + 1, unix milliseconds)`, or `None` if that is more than [`MAX_VERSION`].
     pub fn next(&self, old: i64) -> Option<i64> {
-        let now = (self.now_ms)();
-        let floor = old.checked_add(1)?.max(now);
-        let horizon = now.saturating_add(MAX_AHEAD_MS);
-        if floor > horizon {
-            return Some(floor).filter(|version| *version <= MAX_VERSION);
-        }
-        let issue = |last: i64| Some(if last < horizon { floor.max(last + 1) } else { floor });
-        let last = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, issue).unwrap_or_else(|last| last);
-        issue(last)
+        Some(old.checked_add(1)?.max(self.now_ms())).filter(|version| *version <= MAX_VERSION)
     }
 
-    /// How long until the clock has passed this version: a delete waits so, and then whatever is created
-    /// after it, by whichever replica, gets a higher one. `None` for a version too far ahead to wait for.
-    pub fn until_passed(&self, version: i64) -> Option<Duration> {
-        let ahead = version.saturating_sub((self.now_ms)()).saturating_add(1).max(0);
+    /// How long until the clock reaches this version: a write is sent no earlier, so that whatever is given
+    /// from the clock later is higher. `None` for one too far ahead to wait for (a hand edit's successor).
+    pub fn until(&self, version: i64) -> Option<Duration> {
+        let ahead = version.saturating_sub(self.now_ms()).max(0);
         (ahead <= MAX_AHEAD_MS).then(|| Duration::from_millis(ahead.unsigned_abs()))
     }
 }
@@ -291,24 +288,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_rise_with_the_clock_and_without_it() {
+    fn versions_follow_the_clock_and_what_is_there() {
         let clock = VersionClock::new(|| 1_000);
         assert_eq!(clock.next(0), Some(1_000));
-        assert_eq!(clock.next(0), Some(1_001), "the clock stands still");
-        assert_eq!(clock.next(1_500), Some(1_501), "above the old one");
-        assert_eq!(clock.next(3), Some(1_502), "a hand edit went back: still above all issued");
+        assert_eq!(clock.next(1_000), Some(1_001));
         assert_eq!(clock.next(9_000_000), Some(9_000_001), "a hand edit far ahead is followed");
-        assert_eq!(clock.next(0), Some(1_503), "but for its own key alone");
-        assert_eq!(VersionClock::new(|| 0).next(MAX_VERSION), None);
-        assert_eq!(VersionClock::new(|| 0).next(i64::MAX), None);
+        assert_eq!(clock.next(MAX_VERSION), None);
+        assert_eq!(clock.next(i64::MAX), None);
     }
 
     #[test]
-    fn a_delete_waits_until_the_clock_has_passed() {
+    fn a_write_waits_until_the_clock_has_reached_its_version() {
         let clock = VersionClock::new(|| 1_000);
-        assert_eq!(clock.until_passed(900), Some(Duration::ZERO));
-        assert_eq!(clock.until_passed(1_000), Some(Duration::from_millis(1)));
-        assert_eq!(clock.until_passed(1_010), Some(Duration::from_millis(11)));
-        assert_eq!(clock.until_passed(MAX_VERSION), None);
+        assert_eq!(clock.until(900), Some(Duration::ZERO));
+        assert_eq!(clock.until(1_011), Some(Duration::from_millis(11)));
+        assert_eq!(clock.until(MAX_VERSION), None);
     }
 }

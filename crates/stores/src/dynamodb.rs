@@ -2,13 +2,20 @@
 //!
 //! Every read is consistent (ADR 0004), so a fill that begins after a change sees it. Writes are
 //! conditional on what they replace: two writers, or a writer and a hand edit, cannot both win.
+//!
+//! Versions that the service gives are unique and rise, also across hand edits and deletes (ADR 6). Over an
+//! item that carries the version it was given, the next one is simply higher. Where that trace was wiped
+//! out, a write first claims the item, waits for the clock's next millisecond, and takes its version then:
+//! whatever was given before was given before the claim.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt::Write, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
     Client,
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
     operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
     types::AttributeValue,
 };
@@ -19,6 +26,7 @@ use tagged_config_domain::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::aws::store_error;
 
@@ -51,11 +59,20 @@ pub struct DynamoDbStore {
 /// A write's condition on the item that it replaces.
 struct Condition {
     expression: String,
-    names: Vec<(&'static str, &'static str)>,
-    values: Vec<(&'static str, AttributeValue)>,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
 }
 
 type Item = HashMap<String, AttributeValue>;
+
+/// What one update sets.
+struct Update<'a> {
+    new: NewValue<'a>,
+    version: i64,
+    now: OffsetDateTime,
+    /// A claim, or nothing for a version that is given for good.
+    claim: Option<&'a str>,
+}
 
 // === impl DynamoDbStore ===
 
@@ -86,71 +103,149 @@ impl DynamoDbStore {
     }
 
     /// Writes if the condition holds; `false` if it does not.
-    async fn update(
-        &self,
-        id: &LocationId,
-        new: NewValue<'_>,
-        version: i64,
-        now: OffsetDateTime,
-        condition: Condition,
-    ) -> Result<bool, StoreError> {
+    async fn update(&self, id: &LocationId, update: Update<'_>, condition: Condition) -> Result<bool, StoreError> {
+        let Update { new, version, now, claim } = update;
+        let expression = "SET #value = :value, #version = :version, #modified = :modified, #type = :type, #by = :by";
+        let expression = match claim {
+            Some(_) => format!("{expression}, #claim = :claim REMOVE #assigned"),
+            None => format!("{expression}, #assigned = :version REMOVE #claim"),
+        };
         let mut call = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("PK", AttributeValue::S(id.partition().to_owned()))
             .key("SK", AttributeValue::S(id.sort().to_owned()))
-            .update_expression(
-                "SET #value = :value, #version = :version, #modified = :modified, #type = :type, #by = :by",
-            )
+            .update_expression(expression)
             .condition_expression(condition.expression)
+            .set_expression_attribute_names(Some(condition.names))
+            .set_expression_attribute_values(Some(condition.values))
             .expression_attribute_names("#value", item::VALUE)
             .expression_attribute_names("#version", item::VERSION)
+            .expression_attribute_names("#assigned", item::ASSIGNED_VERSION)
+            .expression_attribute_names("#claim", item::CLAIM)
             .expression_attribute_names("#modified", item::LAST_MODIFIED)
             .expression_attribute_names("#type", item::CONTENT_TYPE)
             .expression_attribute_names("#by", item::MODIFIED_BY)
             .expression_attribute_values(":value", AttributeValue::S(new.value.to_owned()))
-            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+            .expression_attribute_values(":version", number(version))
             .expression_attribute_values(":modified", AttributeValue::S(now.format(&Rfc3339).unwrap_or_default()))
             .expression_attribute_values(":type", AttributeValue::S(new.content_type.to_owned()))
             .expression_attribute_values(":by", AttributeValue::S(new.modified_by.to_owned()));
-        for (name, attribute) in condition.names {
-            call = call.expression_attribute_names(name, attribute);
+        if let Some(claim) = claim {
+            call = call.expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
         }
-        for (name, value) in condition.values {
-            call = call.expression_attribute_values(name, value);
-        }
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {
-                Ok(false)
-            }
-            Err(e) => Err(store_error(BACKEND, e)),
-        }
+        held(call.send().await.map(|_| ()), UpdateItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Marks an item that somebody wrote past the service, and touches nothing else.
+    async fn claim(&self, id: &LocationId, claim: &str, condition: Condition) -> Result<bool, StoreError> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("PK", AttributeValue::S(id.partition().to_owned()))
+            .key("SK", AttributeValue::S(id.sort().to_owned()))
+            .update_expression("SET #claim = :claim")
+            .condition_expression(condition.expression)
+            .set_expression_attribute_names(Some(condition.names))
+            .set_expression_attribute_values(Some(condition.values))
+            .expression_attribute_names("#claim", item::CLAIM)
+            .expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
+        held(call.send().await.map(|_| ()), UpdateItemError::is_conditional_check_failed_exception)
     }
 
     async fn remove(&self, id: &LocationId, condition: Condition) -> Result<bool, StoreError> {
-        let mut call = self
+        let call = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("PK", AttributeValue::S(id.partition().to_owned()))
             .key("SK", AttributeValue::S(id.sort().to_owned()))
-            .condition_expression(condition.expression);
-        for (name, attribute) in condition.names {
-            call = call.expression_attribute_names(name, attribute);
+            .condition_expression(condition.expression)
+            .set_expression_attribute_names(Some(condition.names))
+            .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values));
+        held(call.send().await.map(|_| ()), DeleteItemError::is_conditional_check_failed_exception)
+    }
+
+    /// A version above `old`; returns when the clock has reached it.
+    async fn reach_version_above(&self, old: i64) -> Result<i64, StoreError> {
+        let version = self.versions.next(old).ok_or(StoreError::VersionExhausted)?;
+        if let Some(wait) = self.versions.until(version) {
+            tokio::time::sleep(wait).await;
         }
-        for (name, value) in condition.values {
-            call = call.expression_attribute_values(name, value);
+        Ok(version)
+    }
+
+    /// Replaces what was read; the version that was given, or `None` if somebody else was faster.
+    async fn replace(
+        &self,
+        id: &LocationId,
+        old: Option<&Item>,
+        new: NewValue<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Option<i64>, StoreError> {
+        let unchanged = Condition::unchanged(old);
+        if let Some(assigned) = old.and_then(item::assigned_version) {
+            let version = self.reach_version_above(assigned).await?;
+            let written = self.update(id, Update { new, version, now, claim: None }, unchanged).await?;
+            return Ok(written.then_some(version));
         }
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(e) if e.as_service_error().is_some_and(DeleteItemError::is_conditional_check_failed_exception) => {
-                Ok(false)
-            }
-            Err(e) => Err(store_error(BACKEND, e)),
+        let claim = Uuid::new_v4().simple().to_string();
+        let first = self.versions.next(old.map_or(0, item::version)).ok_or(StoreError::VersionExhausted)?;
+        if !self.update(id, Update { new, version: first, now, claim: Some(&claim) }, unchanged).await? {
+            return Ok(None);
+        }
+        let version = self.reach_version_above(first.max(self.versions.now_ms())).await?;
+        let condition = Condition::claimed(claim.clone(), first, new.value);
+        let written = self.update(id, Update { new, version, now, claim: None }, condition).await?;
+        Ok(written.then_some(version))
+    }
+
+    /// Deletes what was read; the deletion's version, or `None` if somebody else was faster.
+    async fn delete_read(&self, id: &LocationId, old: &Item) -> Result<Option<i64>, StoreError> {
+        let unchanged = Condition::unchanged(Some(old));
+        if let Some(assigned) = item::assigned_version(old) {
+            let version = self.reach_version_above(assigned).await?;
+            self.pass(version).await;
+            return Ok(self.remove(id, unchanged).await?.then_some(version));
+        }
+        let claim = Uuid::new_v4().simple().to_string();
+        if !self.claim(id, &claim, unchanged).await? {
+            return Ok(None);
+        }
+        let version = self.reach_version_above(item::version(old).max(self.versions.now_ms())).await?;
+        self.pass(version).await;
+        let mut claimed = old.clone();
+        claimed.insert(item::CLAIM.to_owned(), AttributeValue::S(claim));
+        Ok(self.remove(id, Condition::unchanged(Some(&claimed))).await?.then_some(version))
+    }
+
+    /// Returns when the clock is past this version: what is created afterwards gets a higher one.
+    async fn pass(&self, version: i64) {
+        if let Some(wait) = self.versions.until(version.saturating_add(1)) {
+            tokio::time::sleep(wait).await;
         }
     }
+}
+
+/// Whether a conditional write was done; a condition that does not hold is no failure.
+fn held<E>(
+    result: Result<(), SdkError<E, HttpResponse>>,
+    is_conditional_check_failed: impl Fn(&E) -> bool,
+) -> Result<bool, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.as_service_error().is_some_and(is_conditional_check_failed) => Ok(false),
+        Err(error) => Err(store_error(BACKEND, error)),
+    }
+}
+
+fn number(number: i64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }
 
 #[async_trait]
@@ -217,24 +312,26 @@ impl Store for DynamoDbStore {
         let layers = self.locate(tenant, name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
-            // The first attempt of an unconditional write needs no read: the table refuses a version that
-            // is not higher. After that, read what is there and replace exactly that.
-            let (old_version, condition) = if attempt == 0 && precondition == Precondition::None {
-                (0, Condition::older_than_new())
+            let now = OffsetDateTime::now_utc();
+            let version = if attempt == 0 && precondition == Precondition::None {
+                // Over an item that carries its version, one call is enough: the table refuses a version
+                // that is not higher.
+                let version = self.versions.next(0).ok_or(StoreError::VersionExhausted)?;
+                let update = Update { new, version, now, claim: None };
+                self.update(id, update, Condition::assigned_and_older()).await?.then_some(version)
             } else {
                 let old = self.get(id).await?;
-                let current = old.as_ref().map(item::version);
                 check(precondition, old.as_ref())?;
-                (current.unwrap_or(0), Condition::unchanged(old.as_ref()))
+                self.replace(id, old.as_ref(), new, now).await?
             };
-            let version = self.versions.next(old_version).ok_or(StoreError::VersionExhausted)?;
-            let now = OffsetDateTime::now_utc();
-            if self.update(id, new, version, now, condition).await? {
+            if let Some(version) = version {
                 let modified_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).ok();
                 let revision = Revision { incarnation: 0, version };
                 return Ok(Record::new(new.value, new.content_type, revision, modified_ms));
             }
-            back_off(attempt).await;
+            if attempt > 0 {
+                back_off(attempt).await;
+            }
         }
         Err(StoreError::Contended)
     }
@@ -255,12 +352,7 @@ impl Store for DynamoDbStore {
                 };
             };
             check(precondition, Some(&old))?;
-            let version = self.versions.next(item::version(&old)).ok_or(StoreError::VersionExhausted)?;
-            // Whatever is created after the item is gone takes its version from the clock: let it pass ours.
-            if let Some(wait) = self.versions.until_passed(version) {
-                tokio::time::sleep(wait).await;
-            }
-            if self.remove(id, Condition::unchanged(Some(&old))).await? {
+            if let Some(version) = self.delete_read(id, &old).await? {
                 return Ok(version);
             }
             back_off(attempt).await;
@@ -305,35 +397,44 @@ fn sort_key(name: &str) -> String {
 // === impl Condition ===
 
 impl Condition {
-    /// Nothing is there, or its version is absent or lower than the one being written.
-    fn older_than_new() -> Self {
-        let expression = "attribute_not_exists(#version) OR #version < :version".to_owned();
-        Self { expression, names: Vec::new(), values: Vec::new() }
+    /// The item carries the version that the service gave it, and that is lower than the one being written.
+    fn assigned_and_older() -> Self {
+        let expression = "#version < :version AND #assigned = #version".to_owned();
+        Self { expression, names: HashMap::new(), values: HashMap::new() }
+    }
+
+    /// The item is as the claim left it.
+    fn claimed(claim: String, version: i64, value: &str) -> Self {
+        let item = HashMap::from([
+            (item::CLAIM.to_owned(), AttributeValue::S(claim)),
+            (item::VERSION.to_owned(), number(version)),
+            (item::VALUE.to_owned(), AttributeValue::S(value.to_owned())),
+        ]);
+        Self::unchanged(Some(&item))
     }
 
     /// What is there is what was read, to the letter: a hand edit that kept the version counts as a change.
     fn unchanged(old: Option<&Item>) -> Self {
+        let mut names = HashMap::from([("#pk".to_owned(), "PK".to_owned())]);
+        let mut values = HashMap::new();
         let Some(old) = old else {
-            return Self {
-                expression: "attribute_not_exists(#pk)".to_owned(),
-                names: vec![("#pk", "PK")],
-                values: Vec::new(),
-            };
+            return Self { expression: "attribute_not_exists(#pk)".to_owned(), names, values };
         };
-        let mut terms = vec!["attribute_exists(#pk)".to_owned()];
-        let mut names = vec![("#pk", "PK")];
-        let mut values = Vec::new();
-        for (attribute, name, placeholder) in
-            [(item::VERSION, "#version", ":old_version"), (item::VALUE, "#value", ":old_value")]
-        {
-            names.push((name, attribute));
+        let mut expression = "attribute_exists(#pk)".to_owned();
+        for (attribute, name) in [
+            (item::VERSION, "version"),
+            (item::VALUE, "value"),
+            (item::ASSIGNED_VERSION, "assigned"),
+            (item::CLAIM, "claim"),
+        ] {
+            names.insert(format!("#{name}"), attribute.to_owned());
             if let Some(value) = old.get(attribute) {
-                terms.push(format!("{name} = {placeholder}"));
-                values.push((placeholder, value.clone()));
+                let _ = write!(expression, " AND #{name} = :old_{name}");
+                values.insert(format!(":old_{name}"), value.clone());
             } else {
-                terms.push(format!("attribute_not_exists({name})"));
+                let _ = write!(expression, " AND attribute_not_exists(#{name})");
             }
         }
-        Self { expression: terms.join(" AND "), names, values }
+        Self { expression, names, values }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering as Atomic},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering as Atomic},
     },
 };
 
@@ -23,6 +23,7 @@ const MAX_VALUE_BYTES: usize = 256 * 1024;
 pub struct MemoryStore {
     values: Mutex<BTreeMap<(String, String), Record>>,
     versions: VersionClock,
+    last_version: AtomicI64,
     order: Order,
     layered: bool,
     down: AtomicBool,
@@ -37,6 +38,7 @@ impl Default for MemoryStore {
         Self {
             values: Mutex::default(),
             versions: VersionClock::system(),
+            last_version: AtomicI64::new(0),
             order: Order::ConsistentReads,
             layered: false,
             down: AtomicBool::new(false),
@@ -90,6 +92,14 @@ impl MemoryStore {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Record>> {
         self.values.lock().expect("not poisoned")
+    }
+
+    /// Above all that it gave: one process, so remembering is enough.
+    fn next_version(&self, old: i64) -> Result<i64, StoreError> {
+        let last = self.last_version.load(Atomic::SeqCst);
+        let version = self.versions.next(old.max(last)).ok_or(StoreError::VersionExhausted)?;
+        self.last_version.store(version, Atomic::SeqCst);
+        Ok(version)
     }
 
     fn up(&self) -> Result<(), StoreError> {
@@ -180,7 +190,7 @@ impl Store for MemoryStore {
         let old = values.get(&key);
         check(precondition, old)?;
         let old_version = old.map_or(0, |record| record.revision.version);
-        let version = self.versions.next(old_version).ok_or(StoreError::VersionExhausted)?;
+        let version = self.next_version(old_version)?;
         let record = Record::new(new.value, new.content_type, Revision { incarnation: 0, version }, Some(version));
         values.insert(key, record.clone());
         Ok(record)
@@ -200,7 +210,7 @@ impl Store for MemoryStore {
             return Err(StoreError::NotFound);
         };
         check(precondition, Some(old))?;
-        let version = self.versions.next(old.revision.version).ok_or(StoreError::VersionExhausted)?;
+        let version = self.next_version(old.revision.version)?;
         values.remove(&key);
         Ok(version)
     }

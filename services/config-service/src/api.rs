@@ -363,6 +363,7 @@ impl ConfigApi {
                 }
                 Lookup::Miss(fallback) => match (outcomes.next(), fallback) {
                     (Some(Ok(record)), _) => LayerState { record, since: Instant::now(), result: worst },
+                    (Some(Err(error)), _) if error.is_an_answer() => return Err(ApiError::Store(error)),
                     (_, Some(entry)) => {
                         worst = ReadResult::stale;
                         LayerState::of(&entry, worst)

@@ -268,8 +268,8 @@ impl Cache {
         let now = Instant::now();
         let old = self.peek(id);
         match &outcome {
-            Err(_) => {
-                if let Some(old) = old {
+            Err(error) => {
+                if let Some(old) = old.filter(|_| !error.is_an_answer()) {
                     let retry_after = Some(now + RETRY_AFTER);
                     self.store(id, Entry { retry_after, ..(*old).clone() });
                 }

@@ -2,12 +2,17 @@
 
 use e2e::{Stack, grpc_client};
 use serde_json::{Value, json};
+use tagged_config_proto::v1::config_service_client::ConfigServiceClient;
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, DeleteConfigRequest, GetConfigRequest, ListConfigRequest, PutConfigRequest, RefreshRequest,
     WatchConfigRequest, refresh_service_client::RefreshServiceClient,
 };
 use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 fn get(key: &str) -> GetConfigRequest {
     GetConfigRequest { key: key.to_owned(), ..Default::default() }
@@ -277,11 +282,6 @@ async fn health_reflection_and_metrics() -> anyhow::Result<()> {
         let request = HealthCheckRequest { service: service.to_owned() };
         assert_eq!(HealthClient::new(channel.clone()).check(request).await?.into_inner().status, 1);
     }
-    use tagged_config_proto::v1::config_service_client::ConfigServiceClient;
-    use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-    };
     let list = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),

@@ -93,6 +93,7 @@ async fn orders_that_cannot_be_priced() -> anyhow::Result<()> {
     assert_eq!(unsigned.status().as_u16(), 401);
 
     stack.put_item(&user.tenant, "orderLimits", "{half").await?;
+    stack.wait_for(&user, "tenant_config_orderLimits", Some("{half")).await?;
     let answer =
         stack.web.post(format!("{}/v1/orders", stack.order_url)).bearer_auth(&user.token).body(ORDER).send().await?;
     assert_eq!(answer.status().as_u16(), 502);

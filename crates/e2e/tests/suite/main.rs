@@ -1,6 +1,12 @@
 //! Against the stack that `make test` started. Tests use tenants of their own, so that they can run at once;
 //! `rolling` restarts the replicas and runs alone (`.config/nextest.toml`).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a failed expectation is a failed test; a journey is one test"
+)]
+
 mod conformance;
 mod contract;
 mod freshness;

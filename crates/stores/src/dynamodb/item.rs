@@ -22,6 +22,11 @@ pub const LAST_MODIFIED: &str = "lastModified";
 pub const CONTENT_TYPE: &str = "contentType";
 /// Attribute: who wrote it.
 pub const MODIFIED_BY: &str = "modifiedBy";
+/// Attribute (N): the version as this service gave it. Where it differs from `version`, or is missing,
+/// somebody wrote past the service.
+pub const ASSIGNED_VERSION: &str = "assignedVersion";
+/// Attribute (S): marks the item while a write over such an edit is under way.
+pub const CLAIM: &str = "claim";
 
 /// The record that an item holds.
 pub fn decode(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreError> {
@@ -47,6 +52,12 @@ pub fn version(item: &HashMap<String, AttributeValue>) -> i64 {
         }
         _ => 0,
     }
+}
+
+/// The version, if this service gave it and nobody changed it since.
+pub fn assigned_version(item: &HashMap<String, AttributeValue>) -> Option<i64> {
+    let assigned = item.get(ASSIGNED_VERSION)?;
+    (item.get(VERSION) == Some(assigned)).then(|| version(item))
 }
 
 /// When the item says it was written, in unix milliseconds.

@@ -100,7 +100,7 @@ async fn inv1_an_event_maps_to_exactly_one_entry() {
     f.memory.set("B", "x", record("b", 1));
     let of_b = f.store.locate(&other, ConfigName::parse("x").unwrap()).first().clone();
     f.value("x").await;
-    f.cache.fill(&f.store, &[of_b.clone()]).await;
+    f.cache.fill(&f.store, std::slice::from_ref(&of_b)).await;
     assert_eq!(f.change("x", ChangedTo::Value(record("a2", 2))), Applied::Updated);
     assert_eq!(f.read("x").await, (Some("a2".to_owned()), true));
     assert!(matches!(f.cache.lookup(of_b.id(), Instant::now()),
