@@ -45,16 +45,26 @@ pub enum JwksError {
 impl HttpJwks {
     /// Checks the URL; fetches nothing yet.
     pub fn new(url: &str) -> Result<Self, JwksError> {
-        let parsed = reqwest::Url::parse(url).ok().filter(|u| matches!(u.scheme(), "https" | "http"));
+        let parsed = reqwest::Url::parse(url)
+            .ok()
+            .filter(|u| matches!(u.scheme(), "https" | "http"));
         let url = parsed.ok_or_else(|| JwksError::Url(url.to_owned()))?;
-        let client = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).build()?;
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(TIMEOUT)
+            .build()?;
         Ok(Self { client, url })
     }
 }
 
 impl JwksSource for HttpJwks {
     async fn fetch(&self) -> Result<SigningKeys, JwksError> {
-        let mut response = self.client.get(self.url.clone()).send().await?.error_for_status()?;
+        let mut response = self
+            .client
+            .get(self.url.clone())
+            .send()
+            .await?
+            .error_for_status()?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > MAX_JWKS_BYTES {
@@ -63,6 +73,10 @@ impl JwksSource for HttpJwks {
             body.extend_from_slice(&chunk);
         }
         let keys = SigningKeys::from_jwks(&body)?;
-        if keys.is_empty() { Err(JwksError::Empty) } else { Ok(keys) }
+        if keys.is_empty() {
+            Err(JwksError::Empty)
+        } else {
+            Ok(keys)
+        }
     }
 }

@@ -79,7 +79,10 @@ impl<S: JwksSource> Authenticator<S> {
     }
 
     /// The caller that an `Authorization` header's value proves (RFC 6750).
-    pub async fn authenticate(&self, authorization: Option<&str>) -> Result<Arc<Principal>, AuthError> {
+    pub async fn authenticate(
+        &self,
+        authorization: Option<&str>,
+    ) -> Result<Arc<Principal>, AuthError> {
         let token = bearer(authorization.ok_or(AuthError::Missing)?).ok_or(AuthError::Missing)?;
         let now = unix_seconds();
         let keys = self.keys.load();
@@ -103,7 +106,12 @@ impl<S: JwksSource> Authenticator<S> {
         loop {
             self.fetch().await;
             let loaded = self.keys.load().is_some();
-            tokio::time::sleep(if loaded { REFRESH_INTERVAL } else { RETRY_INTERVAL }).await;
+            tokio::time::sleep(if loaded {
+                REFRESH_INTERVAL
+            } else {
+                RETRY_INTERVAL
+            })
+            .await;
         }
     }
 
@@ -137,7 +145,8 @@ impl<S: JwksSource> Authenticator<S> {
                 let old = self.keys.load();
                 if !old.as_deref().is_some_and(|ring| ring.keys.same_as(&keys)) {
                     let generation = old.as_deref().map_or(1, |ring| ring.generation + 1);
-                    self.keys.store(Some(Arc::new(KeyRing { keys, generation })));
+                    self.keys
+                        .store(Some(Arc::new(KeyRing { keys, generation })));
                     self.verified.clear();
                     tracing::info!(generation, "the issuer's signing keys changed");
                 }
@@ -157,5 +166,8 @@ fn bearer(authorization: &str) -> Option<&str> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

@@ -29,17 +29,28 @@ impl Weighter<Box<str>, Verified> for ByBytes {
 
 impl VerifiedTokens {
     pub(crate) fn new() -> Self {
-        Self(Cache::with_weighter(ESTIMATED_TOKENS, CAPACITY_BYTES, ByBytes))
+        Self(Cache::with_weighter(
+            ESTIMATED_TOKENS,
+            CAPACITY_BYTES,
+            ByBytes,
+        ))
     }
 
     /// The caller of a token that these keys verified and that has not expired (`exp` is exclusive).
     pub(crate) fn get(&self, token: &str, generation: u64, now: u64) -> Option<Arc<Principal>> {
         let verified = self.0.get(token)?;
-        (verified.generation == generation && now < verified.principal.expires_at()).then_some(verified.principal)
+        (verified.generation == generation && now < verified.principal.expires_at())
+            .then_some(verified.principal)
     }
 
     pub(crate) fn insert(&self, token: &str, generation: u64, principal: &Arc<Principal>) {
-        self.0.insert(token.into(), Verified { generation, principal: Arc::clone(principal) });
+        self.0.insert(
+            token.into(),
+            Verified {
+                generation,
+                principal: Arc::clone(principal),
+            },
+        );
     }
 
     pub(crate) fn clear(&self) {

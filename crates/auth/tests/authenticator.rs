@@ -15,11 +15,19 @@ use tagged_config_testkit::{AUDIENCE, ISSUER, Issuer, SharedJwks};
 use tokio::time::{Duration, advance, timeout};
 
 fn authenticator(jwks: &SharedJwks) -> Arc<Authenticator<SharedJwks>> {
-    Arc::new(Authenticator::new(TokenRules::new(ISSUER, AUDIENCE), jwks.clone()))
+    Arc::new(Authenticator::new(
+        TokenRules::new(ISSUER, AUDIENCE),
+        jwks.clone(),
+    ))
 }
 
-async fn bearer(authenticator: &Authenticator<SharedJwks>, token: &str) -> Result<Arc<Principal>, AuthError> {
-    authenticator.authenticate(Some(&format!("Bearer {token}"))).await
+async fn bearer(
+    authenticator: &Authenticator<SharedJwks>,
+    token: &str,
+) -> Result<Arc<Principal>, AuthError> {
+    authenticator
+        .authenticate(Some(&format!("Bearer {token}")))
+        .await
 }
 
 /// What happens every interval, once.
@@ -28,7 +36,10 @@ async fn refresh(authenticator: &Authenticator<SharedJwks>) {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 fn with(claim: &str, value: Value) -> Value {
@@ -47,9 +58,20 @@ fn without(claim: &str) -> Value {
 async fn a_good_token_names_tenant_and_role() {
     let issuer = Issuer::new();
     let auth = authenticator(&SharedJwks::of(issuer.jwks()));
-    let caller = bearer(&auth, &issuer.token("A1B2C3D4", "admin")).await.unwrap();
-    assert_eq!((caller.tenant().as_str(), caller.role().as_str(), caller.subject()), ("A1B2C3D4", "admin", "user-1"));
-    let caller = bearer(&auth, &issuer.sign(&without("custom:userRole"))).await.unwrap();
+    let caller = bearer(&auth, &issuer.token("A1B2C3D4", "admin"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            caller.tenant().as_str(),
+            caller.role().as_str(),
+            caller.subject()
+        ),
+        ("A1B2C3D4", "admin", "user-1")
+    );
+    let caller = bearer(&auth, &issuer.sign(&without("custom:userRole")))
+        .await
+        .unwrap();
     assert_eq!(caller.role().as_str(), "reader");
 }
 
@@ -61,44 +83,99 @@ async fn everything_else_is_refused() {
     let good = issuer.token("A1", "writer");
     let (head, rest) = good.split_once('.').unwrap();
     let (body, signature) = rest.split_once('.').unwrap();
-    let (_, foreign) = other.token("B2", "admin").rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (_, foreign) = other
+        .token("B2", "admin")
+        .rsplit_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     let other_body = issuer.token("B2", "admin");
     let other_body = other_body.split('.').nth(1).unwrap();
 
     let mut unsigned = Header::new(Algorithm::HS256);
     unsigned.kid = Some(issuer.kid().to_owned());
     // The public key as an HMAC secret: the classic confusion.
-    let confused =
-        |secret: &[u8]| encode(&unsigned, &Issuer::claims("A1", "admin"), &EncodingKey::from_secret(secret)).unwrap();
+    let confused = |secret: &[u8]| {
+        encode(
+            &unsigned,
+            &Issuer::claims("A1", "admin"),
+            &EncodingKey::from_secret(secret),
+        )
+        .unwrap()
+    };
     let none = {
         use base64::Engine;
-        let b64 = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
-        format!("{}.{}.", b64(json!({"alg": "none", "kid": issuer.kid()})), b64(Issuer::claims("A1", "admin")))
+        let b64 = |value: Value| {
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string())
+        };
+        format!(
+            "{}.{}.",
+            b64(json!({"alg": "none", "kid": issuer.kid()})),
+            b64(Issuer::claims("A1", "admin"))
+        )
     };
     let now = unix_seconds();
     for (what, token) in [
-        ("a signature of another key", format!("{head}.{body}.{foreign}")),
-        ("a payload changed after signing", format!("{head}.{other_body}.{signature}")),
+        (
+            "a signature of another key",
+            format!("{head}.{body}.{foreign}"),
+        ),
+        (
+            "a payload changed after signing",
+            format!("{head}.{other_body}.{signature}"),
+        ),
         ("no signature", format!("{head}.{body}.")),
         ("alg none", none),
-        ("HS256 keyed with the modulus", confused(issuer.modulus().as_bytes())),
-        ("HS256 keyed with the JWK", confused(issuer.jwk().to_string().as_bytes())),
-        ("another issuer", issuer.sign(&with("iss", json!("https://evil.test")))),
+        (
+            "HS256 keyed with the modulus",
+            confused(issuer.modulus().as_bytes()),
+        ),
+        (
+            "HS256 keyed with the JWK",
+            confused(issuer.jwk().to_string().as_bytes()),
+        ),
+        (
+            "another issuer",
+            issuer.sign(&with("iss", json!("https://evil.test"))),
+        ),
         ("no issuer", issuer.sign(&without("iss"))),
-        ("another audience", issuer.sign(&with("aud", json!("another-client")))),
+        (
+            "another audience",
+            issuer.sign(&with("aud", json!("another-client"))),
+        ),
         ("no audience", issuer.sign(&without("aud"))),
-        ("an access token", issuer.sign(&with("token_use", json!("access")))),
+        (
+            "an access token",
+            issuer.sign(&with("token_use", json!("access"))),
+        ),
         ("no token_use", issuer.sign(&without("token_use"))),
         ("expired", issuer.sign(&with("exp", json!(now - 1)))),
         ("no expiry", issuer.sign(&without("exp"))),
-        ("an expiry that is text", issuer.sign(&with("exp", json!("never")))),
+        (
+            "an expiry that is text",
+            issuer.sign(&with("exp", json!("never"))),
+        ),
         ("not valid yet", issuer.sign(&with("nbf", json!(now + 600)))),
         ("no tenant", issuer.sign(&without("custom:tenantId"))),
-        ("an empty tenant", issuer.sign(&with("custom:tenantId", json!("")))),
-        ("a tenant that is a number", issuer.sign(&with("custom:tenantId", json!(7)))),
-        ("a list of tenants", issuer.sign(&with("custom:tenantId", json!(["A1", "B2"])))),
-        ("a tenant with a slash", issuer.sign(&with("custom:tenantId", json!("A1/B2")))),
-        ("a tenant with a hash", issuer.sign(&with("custom:tenantId", json!("A1#B2")))),
+        (
+            "an empty tenant",
+            issuer.sign(&with("custom:tenantId", json!(""))),
+        ),
+        (
+            "a tenant that is a number",
+            issuer.sign(&with("custom:tenantId", json!(7))),
+        ),
+        (
+            "a list of tenants",
+            issuer.sign(&with("custom:tenantId", json!(["A1", "B2"]))),
+        ),
+        (
+            "a tenant with a slash",
+            issuer.sign(&with("custom:tenantId", json!("A1/B2"))),
+        ),
+        (
+            "a tenant with a hash",
+            issuer.sign(&with("custom:tenantId", json!("A1#B2"))),
+        ),
         ("a key nobody published", other.token("A1", "writer")),
         ("not a token", "abc".to_owned()),
         ("two dots", "..".to_owned()),
@@ -107,10 +184,23 @@ async fn everything_else_is_refused() {
     ] {
         assert!(bearer(&auth, &token).await.is_err(), "{what}");
     }
-    for header in [None, Some(good.clone()), Some(format!("Basic {good}")), Some("Bearer".to_owned())] {
-        assert!(matches!(auth.authenticate(header.as_deref()).await, Err(AuthError::Missing)));
+    for header in [
+        None,
+        Some(good.clone()),
+        Some(format!("Basic {good}")),
+        Some("Bearer".to_owned()),
+    ] {
+        assert!(matches!(
+            auth.authenticate(header.as_deref()).await,
+            Err(AuthError::Missing)
+        ));
     }
-    assert!(auth.authenticate(Some(&format!("bearer {good}"))).await.is_ok(), "the scheme's case does not matter");
+    assert!(
+        auth.authenticate(Some(&format!("bearer {good}")))
+            .await
+            .is_ok(),
+        "the scheme's case does not matter"
+    );
 }
 
 #[tokio::test]
@@ -146,7 +236,11 @@ async fn unknown_keys_cause_few_fetches_and_callers_share_one() {
     for _ in 0..100 {
         assert!(bearer(&auth, &token).await.is_err());
     }
-    assert!(jwks.fetches() <= 1 + 5 + 1, "{after_one_flood} then {}", jwks.fetches());
+    assert!(
+        jwks.fetches() <= 1 + 5 + 1,
+        "{after_one_flood} then {}",
+        jwks.fetches()
+    );
     bearer(&auth, &known.token("A1", "reader")).await.unwrap();
 }
 
@@ -166,7 +260,10 @@ async fn tokens_of_a_key_that_left_are_refused_within_the_interval() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert!(bearer(&auth, &old).await.is_err(), "although it was verified before");
+    assert!(
+        bearer(&auth, &old).await.is_err(),
+        "although it was verified before"
+    );
     bearer(&auth, &kept).await.unwrap();
     refreshing.abort();
 }
@@ -176,7 +273,10 @@ async fn without_keys_nobody_is_refused_for_good_and_a_failed_fetch_keeps_the_ol
     let issuer = Issuer::new();
     let jwks = SharedJwks::default();
     let auth = authenticator(&jwks);
-    assert!(matches!(bearer(&auth, &issuer.token("A1", "reader")).await, Err(AuthError::KeysUnavailable)));
+    assert!(matches!(
+        bearer(&auth, &issuer.token("A1", "reader")).await,
+        Err(AuthError::KeysUnavailable)
+    ));
     jwks.publish(issuer.jwks());
     bearer(&auth, &issuer.token("A1", "reader")).await.unwrap();
     jwks.go_down();
@@ -204,7 +304,11 @@ async fn the_keys_of_other_purposes_are_not_used() {
     encryption["use"] = json!("enc");
     let mut other_algorithm = issuer.jwk();
     other_algorithm["alg"] = json!("RS512");
-    for jwk in [encryption, other_algorithm, json!({"kty": "oct", "kid": issuer.kid(), "k": "AAAA"})] {
+    for jwk in [
+        encryption,
+        other_algorithm,
+        json!({"kty": "oct", "kid": issuer.kid(), "k": "AAAA"}),
+    ] {
         let keys = SigningKeys::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
         assert!(keys.is_empty());
     }

@@ -33,7 +33,8 @@ impl FromStr for Endpoints {
         let parse = |one: &str| {
             let authority = one.trim().strip_prefix("http://")?.trim_end_matches('/');
             let (host, port) = authority.rsplit_once(':')?;
-            let well_formed = !host.is_empty() && !authority.contains('/') && port.parse::<u16>().is_ok();
+            let well_formed =
+                !host.is_empty() && !authority.contains('/') && port.parse::<u16>().is_ok();
             well_formed.then(|| authority.to_owned())
         };
         let hosts: Option<Vec<_>> = text.split(',').map(parse).collect();
@@ -61,14 +62,20 @@ async fn resolve(hosts: Vec<String>, changes: mpsc::Sender<Change<SocketAddr, En
     loop {
         if let Some(found) = look_up(&hosts).await {
             for address in found.difference(&known) {
-                let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else { continue };
+                let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
+                    continue;
+                };
                 let endpoint = endpoint
                     .connect_timeout(CONNECT_TIMEOUT)
                     .tcp_nodelay(true)
                     .http2_keep_alive_interval(KEEPALIVE)
                     .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                     .keep_alive_while_idle(true);
-                if changes.send(Change::Insert(*address, endpoint)).await.is_err() {
+                if changes
+                    .send(Change::Insert(*address, endpoint))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -102,10 +109,21 @@ mod tests {
     #[test]
     fn endpoints_are_checked() {
         assert_eq!(
-            "http://a:1, http://127.0.0.1:2/".parse::<Endpoints>().unwrap(),
+            "http://a:1, http://127.0.0.1:2/"
+                .parse::<Endpoints>()
+                .unwrap(),
             Endpoints(vec!["a:1".to_owned(), "127.0.0.1:2".to_owned()])
         );
-        for bad in ["", "a:1", "http://a", "https://a:1", "http://:1", "http://a:x", "http://a:1/x", "http://a:1,"] {
+        for bad in [
+            "",
+            "a:1",
+            "http://a",
+            "https://a:1",
+            "http://:1",
+            "http://a:x",
+            "http://a:1/x",
+            "http://a:1,",
+        ] {
             assert!(bad.parse::<Endpoints>().is_err(), "{bad}");
         }
     }

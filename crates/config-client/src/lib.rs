@@ -68,18 +68,39 @@ impl ConfigClient {
     /// names are resolved anew by a task for as long as the client lives.
     pub fn new(config: &ClientConfig) -> Self {
         let (channel, resolving) = config.endpoints.balance();
-        Self { client: ConfigServiceClient::new(channel), deadline: config.deadline, _resolving: Arc::new(resolving) }
+        Self {
+            client: ConfigServiceClient::new(channel),
+            deadline: config.deadline,
+            _resolving: Arc::new(resolving),
+        }
     }
 
     /// One key.
-    pub async fn get(&self, token: &CallerToken, request: GetConfigRequest) -> Result<GetConfigResponse, Status> {
-        self.ask(token, request, async |mut client, request| client.get_config(request).await).await
+    pub async fn get(
+        &self,
+        token: &CallerToken,
+        request: GetConfigRequest,
+    ) -> Result<GetConfigResponse, Status> {
+        self.ask(token, request, async |mut client, request| {
+            client.get_config(request).await
+        })
+        .await
     }
 
     /// Many keys in one call.
-    pub async fn batch_get(&self, token: &CallerToken, keys: Vec<String>) -> Result<BatchGetConfigResponse, Status> {
-        let request = BatchGetConfigRequest { keys, freshness: false };
-        self.ask(token, request, async |mut client, request| client.batch_get_config(request).await).await
+    pub async fn batch_get(
+        &self,
+        token: &CallerToken,
+        keys: Vec<String>,
+    ) -> Result<BatchGetConfigResponse, Status> {
+        let request = BatchGetConfigRequest {
+            keys,
+            freshness: false,
+        };
+        self.ask(token, request, async |mut client, request| {
+            client.batch_get_config(request).await
+        })
+        .await
     }
 
     /// Asks until there is an answer, another error than UNAVAILABLE, or no time left.
@@ -94,16 +115,26 @@ impl ConfigClient {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut request = Request::new(question.clone());
-            request.metadata_mut().insert("authorization", token.0.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", token.0.clone());
             request.set_timeout(left);
             let answer = timeout_at(deadline, call(self.client.clone(), request)).await;
             let status = match answer {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => status,
-                Err(_) => return Err(Status::deadline_exceeded("config-service did not answer in time")),
+                Err(_) => {
+                    return Err(Status::deadline_exceeded(
+                        "config-service did not answer in time",
+                    ));
+                }
             };
-            let wait = BACK_OFF.mul_f64(f64::from(1_u32 << (attempt - 1)) * (0.5 + 0.5 * fastrand::f64()));
-            if !worth_retrying(&status) || attempt == MAX_ATTEMPTS || Instant::now() + wait >= deadline {
+            let wait =
+                BACK_OFF.mul_f64(f64::from(1_u32 << (attempt - 1)) * (0.5 + 0.5 * fastrand::f64()));
+            if !worth_retrying(&status)
+                || attempt == MAX_ATTEMPTS
+                || Instant::now() + wait >= deadline
+            {
                 return Err(status);
             }
             tokio::time::sleep(wait).await;
@@ -115,8 +146,11 @@ impl ConfigClient {
 /// UNAVAILABLE, and a connection that broke under the call, which tonic reports as UNKNOWN or CANCELLED with
 /// the transport's error as source.
 fn worth_retrying(status: &Status) -> bool {
-    let broken = matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal)
-        && std::error::Error::source(status)
-            .is_some_and(|source| source.is::<tonic::transport::Error>() || source.is::<tonic::ConnectError>());
+    let broken = matches!(
+        status.code(),
+        Code::Unknown | Code::Cancelled | Code::Internal
+    ) && std::error::Error::source(status).is_some_and(|source| {
+        source.is::<tonic::transport::Error>() || source.is::<tonic::ConnectError>()
+    });
     status.code() == Code::Unavailable || broken
 }

@@ -119,7 +119,19 @@ mod tests {
             assert!(TenantId::from_verified_claim(good).is_some(), "{good}");
         }
         let too_long = "a".repeat(65);
-        for bad in ["", "_a", "-a", "a/b", "a#b", "a b", "a.b", "ä", "a\n", "..", too_long.as_str()] {
+        for bad in [
+            "",
+            "_a",
+            "-a",
+            "a/b",
+            "a#b",
+            "a b",
+            "a.b",
+            "ä",
+            "a\n",
+            "..",
+            too_long.as_str(),
+        ] {
             assert!(TenantId::from_verified_claim(bad).is_none(), "{bad}");
         }
     }

@@ -55,7 +55,10 @@ impl ConfigKey {
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (tag, name) = split(text)?;
         ConfigName::parse(name)?;
-        Ok(Self { text: text.to_owned(), tag_len: tag.len() })
+        Ok(Self {
+            text: text.to_owned(),
+            tag_len: tag.len(),
+        })
     }
 
     /// The whole key.
@@ -119,10 +122,18 @@ impl KeyPrefix {
         if name.len() > ConfigName::MAX_LEN {
             return Err(KeyError::TooLong);
         }
-        if name.as_bytes().first().is_some_and(|b| !b.is_ascii_alphanumeric()) || !name.bytes().all(in_alphabet) {
+        if name
+            .as_bytes()
+            .first()
+            .is_some_and(|b| !b.is_ascii_alphanumeric())
+            || !name.bytes().all(in_alphabet)
+        {
             return Err(KeyError::Alphabet);
         }
-        Ok(Self { text: text.to_owned(), tag_len: tag.len() })
+        Ok(Self {
+            text: text.to_owned(),
+            tag_len: tag.len(),
+        })
     }
 
     /// The whole prefix.
@@ -148,9 +159,16 @@ impl KeyPrefix {
 
 fn split(text: &str) -> Result<(&str, &str), KeyError> {
     let (tag, name) = text.split_once(SEPARATOR).ok_or(KeyError::NoTag)?;
-    let tag_ok =
-        !tag.is_empty() && tag.len() <= 32 && tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if tag_ok { Ok((tag, name)) } else { Err(KeyError::NoTag) }
+    let tag_ok = !tag.is_empty()
+        && tag.len() <= 32
+        && tag
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if tag_ok {
+        Ok((tag, name))
+    } else {
+        Err(KeyError::NoTag)
+    }
 }
 
 fn in_alphabet(byte: u8) -> bool {
@@ -170,7 +188,10 @@ mod tests {
         let key = ConfigKey::parse("param_config_tax/rate").unwrap();
         assert_eq!((key.tag(), key.name().as_str()), ("param", "tax/rate"));
         let key = ConfigKey::parse("tenant_config_param_config_x").unwrap();
-        assert_eq!((key.tag(), key.name().as_str()), ("tenant", "param_config_x"));
+        assert_eq!(
+            (key.tag(), key.name().as_str()),
+            ("tenant", "param_config_x")
+        );
 
         for (text, error) in [
             ("", KeyError::NoTag),
@@ -187,12 +208,18 @@ mod tests {
             ("tenant_config_a/../b", KeyError::Segment),
             ("tenant_config_a/.", KeyError::Segment),
             ("tenant_config_a/", KeyError::Segment),
-            ("tenant_config_1/2/3/4/5/6/7/8/9/10/11/12", KeyError::TooManySegments),
+            (
+                "tenant_config_1/2/3/4/5/6/7/8/9/10/11/12",
+                KeyError::TooManySegments,
+            ),
         ] {
             assert_eq!(ConfigKey::parse(text), Err(error), "{text}");
         }
         assert!(ConfigKey::parse(&format!("tenant_config_{}", "a".repeat(200))).is_ok());
-        assert_eq!(ConfigKey::parse(&format!("tenant_config_{}", "a".repeat(201))), Err(KeyError::TooLong));
+        assert_eq!(
+            ConfigKey::parse(&format!("tenant_config_{}", "a".repeat(201))),
+            Err(KeyError::TooLong)
+        );
     }
 
     #[test]

@@ -52,8 +52,16 @@ impl fmt::Display for Backend {
 
 impl LocationId {
     /// The place that these parts name.
-    pub fn new(backend: Backend, partition: impl Into<Box<str>>, sort: impl Into<Box<str>>) -> Self {
-        Self { backend, partition: partition.into(), sort: sort.into() }
+    pub fn new(
+        backend: Backend,
+        partition: impl Into<Box<str>>,
+        sort: impl Into<Box<str>>,
+    ) -> Self {
+        Self {
+            backend,
+            partition: partition.into(),
+            sort: sort.into(),
+        }
     }
 
     /// The backend it lies in.
@@ -86,7 +94,11 @@ impl fmt::Debug for LocationId {
 impl fmt::Display for LocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.backend, self.partition)?;
-        if self.sort.is_empty() { Ok(()) } else { write!(f, "/{}", self.sort) }
+        if self.sort.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.sort)
+        }
     }
 }
 
@@ -106,14 +118,24 @@ impl Origin {
 
 impl Location {
     /// The caller's own place. The strategy forms the parts from the tenant it is given.
-    pub fn owned_by(tenant: &TenantId, backend: Backend, parts: impl FnOnce(&TenantId) -> (String, String)) -> Self {
+    pub fn owned_by(
+        tenant: &TenantId,
+        backend: Backend,
+        parts: impl FnOnce(&TenantId) -> (String, String),
+    ) -> Self {
         let (partition, sort) = parts(tenant);
-        Self { id: LocationId::new(backend, partition, sort), origin: Origin::Tenant }
+        Self {
+            id: LocationId::new(backend, partition, sort),
+            origin: Origin::Tenant,
+        }
     }
 
     /// A place that every verified caller may read.
     pub fn shared_with(_tenant: &TenantId, backend: Backend, partition: String) -> Self {
-        Self { id: LocationId::new(backend, partition, ""), origin: Origin::Global }
+        Self {
+            id: LocationId::new(backend, partition, ""),
+            origin: Origin::Global,
+        }
     }
 
     /// The place's name.
@@ -137,7 +159,10 @@ impl Layers {
 
     /// The tenant's own place over a shared default.
     pub fn over(own: Location, shared: Location) -> Self {
-        Self { own, shared: Some(shared) }
+        Self {
+            own,
+            shared: Some(shared),
+        }
     }
 
     /// The tenant's own place.

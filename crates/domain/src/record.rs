@@ -45,7 +45,14 @@ impl Record {
     ) -> Self {
         let (value, content_type) = (value.into(), content_type.into());
         let digest = digest(&value, &content_type);
-        Self { value, content_type, revision, modified_ms, secret: false, digest }
+        Self {
+            value,
+            content_type,
+            revision,
+            modified_ms,
+            secret: false,
+            digest,
+        }
     }
 
     /// The same, marked as a secret.
@@ -62,7 +69,11 @@ impl Record {
 
     /// The content type of a value that has none: JSON if it is, plain text otherwise.
     pub fn guess_content_type(value: &str) -> &'static str {
-        if serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok() { "application/json" } else { "text/plain" }
+        if serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok() {
+            "application/json"
+        } else {
+            "text/plain"
+        }
     }
 }
 

@@ -29,12 +29,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// One place with its value, also if it is a secret. Never cached.
     async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
-        Ok(self.read(std::slice::from_ref(location)).await?.pop().flatten())
+        Ok(self
+            .read(std::slice::from_ref(location))
+            .await?
+            .pop()
+            .flatten())
     }
 
     /// A page of the tenant's own names, in byte order, read consistently.
-    async fn list(&self, _tenant: &TenantId, _request: &ListRequest<'_>) -> Result<ListPage, StoreError> {
-        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::List, instead: "" })
+    async fn list(
+        &self,
+        _tenant: &TenantId,
+        _request: &ListRequest<'_>,
+    ) -> Result<ListPage, StoreError> {
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::List,
+            instead: "",
+        })
     }
 
     /// Writes the tenant's own value and returns it as it now stands.
@@ -45,7 +57,11 @@ pub trait Store: Send + Sync + 'static {
         _value: NewValue<'_>,
         _precondition: Precondition,
     ) -> Result<Record, StoreError> {
-        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::Put, instead: "" })
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::Put,
+            instead: "",
+        })
     }
 
     /// Deletes the tenant's own value and returns the deletion's version.
@@ -55,7 +71,11 @@ pub trait Store: Send + Sync + 'static {
         _name: ConfigName<'_>,
         _precondition: Precondition,
     ) -> Result<i64, StoreError> {
-        Err(StoreError::Unsupported { backend: self.backend(), operation: Operation::Delete, instead: "" })
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::Delete,
+            instead: "",
+        })
     }
 }
 
@@ -231,7 +251,10 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Throttled { .. } | Self::Contended => true,
+            Self::Unavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::Throttled { .. }
+            | Self::Contended => true,
             Self::Refused { .. }
             | Self::Malformed { .. }
             | Self::Conflict { .. }
@@ -255,7 +278,9 @@ impl VersionClock {
     /// On the system's clock.
     pub fn system() -> Self {
         Self::new(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
     }
@@ -292,7 +317,11 @@ mod tests {
         let clock = VersionClock::new(|| 1_000);
         assert_eq!(clock.next(0), Some(1_000));
         assert_eq!(clock.next(1_000), Some(1_001));
-        assert_eq!(clock.next(9_000_000), Some(9_000_001), "a hand edit far ahead is followed");
+        assert_eq!(
+            clock.next(9_000_000),
+            Some(9_000_001),
+            "a hand edit far ahead is followed"
+        );
         assert_eq!(clock.next(MAX_VERSION), None);
         assert_eq!(clock.next(i64::MAX), None);
     }

@@ -1,7 +1,11 @@
 //! The end-to-end suite: `make test` starts one local stack and runs `tests/` against it. What is here finds
 //! the stack, signs in through Cognito, and starts a config-service of its own where a test needs one.
 
-#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a failed expectation is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a failed expectation is a failed test"
+)]
 
 mod stack;
 mod standalone;

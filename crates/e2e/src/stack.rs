@@ -61,11 +61,16 @@ impl Stack {
     /// The stack of this test run.
     pub async fn connect() -> anyhow::Result<Self> {
         let get = |name: &str| {
-            let hint =
-                || format!("{name} is not set: run `make test`, or `eval \"$(make -s local-env)\"` after `make local`");
+            let hint = || {
+                format!(
+                    "{name} is not set: run `make test`, or `eval \"$(make -s local-env)\"` after `make local`"
+                )
+            };
             ProcessEnv.get(name).with_context(hint)
         };
-        let list = |name: &str| get(name).map(|value| value.split(',').map(ToOwned::to_owned).collect::<Vec<_>>());
+        let list = |name: &str| {
+            get(name).map(|value| value.split(',').map(ToOwned::to_owned).collect::<Vec<_>>())
+        };
         Ok(Self {
             api_url: get("API_URL")?,
             alb_url: get("ALB_URL")?,
@@ -78,15 +83,21 @@ impl Stack {
             emulator: get("EMULATOR_URL")?,
             pool: get("USER_POOL_ID")?,
             client_id: get("CLIENT_ID")?,
-            web: reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?,
+            web: reqwest::Client::builder()
+                .timeout(Duration::from_secs(20))
+                .build()?,
             sdk: tagged_config_stores::aws::sdk_config().await,
         })
     }
 
     /// One of the seeded users, by the variable that names it.
     pub async fn seeded(&self, variable: &str, tenant: &str) -> anyhow::Result<User> {
-        let name = ProcessEnv.get(variable).with_context(|| format!("{variable} is not set"))?;
-        let password = ProcessEnv.get("DEMO_PASSWORD").context("DEMO_PASSWORD is not set")?;
+        let name = ProcessEnv
+            .get(variable)
+            .with_context(|| format!("{variable} is not set"))?;
+        let password = ProcessEnv
+            .get("DEMO_PASSWORD")
+            .context("DEMO_PASSWORD is not set")?;
         self.sign_in(&name, &password, tenant).await
     }
 
@@ -108,7 +119,11 @@ impl Stack {
 
     /// A new writer of a new tenant.
     pub async fn writer(&self) -> anyhow::Result<User> {
-        self.user_of(&format!("e2e-{}", &Uuid::new_v4().simple().to_string()[..12]), "writer").await
+        self.user_of(
+            &format!("e2e-{}", &Uuid::new_v4().simple().to_string()[..12]),
+            "writer",
+        )
+        .await
     }
 
     async fn sign_in(&self, name: &str, password: &str, tenant: &str) -> anyhow::Result<User> {
@@ -116,10 +131,18 @@ impl Stack {
             "AuthParameters": {"USERNAME": name, "PASSWORD": password}});
         let answer = self.cognito("InitiateAuth", &request).await?;
         let text = |name: &str| {
-            let value = answer.pointer(&format!("/AuthenticationResult/{name}")).and_then(Value::as_str);
-            value.map(ToOwned::to_owned).with_context(|| format!("no {name} from Cognito"))
+            let value = answer
+                .pointer(&format!("/AuthenticationResult/{name}"))
+                .and_then(Value::as_str);
+            value
+                .map(ToOwned::to_owned)
+                .with_context(|| format!("no {name} from Cognito"))
         };
-        Ok(User { tenant: tenant.to_owned(), token: text("IdToken")?, access_token: text("AccessToken")? })
+        Ok(User {
+            tenant: tenant.to_owned(),
+            token: text("IdToken")?,
+            access_token: text("AccessToken")?,
+        })
     }
 
     async fn cognito(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
@@ -129,7 +152,10 @@ impl Stack {
             .web
             .post(&self.emulator)
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("AWSCognitoIdentityProviderService.{operation}"))
+            .header(
+                "x-amz-target",
+                format!("AWSCognitoIdentityProviderService.{operation}"),
+            )
             .header("authorization", scope)
             .body(body.to_string());
         let answer = call.send().await?;
@@ -165,7 +191,12 @@ impl Stack {
     }
 
     /// Writes a parameter below the root, by Parameter Store's own API.
-    pub async fn put_parameter(&self, below_root: &str, value: &str, secret: bool) -> anyhow::Result<()> {
+    pub async fn put_parameter(
+        &self,
+        below_root: &str,
+        value: &str,
+        secret: bool,
+    ) -> anyhow::Result<()> {
         use aws_sdk_ssm::types::ParameterType::{SecureString, String as Plain};
         aws_sdk_ssm::Client::new(&self.sdk)
             .put_parameter()
@@ -181,21 +212,44 @@ impl Stack {
     /// Deletes a parameter below the root.
     pub async fn delete_parameter(&self, below_root: &str) -> anyhow::Result<()> {
         let name = format!("{}/{below_root}", self.parameter_root);
-        aws_sdk_ssm::Client::new(&self.sdk).delete_parameter().name(name).send().await?;
+        aws_sdk_ssm::Client::new(&self.sdk)
+            .delete_parameter()
+            .name(name)
+            .send()
+            .await?;
         Ok(())
     }
 
     /// GET at any base URL; status and JSON body.
     pub async fn get(&self, user: &User, base: &str, path: &str) -> anyhow::Result<(u16, Value)> {
-        let answer = self.web.get(format!("{base}{path}")).bearer_auth(&user.token).send().await?;
+        let answer = self
+            .web
+            .get(format!("{base}{path}"))
+            .bearer_auth(&user.token)
+            .send()
+            .await?;
         let status = answer.status().as_u16();
         let text = answer.text().await?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        Ok((
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        ))
     }
 
     /// The value of a key at one replica's REST facade, `None` if it is not there.
-    pub async fn value_at(&self, user: &User, replica: &str, key: &str) -> anyhow::Result<Option<String>> {
-        let (status, body) = self.get(user, &format!("http://{replica}"), &format!("/v1/config/{key}")).await?;
+    pub async fn value_at(
+        &self,
+        user: &User,
+        replica: &str,
+        key: &str,
+    ) -> anyhow::Result<Option<String>> {
+        let (status, body) = self
+            .get(
+                user,
+                &format!("http://{replica}"),
+                &format!("/v1/config/{key}"),
+            )
+            .await?;
         match status {
             200 => Ok(body["value"].as_str().map(ToOwned::to_owned)),
             404 => Ok(None),
@@ -204,7 +258,12 @@ impl Stack {
     }
 
     /// Waits until every replica shows this value.
-    pub async fn wait_for(&self, user: &User, key: &str, value: Option<&str>) -> anyhow::Result<()> {
+    pub async fn wait_for(
+        &self,
+        user: &User,
+        key: &str,
+        value: Option<&str>,
+    ) -> anyhow::Result<()> {
         for replica in &self.http {
             poll_until(&format!("{key} on {replica}"), async || {
                 Ok(self.value_at(user, replica, key).await?.as_deref() == value)
@@ -236,7 +295,9 @@ pub struct WithToken(tonic::metadata::MetadataValue<tonic::metadata::Ascii>);
 
 impl Interceptor for WithToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, tonic::Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        request
+            .metadata_mut()
+            .insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -246,7 +307,9 @@ pub async fn grpc_client(
     address: &str,
     token: &str,
 ) -> anyhow::Result<ConfigServiceClient<InterceptedService<Channel, WithToken>>> {
-    let channel = Channel::from_shared(format!("http://{address}"))?.connect().await?;
+    let channel = Channel::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?;
     let token = WithToken(format!("Bearer {token}").parse()?);
     Ok(ConfigServiceClient::with_interceptor(channel, token))
 }

@@ -43,7 +43,8 @@ impl JwksServer {
                 tokio::spawn(async move {
                     let mut request = [0; 2_048];
                     let _ = stream.read(&mut request).await;
-                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                    let head =
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
                     let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                     let _ = stream.write_all(answer.as_bytes()).await;
                 });
@@ -62,7 +63,10 @@ impl Standalone {
     /// The binary that the stack was built with.
     pub fn binary() -> anyhow::Result<PathBuf> {
         let test = std::env::current_exe()?;
-        let profile = test.parent().and_then(|deps| deps.parent()).context("the test has no target folder")?;
+        let profile = test
+            .parent()
+            .and_then(|deps| deps.parent())
+            .context("the test has no target folder")?;
         let binary = profile.join("config-service");
         if !binary.exists() {
             bail!("{} is not built: run `make test`", binary.display());
@@ -72,7 +76,11 @@ impl Standalone {
 
     /// Starts one with the documented variables alone, and waits until it is ready.
     pub async fn start(jwks_url: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let (grpc, refresh, http) = (free_address().await?, free_address().await?, free_address().await?);
+        let (grpc, refresh, http) = (
+            free_address().await?,
+            free_address().await?,
+            free_address().await?,
+        );
         let mut command = Command::new(Self::binary()?);
         command
             .env_clear()
@@ -87,7 +95,10 @@ impl Standalone {
                 ("TAGGED_CONFIG_PARAMETER_ROOT", "/tagged-config/config"),
                 ("TAGGED_CONFIG_CACHE_TTL", "60s"),
                 ("TAGGED_CONFIG_CACHE_BYTES", "16777216"),
-                ("TAGGED_CONFIG_REFRESH_CREDENTIAL", "a-credential-for-tests-only"),
+                (
+                    "TAGGED_CONFIG_REFRESH_CREDENTIAL",
+                    "a-credential-for-tests-only",
+                ),
                 ("AWS_REGION", "us-east-1"),
                 ("AWS_ACCESS_KEY_ID", "test"),
                 ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -100,8 +111,15 @@ impl Standalone {
             if let Some(status) = process.try_wait()? {
                 bail!("config-service ended at its start: {status}");
             }
-            if reqwest::get(format!("http://{http}/readyz")).await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(Self { grpc, http, process });
+            if reqwest::get(format!("http://{http}/readyz"))
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
+                return Ok(Self {
+                    grpc,
+                    http,
+                    process,
+                });
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -111,13 +129,20 @@ impl Standalone {
     /// Sends SIGTERM and waits for the exit code.
     pub async fn terminate(mut self) -> anyhow::Result<Option<i32>> {
         let pid = self.process.id().context("the process has ended")?;
-        Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
-        let status =
-            tokio::time::timeout(Duration::from_secs(30), self.process.wait()).await.context("no end in 30 s")??;
+        Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .status()
+            .await?;
+        let status = tokio::time::timeout(Duration::from_secs(30), self.process.wait())
+            .await
+            .context("no end in 30 s")??;
         Ok(status.code())
     }
 }
 
 async fn free_address() -> anyhow::Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string())
+    Ok(TcpListener::bind("127.0.0.1:0")
+        .await?
+        .local_addr()?
+        .to_string())
 }

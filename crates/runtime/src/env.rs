@@ -1,7 +1,9 @@
 //! Settings from the environment. Everything is read through [`EnvReader`], which keeps going after a bad
 //! variable so that all of them are reported at once.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, num::ParseIntError, str::FromStr, time::Duration};
+use std::{
+    collections::HashMap, fmt, net::SocketAddr, num::ParseIntError, str::FromStr, time::Duration,
+};
 
 use secrecy::SecretString;
 use thiserror::Error;
@@ -41,7 +43,9 @@ impl Env for ProcessEnv {
 
 impl<S: std::hash::BuildHasher> Env for HashMap<String, String, S> {
     fn get(&self, name: &str) -> Option<String> {
-        HashMap::get(self, name).cloned().filter(|value| !value.is_empty())
+        HashMap::get(self, name)
+            .cloned()
+            .filter(|value| !value.is_empty())
     }
 }
 
@@ -50,7 +54,10 @@ impl<S: std::hash::BuildHasher> Env for HashMap<String, String, S> {
 impl<'e> EnvReader<'e> {
     /// A reader over these variables.
     pub fn new(env: &'e dyn Env) -> Self {
-        Self { env, problems: Vec::new() }
+        Self {
+            env,
+            problems: Vec::new(),
+        }
     }
 
     /// A variable that must be there.
@@ -115,7 +122,8 @@ impl FromEnv for SecretString {
 
 impl FromEnv for SocketAddr {
     fn from_env(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("must be ip:port, not {text:?}"))
+        text.parse()
+            .map_err(|_| format!("must be ip:port, not {text:?}"))
     }
 }
 
@@ -133,7 +141,9 @@ impl FromEnv for u64 {
 
 impl FromEnv for Duration {
     fn from_env(text: &str) -> Result<Self, String> {
-        let bad = || format!("must be a duration with its unit such as 500ms, 10s, 5m or 1h, not {text:?}");
+        let bad = || {
+            format!("must be a duration with its unit such as 500ms, 10s, 5m or 1h, not {text:?}")
+        };
         let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (count, unit) = text.split_at(digits);
         let count: u64 = count.parse().map_err(|_| bad())?;
@@ -149,7 +159,8 @@ impl FromEnv for Duration {
 }
 
 fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("must be a whole number, not {text:?}"))
+    text.parse()
+        .map_err(|_| format!("must be a whole number, not {text:?}"))
 }
 
 #[cfg(test)]
@@ -171,17 +182,37 @@ mod tests {
         assert_eq!(reader.required::<u64>("D"), Some(7));
         let _: Option<String> = reader.required("E");
         let message = reader.finish(Some(())).unwrap_err().to_string();
-        for name in ["A must be ip:port", "B must be a duration", "C is not set", "E is not set"] {
+        for name in [
+            "A must be ip:port",
+            "B must be a duration",
+            "C is not set",
+            "E is not set",
+        ] {
             assert!(message.contains(name), "{message}");
         }
     }
 
     #[test]
     fn durations_carry_units() {
-        for (text, millis) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("0s", 0),
+        ] {
             assert_eq!(Duration::from_env(text), Ok(Duration::from_millis(millis)));
         }
-        for bad in ["10", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+        for bad in [
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "1d",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert!(Duration::from_env(bad).is_err(), "{bad}");
         }
     }

@@ -16,7 +16,11 @@ pub const REQUEST_ID: &str = "request.id";
 /// Logs JSON lines at `info`, or at what `RUST_LOG` says. Call once, first.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let json = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false).with_env_filter(filter);
+    let json = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_env_filter(filter);
     // A second call (tests) keeps the first subscriber.
     let _ = json.try_init();
 }

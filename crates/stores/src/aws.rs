@@ -21,7 +21,11 @@ pub async fn sdk_config() -> SdkConfig {
         .build();
     aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(50)))
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(3)
+                .with_initial_backoff(Duration::from_millis(50)),
+        )
         .load()
         .await
 }
@@ -39,9 +43,14 @@ where
     if timed_out {
         return StoreError::TimedOut { backend };
     }
-    match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+    match error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+    {
         Some(code)
-            if code.contains("Throttl") || code.contains("LimitExceeded") || code.contains("ThroughputExceeded") =>
+            if code.contains("Throttl")
+                || code.contains("LimitExceeded")
+                || code.contains("ThroughputExceeded") =>
         {
             StoreError::Throttled { backend }
         }
@@ -54,8 +63,14 @@ where
                 || code.starts_with("InvalidKeyId")
                 || code.starts_with("KMS") =>
         {
-            StoreError::Refused { backend, code: code.to_owned() }
+            StoreError::Refused {
+                backend,
+                code: code.to_owned(),
+            }
         }
-        _ => StoreError::Unavailable { backend, source: Box::new(error) },
+        _ => StoreError::Unavailable {
+            backend,
+            source: Box::new(error),
+        },
     }
 }

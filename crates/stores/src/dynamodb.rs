@@ -21,8 +21,8 @@ use aws_sdk_dynamodb::{
 };
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order, Precondition, Record,
-    Revision, Store, StoreError, TenantId, VersionClock,
+    Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order,
+    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::Semaphore;
@@ -88,7 +88,11 @@ impl DynamoDbStore {
     }
 
     async fn get(&self, id: &LocationId) -> Result<Option<Item>, StoreError> {
-        let _turn = self.reads.acquire().await.map_err(|_| StoreError::Throttled { backend: BACKEND })?;
+        let _turn = self
+            .reads
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Throttled { backend: BACKEND })?;
         let answer = self
             .client
             .get_item()
@@ -103,8 +107,18 @@ impl DynamoDbStore {
     }
 
     /// Writes if the condition holds; `false` if it does not.
-    async fn update(&self, id: &LocationId, update: Update<'_>, condition: Condition) -> Result<bool, StoreError> {
-        let Update { new, version, now, claim } = update;
+    async fn update(
+        &self,
+        id: &LocationId,
+        update: Update<'_>,
+        condition: Condition,
+    ) -> Result<bool, StoreError> {
+        let Update {
+            new,
+            version,
+            now,
+            claim,
+        } = update;
         let expression = "SET #value = :value, #version = :version, #modified = :modified, #type = :type, #by = :by";
         let expression = match claim {
             Some(_) => format!("{expression}, #claim = :claim REMOVE #assigned"),
@@ -129,17 +143,28 @@ impl DynamoDbStore {
             .expression_attribute_names("#by", item::MODIFIED_BY)
             .expression_attribute_values(":value", AttributeValue::S(new.value.to_owned()))
             .expression_attribute_values(":version", number(version))
-            .expression_attribute_values(":modified", AttributeValue::S(now.format(&Rfc3339).unwrap_or_default()))
+            .expression_attribute_values(
+                ":modified",
+                AttributeValue::S(now.format(&Rfc3339).unwrap_or_default()),
+            )
             .expression_attribute_values(":type", AttributeValue::S(new.content_type.to_owned()))
             .expression_attribute_values(":by", AttributeValue::S(new.modified_by.to_owned()));
         if let Some(claim) = claim {
             call = call.expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
         }
-        held(call.send().await.map(|_| ()), UpdateItemError::is_conditional_check_failed_exception)
+        held(
+            call.send().await.map(|_| ()),
+            UpdateItemError::is_conditional_check_failed_exception,
+        )
     }
 
     /// Marks an item that somebody wrote past the service, and touches nothing else.
-    async fn claim(&self, id: &LocationId, claim: &str, condition: Condition) -> Result<bool, StoreError> {
+    async fn claim(
+        &self,
+        id: &LocationId,
+        claim: &str,
+        condition: Condition,
+    ) -> Result<bool, StoreError> {
         let call = self
             .client
             .update_item()
@@ -152,7 +177,10 @@ impl DynamoDbStore {
             .set_expression_attribute_values(Some(condition.values))
             .expression_attribute_names("#claim", item::CLAIM)
             .expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
-        held(call.send().await.map(|_| ()), UpdateItemError::is_conditional_check_failed_exception)
+        held(
+            call.send().await.map(|_| ()),
+            UpdateItemError::is_conditional_check_failed_exception,
+        )
     }
 
     async fn remove(&self, id: &LocationId, condition: Condition) -> Result<bool, StoreError> {
@@ -164,13 +192,21 @@ impl DynamoDbStore {
             .key("SK", AttributeValue::S(id.sort().to_owned()))
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values((!condition.values.is_empty()).then_some(condition.values));
-        held(call.send().await.map(|_| ()), DeleteItemError::is_conditional_check_failed_exception)
+            .set_expression_attribute_values(
+                (!condition.values.is_empty()).then_some(condition.values),
+            );
+        held(
+            call.send().await.map(|_| ()),
+            DeleteItemError::is_conditional_check_failed_exception,
+        )
     }
 
     /// A version above `old`; returns when the clock has reached it.
     async fn reach_version_above(&self, old: i64) -> Result<i64, StoreError> {
-        let version = self.versions.next(old).ok_or(StoreError::VersionExhausted)?;
+        let version = self
+            .versions
+            .next(old)
+            .ok_or(StoreError::VersionExhausted)?;
         if let Some(wait) = self.versions.until(version) {
             tokio::time::sleep(wait).await;
         }
@@ -188,17 +224,56 @@ impl DynamoDbStore {
         let unchanged = Condition::unchanged(old);
         if let Some(assigned) = old.and_then(item::assigned_version) {
             let version = self.reach_version_above(assigned).await?;
-            let written = self.update(id, Update { new, version, now, claim: None }, unchanged).await?;
+            let written = self
+                .update(
+                    id,
+                    Update {
+                        new,
+                        version,
+                        now,
+                        claim: None,
+                    },
+                    unchanged,
+                )
+                .await?;
             return Ok(written.then_some(version));
         }
         let claim = Uuid::new_v4().simple().to_string();
-        let first = self.versions.next(old.map_or(0, item::version)).ok_or(StoreError::VersionExhausted)?;
-        if !self.update(id, Update { new, version: first, now, claim: Some(&claim) }, unchanged).await? {
+        let first = self
+            .versions
+            .next(old.map_or(0, item::version))
+            .ok_or(StoreError::VersionExhausted)?;
+        if !self
+            .update(
+                id,
+                Update {
+                    new,
+                    version: first,
+                    now,
+                    claim: Some(&claim),
+                },
+                unchanged,
+            )
+            .await?
+        {
             return Ok(None);
         }
-        let version = self.reach_version_above(first.max(self.versions.now_ms())).await?;
+        let version = self
+            .reach_version_above(first.max(self.versions.now_ms()))
+            .await?;
         let condition = Condition::claimed(claim.clone(), first, new.value);
-        let written = self.update(id, Update { new, version, now, claim: None }, condition).await?;
+        let written = self
+            .update(
+                id,
+                Update {
+                    new,
+                    version,
+                    now,
+                    claim: None,
+                },
+                condition,
+            )
+            .await?;
         Ok(written.then_some(version))
     }
 
@@ -214,11 +289,16 @@ impl DynamoDbStore {
         if !self.claim(id, &claim, unchanged).await? {
             return Ok(None);
         }
-        let version = self.reach_version_above(item::version(old).max(self.versions.now_ms())).await?;
+        let version = self
+            .reach_version_above(item::version(old).max(self.versions.now_ms()))
+            .await?;
         self.pass(version).await;
         let mut claimed = old.clone();
         claimed.insert(item::CLAIM.to_owned(), AttributeValue::S(claim));
-        Ok(self.remove(id, Condition::unchanged(Some(&claimed))).await?.then_some(version))
+        Ok(self
+            .remove(id, Condition::unchanged(Some(&claimed)))
+            .await?
+            .then_some(version))
     }
 
     /// Returns when the clock is past this version: what is created afterwards gets a higher one.
@@ -239,7 +319,13 @@ where
 {
     match result {
         Ok(()) => Ok(true),
-        Err(error) if error.as_service_error().is_some_and(is_conditional_check_failed) => Ok(false),
+        Err(error)
+            if error
+                .as_service_error()
+                .is_some_and(is_conditional_check_failed) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(store_error(BACKEND, error)),
     }
 }
@@ -259,17 +345,27 @@ impl Store for DynamoDbStore {
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
-        Layers::own(Location::owned_by(tenant, BACKEND, |tenant| (partition_key(tenant), sort_key(name.as_str()))))
+        Layers::own(Location::owned_by(tenant, BACKEND, |tenant| {
+            (partition_key(tenant), sort_key(name.as_str()))
+        }))
     }
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
-        let reads = locations
-            .iter()
-            .map(|location| async { self.get(location.id()).await?.as_ref().map(item::decode).transpose() });
+        let reads = locations.iter().map(|location| async {
+            self.get(location.id())
+                .await?
+                .as_ref()
+                .map(item::decode)
+                .transpose()
+        });
         try_join_all(reads).await
     }
 
-    async fn list(&self, tenant: &TenantId, request: &ListRequest<'_>) -> Result<ListPage, StoreError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        request: &ListRequest<'_>,
+    ) -> Result<ListPage, StoreError> {
         let partition = partition_key(tenant);
         let start = request.after.map(|after| {
             HashMap::from([
@@ -294,8 +390,15 @@ impl Store for DynamoDbStore {
             Some(AttributeValue::S(sort)) => sort.strip_prefix(SORT_PREFIX).map(ToOwned::to_owned),
             _ => None,
         };
-        let entries = answer.items().iter().filter_map(|item| Some((name_of(item)?, item::decode(item)))).collect();
-        Ok(ListPage { entries, next_after: answer.last_evaluated_key().and_then(name_of) })
+        let entries = answer
+            .items()
+            .iter()
+            .filter_map(|item| Some((name_of(item)?, item::decode(item))))
+            .collect();
+        Ok(ListPage {
+            entries,
+            next_after: answer.last_evaluated_key().and_then(name_of),
+        })
     }
 
     async fn put(
@@ -307,7 +410,11 @@ impl Store for DynamoDbStore {
     ) -> Result<Record, StoreError> {
         if new.value.len() > MAX_VALUE_BYTES {
             let actual = new.value.len();
-            return Err(StoreError::TooLarge { backend: BACKEND, limit: MAX_VALUE_BYTES, actual });
+            return Err(StoreError::TooLarge {
+                backend: BACKEND,
+                limit: MAX_VALUE_BYTES,
+                actual,
+            });
         }
         let layers = self.locate(tenant, name);
         let id = layers.first().id();
@@ -317,8 +424,15 @@ impl Store for DynamoDbStore {
                 // Over an item that carries its version, one call is enough: the table refuses a version
                 // that is not higher.
                 let version = self.versions.next(0).ok_or(StoreError::VersionExhausted)?;
-                let update = Update { new, version, now, claim: None };
-                self.update(id, update, Condition::assigned_and_older()).await?.then_some(version)
+                let update = Update {
+                    new,
+                    version,
+                    now,
+                    claim: None,
+                };
+                self.update(id, update, Condition::assigned_and_older())
+                    .await?
+                    .then_some(version)
             } else {
                 let old = self.get(id).await?;
                 check(precondition, old.as_ref())?;
@@ -326,8 +440,16 @@ impl Store for DynamoDbStore {
             };
             if let Some(version) = version {
                 let modified_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).ok();
-                let revision = Revision { incarnation: 0, version };
-                return Ok(Record::new(new.value, new.content_type, revision, modified_ms));
+                let revision = Revision {
+                    incarnation: 0,
+                    version,
+                };
+                return Ok(Record::new(
+                    new.value,
+                    new.content_type,
+                    revision,
+                    modified_ms,
+                ));
             }
             if attempt > 0 {
                 back_off(attempt).await;
@@ -371,10 +493,16 @@ fn check(precondition: Precondition, old: Option<&Item>) -> Result<(), StoreErro
         Precondition::Version(version) => current == Some(version),
         Precondition::Content(version, digest) => {
             current == Some(version)
-                && old.is_some_and(|item| item::decode(item).is_ok_and(|record| *record.digest() == digest))
+                && old.is_some_and(|item| {
+                    item::decode(item).is_ok_and(|record| *record.digest() == digest)
+                })
         }
     };
-    if holds { Ok(()) } else { Err(StoreError::Conflict { current }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { current })
+    }
 }
 
 async fn back_off(attempt: u32) {
@@ -400,7 +528,11 @@ impl Condition {
     /// The item carries the version that the service gave it, and that is lower than the one being written.
     fn assigned_and_older() -> Self {
         let expression = "#version < :version AND #assigned = #version".to_owned();
-        Self { expression, names: HashMap::new(), values: HashMap::new() }
+        Self {
+            expression,
+            names: HashMap::new(),
+            values: HashMap::new(),
+        }
     }
 
     /// The item is as the claim left it.
@@ -418,7 +550,11 @@ impl Condition {
         let mut names = HashMap::from([("#pk".to_owned(), "PK".to_owned())]);
         let mut values = HashMap::new();
         let Some(old) = old else {
-            return Self { expression: "attribute_not_exists(#pk)".to_owned(), names, values };
+            return Self {
+                expression: "attribute_not_exists(#pk)".to_owned(),
+                names,
+                values,
+            };
         };
         let mut expression = "attribute_exists(#pk)".to_owned();
         for (attribute, name) in [
@@ -435,6 +571,10 @@ impl Condition {
                 let _ = write!(expression, " AND attribute_not_exists(#{name})");
             }
         }
-        Self { expression, names, values }
+        Self {
+            expression,
+            names,
+            values,
+        }
     }
 }

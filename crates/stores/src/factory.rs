@@ -65,7 +65,12 @@ impl UnknownTag {
 impl Stores {
     /// Builds every store.
     pub fn build(specs: impl IntoIterator<Item = StoreSpec>, sdk: &SdkConfig) -> Self {
-        Self(specs.into_iter().map(|spec| (spec.tag(), spec.build(sdk))).collect())
+        Self(
+            specs
+                .into_iter()
+                .map(|spec| (spec.tag(), spec.build(sdk)))
+                .collect(),
+        )
     }
 
     /// These stores, for tests.
@@ -75,18 +80,29 @@ impl Stores {
 
     /// The store of a tag.
     pub fn route(&self, tag: &str) -> Result<&Arc<dyn Store>, UnknownTag> {
-        self.0.iter().find(|(known, _)| *known == tag).map(|(_, store)| store).ok_or_else(|| self.unknown_tag())
+        self.0
+            .iter()
+            .find(|(known, _)| *known == tag)
+            .map(|(_, store)| store)
+            .ok_or_else(|| self.unknown_tag())
     }
 
     /// The store whose backend has this name, as change events give it.
     pub fn by_backend(&self, name: &str) -> Option<&Arc<dyn Store>> {
-        self.0.iter().map(|(_, store)| store).find(|store| store.backend().0 == name)
+        self.0
+            .iter()
+            .map(|(_, store)| store)
+            .find(|store| store.backend().0 == name)
     }
 
     /// The error that lists the known tags.
     pub fn unknown_tag(&self) -> UnknownTag {
         let known = self.0.iter().fold(String::new(), |mut list, (tag, _)| {
-            let _ = write!(list, "{}{tag}_config_", if list.is_empty() { "" } else { ", " });
+            let _ = write!(
+                list,
+                "{}{tag}_config_",
+                if list.is_empty() { "" } else { ", " }
+            );
             list
         });
         UnknownTag { known }

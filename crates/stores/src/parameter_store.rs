@@ -10,8 +10,8 @@ use aws_sdk_ssm::{
     types::{Parameter, ParameterType},
 };
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition, Record, Revision,
-    Store, StoreError, TenantId,
+    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition,
+    Record, Revision, Store, StoreError, TenantId,
 };
 
 use crate::aws::store_error;
@@ -42,8 +42,9 @@ impl ParameterStoreConfig {
     /// The place of a parameter's path, or `None` for one that holds no configuration.
     pub fn location_of(&self, path: &str) -> Option<LocationId> {
         let below = path.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
-        let name =
-            below.strip_prefix("global/").or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
+        let name = below
+            .strip_prefix("global/")
+            .or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
         ConfigName::parse(name).ok()?;
         Some(LocationId::new(BACKEND, path, ""))
     }
@@ -55,7 +56,11 @@ impl ParameterStore {
     /// A store over these parameters. Must be called within a Tokio runtime: calls are batched by a task.
     pub fn new(sdk: &SdkConfig, config: ParameterStoreConfig) -> Self {
         let client = Client::new(sdk);
-        Self { batcher: Batcher::spawn(client.clone()), client, root: config.root }
+        Self {
+            batcher: Batcher::spawn(client.clone()),
+            client,
+            root: config.root,
+        }
     }
 }
 
@@ -72,13 +77,22 @@ impl Store for ParameterStore {
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
         let (root, name) = (&self.root, name.as_str());
         Layers::over(
-            Location::owned_by(tenant, BACKEND, |tenant| (format!("{root}/tenants/{tenant}/{name}"), String::new())),
+            Location::owned_by(tenant, BACKEND, |tenant| {
+                (format!("{root}/tenants/{tenant}/{name}"), String::new())
+            }),
             Location::shared_with(tenant, BACKEND, format!("{root}/global/{name}")),
         )
     }
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
-        self.batcher.get(locations.iter().map(|l| l.id().partition().to_owned()).collect()).await
+        self.batcher
+            .get(
+                locations
+                    .iter()
+                    .map(|l| l.id().partition().to_owned())
+                    .collect(),
+            )
+            .await
     }
 
     async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
@@ -91,7 +105,10 @@ impl Store for ParameterStore {
             .send()
             .await
             .map_err(|e| store_error(BACKEND, e))?;
-        Ok(answer.parameters().first().map(|parameter| record(parameter, Secrets::Shown)))
+        Ok(answer
+            .parameters()
+            .first()
+            .map(|parameter| record(parameter, Secrets::Shown)))
     }
 
     async fn put(
@@ -103,12 +120,25 @@ impl Store for ParameterStore {
     ) -> Result<Record, StoreError> {
         let instead = ": an operator writes them with `aws ssm put-parameter --overwrite`, \
                        under <root>/tenants/<tenant>/ for one tenant or <root>/global/ for all";
-        Err(StoreError::Unsupported { backend: BACKEND, operation: Operation::Put, instead })
+        Err(StoreError::Unsupported {
+            backend: BACKEND,
+            operation: Operation::Put,
+            instead,
+        })
     }
 
-    async fn delete(&self, _: &TenantId, _: ConfigName<'_>, _: Precondition) -> Result<i64, StoreError> {
+    async fn delete(
+        &self,
+        _: &TenantId,
+        _: ConfigName<'_>,
+        _: Precondition,
+    ) -> Result<i64, StoreError> {
         let instead = ": an operator deletes them with `aws ssm delete-parameter`";
-        Err(StoreError::Unsupported { backend: BACKEND, operation: Operation::Delete, instead })
+        Err(StoreError::Unsupported {
+            backend: BACKEND,
+            operation: Operation::Delete,
+            instead,
+        })
     }
 }
 
@@ -124,10 +154,24 @@ pub enum Secrets {
 /// The record that a parameter holds.
 pub fn record(parameter: &Parameter, secrets: Secrets) -> Record {
     let is_secret = parameter.r#type() == Some(&ParameterType::SecureString);
-    let value = if is_secret && secrets == Secrets::Hidden { "" } else { parameter.value().unwrap_or_default() };
-    let modified_ms = parameter.last_modified_date().and_then(|date| date.to_millis().ok());
-    let revision = Revision { incarnation: modified_ms.unwrap_or(0), version: parameter.version() };
-    let record = Record::new(value, Record::guess_content_type(value), revision, modified_ms);
+    let value = if is_secret && secrets == Secrets::Hidden {
+        ""
+    } else {
+        parameter.value().unwrap_or_default()
+    };
+    let modified_ms = parameter
+        .last_modified_date()
+        .and_then(|date| date.to_millis().ok());
+    let revision = Revision {
+        incarnation: modified_ms.unwrap_or(0),
+        version: parameter.version(),
+    };
+    let record = Record::new(
+        value,
+        Record::guess_content_type(value),
+        revision,
+        modified_ms,
+    );
     if is_secret { record.secret() } else { record }
 }
 
@@ -137,8 +181,13 @@ mod tests {
 
     #[test]
     fn paths_that_hold_configuration() {
-        let config = ParameterStoreConfig { root: "/app/config".to_owned() };
-        for path in ["/app/config/global/tax/rate", "/app/config/tenants/A1/tax/rate"] {
+        let config = ParameterStoreConfig {
+            root: "/app/config".to_owned(),
+        };
+        for path in [
+            "/app/config/global/tax/rate",
+            "/app/config/tenants/A1/tax/rate",
+        ] {
             assert_eq!(config.location_of(path).unwrap().partition(), path);
         }
         for path in [

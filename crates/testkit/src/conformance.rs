@@ -2,7 +2,9 @@
 //! (crate `e2e`) and the store in memory (here).
 
 use async_trait::async_trait;
-use tagged_config_domain::{ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId};
+use tagged_config_domain::{
+    ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId,
+};
 
 use crate::Issuer;
 
@@ -27,7 +29,13 @@ pub async fn run(subject: &dyn Subject) {
     let issuer = Issuer::new();
     let tenant = |suffix: &str| issuer.tenant(&format!("t{}{suffix}", &run[..12]));
     reads(subject, &tenant("a"), &tenant("ab")).await;
-    layers(subject, &tenant("c"), &tenant("d"), &format!("shared/{run}")).await;
+    layers(
+        subject,
+        &tenant("c"),
+        &tenant("d"),
+        &format!("shared/{run}"),
+    )
+    .await;
     if subject.writable() {
         writes(subject, &tenant("e"), &tenant("f")).await;
         lists(subject, &tenant("g"), &tenant("h")).await;
@@ -40,7 +48,13 @@ pub async fn run(subject: &dyn Subject) {
 async fn get(store: &dyn Store, tenant: &TenantId, name: &str) -> Option<Record> {
     let layers = store.locate(tenant, name_of(name));
     let locations: Vec<_> = layers.iter().cloned().collect();
-    store.read(&locations).await.expect("the store answers").into_iter().flatten().next()
+    store
+        .read(&locations)
+        .await
+        .expect("the store answers")
+        .into_iter()
+        .flatten()
+        .next()
 }
 
 fn name_of(name: &str) -> ConfigName<'_> {
@@ -54,15 +68,28 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     for (name, value) in [
         ("plain", r#"{"enabled": true, "n": 1.50}"#),
         ("deep/er/name.with-all_kinds", "[1,2]"),
-        ("words", "no JSON; ümläut \u{1F980} \"quoted\" \\ and\nlines"),
+        (
+            "words",
+            "no JSON; ümläut \u{1F980} \"quoted\" \\ and\nlines",
+        ),
     ] {
         subject.set(a, name, value).await;
         let record = get(store, a, name).await.expect("it was written");
         assert_eq!(&*record.value, value);
-        assert_eq!(get(store, ab, name).await, None, "a tenant whose id begins with another's sees nothing of it");
+        assert_eq!(
+            get(store, ab, name).await,
+            None,
+            "a tenant whose id begins with another's sees nothing of it"
+        );
     }
-    assert_eq!(&*get(store, a, "plain").await.expect("there").content_type, "application/json");
-    assert_eq!(&*get(store, a, "words").await.expect("there").content_type, "text/plain");
+    assert_eq!(
+        &*get(store, a, "plain").await.expect("there").content_type,
+        "application/json"
+    );
+    assert_eq!(
+        &*get(store, a, "words").await.expect("there").content_type,
+        "text/plain"
+    );
 
     let before = get(store, a, "plain").await.expect("there");
     subject.set(a, "plain", "2").await;
@@ -73,10 +100,13 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     assert_eq!(get(store, a, "plain").await, None);
 
     // One call for several places, answered in their order.
-    let places =
-        ["words", "nothing/here", "deep/er/name.with-all_kinds"].map(|n| store.locate(a, name_of(n)).first().clone());
+    let places = ["words", "nothing/here", "deep/er/name.with-all_kinds"]
+        .map(|n| store.locate(a, name_of(n)).first().clone());
     let found = store.read(&places).await.expect("the store answers");
-    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(
+        found.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, false, true]
+    );
 }
 
 /// A tenant's own value hides the shared default, for that tenant alone.
@@ -87,61 +117,152 @@ async fn layers(subject: &dyn Subject, c: &TenantId, d: &TenantId, name: &str) {
         return;
     }
     let value = |record: Option<Record>| record.map(|r| r.value.as_ref().to_owned());
-    assert_eq!(value(get(store, c, name).await).as_deref(), Some("\"default\""));
+    assert_eq!(
+        value(get(store, c, name).await).as_deref(),
+        Some("\"default\"")
+    );
     subject.set(c, name, "\"own\"").await;
     assert_eq!(value(get(store, c, name).await).as_deref(), Some("\"own\""));
-    assert_eq!(value(get(store, d, name).await).as_deref(), Some("\"default\""));
+    assert_eq!(
+        value(get(store, d, name).await).as_deref(),
+        Some("\"default\"")
+    );
     subject.unset(c, name).await;
-    assert_eq!(value(get(store, c, name).await).as_deref(), Some("\"default\""));
+    assert_eq!(
+        value(get(store, c, name).await).as_deref(),
+        Some("\"default\"")
+    );
 }
 
 /// Versions rise, preconditions hold, and delete and recreate never go back.
 async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     let store = subject.store();
     let name = name_of("w/1");
-    let new = |value| NewValue { value, content_type: "application/json", modified_by: "tester" };
+    let new = |value| NewValue {
+        value,
+        content_type: "application/json",
+        modified_by: "tester",
+    };
     let conflict = |result: Result<Record, StoreError>| match result {
         Err(StoreError::Conflict { current }) => current,
         other => panic!("a conflict was expected, not {other:?}"),
     };
 
-    assert_eq!(conflict(store.put(e, name, new("1"), Precondition::Version(5)).await), None);
-    assert_eq!(conflict(store.put(e, name, new("1"), Precondition::Exists).await), None);
-    let first = store.put(e, name, new("1"), Precondition::Absent).await.expect("absent");
-    assert_eq!(get(store, e, "w/1").await, Some(first.clone()), "what put returns is what is read");
+    assert_eq!(
+        conflict(store.put(e, name, new("1"), Precondition::Version(5)).await),
+        None
+    );
+    assert_eq!(
+        conflict(store.put(e, name, new("1"), Precondition::Exists).await),
+        None
+    );
+    let first = store
+        .put(e, name, new("1"), Precondition::Absent)
+        .await
+        .expect("absent");
+    assert_eq!(
+        get(store, e, "w/1").await,
+        Some(first.clone()),
+        "what put returns is what is read"
+    );
     assert!(first.modified_ms.is_some());
     let v1 = first.revision.version;
-    assert_eq!(conflict(store.put(e, name, new("2"), Precondition::Absent).await), Some(v1));
-    assert_eq!(conflict(store.put(e, name, new("2"), Precondition::Version(v1 - 1)).await), Some(v1));
-    let v2 = store.put(e, name, new("2"), Precondition::Version(v1)).await.expect("the version is right");
-    let v3 = store.put(e, name, new("3"), Precondition::None).await.expect("no condition");
-    let v4 =
-        store.put(e, name, new("4"), Precondition::Content(v3.revision.version, *v3.digest())).await.expect("same");
+    assert_eq!(
+        conflict(store.put(e, name, new("2"), Precondition::Absent).await),
+        Some(v1)
+    );
+    assert_eq!(
+        conflict(
+            store
+                .put(e, name, new("2"), Precondition::Version(v1 - 1))
+                .await
+        ),
+        Some(v1)
+    );
+    let v2 = store
+        .put(e, name, new("2"), Precondition::Version(v1))
+        .await
+        .expect("the version is right");
+    let v3 = store
+        .put(e, name, new("3"), Precondition::None)
+        .await
+        .expect("no condition");
+    let v4 = store
+        .put(
+            e,
+            name,
+            new("4"),
+            Precondition::Content(v3.revision.version, *v3.digest()),
+        )
+        .await
+        .expect("same");
     assert!(v1 < v2.revision.version && v2.revision < v3.revision && v3.revision < v4.revision);
 
     // A hand edit is noticed by its content, whatever its version says.
     subject.set(e, "w/1", "\"by hand\"").await;
-    conflict(store.put(e, name, new("5"), Precondition::Content(v4.revision.version, *v4.digest())).await);
-    let v5 = store.put(e, name, new("5"), Precondition::None).await.expect("over a hand edit");
-    assert!(v5.revision > v4.revision, "a hand edit does not bring versions back");
+    conflict(
+        store
+            .put(
+                e,
+                name,
+                new("5"),
+                Precondition::Content(v4.revision.version, *v4.digest()),
+            )
+            .await,
+    );
+    let v5 = store
+        .put(e, name, new("5"), Precondition::None)
+        .await
+        .expect("over a hand edit");
+    assert!(
+        v5.revision > v4.revision,
+        "a hand edit does not bring versions back"
+    );
 
-    assert!(matches!(store.delete(f, name, Precondition::None).await, Err(StoreError::NotFound)));
     assert!(matches!(
-        store.delete(e, name, Precondition::Version(v4.revision.version)).await,
+        store.delete(f, name, Precondition::None).await,
+        Err(StoreError::NotFound)
+    ));
+    assert!(matches!(
+        store
+            .delete(e, name, Precondition::Version(v4.revision.version))
+            .await,
         Err(StoreError::Conflict { .. })
     ));
-    let deleted =
-        store.delete(e, name, Precondition::Version(v5.revision.version)).await.expect("the version is right");
+    let deleted = store
+        .delete(e, name, Precondition::Version(v5.revision.version))
+        .await
+        .expect("the version is right");
     assert!(deleted > v5.revision.version);
     assert_eq!(get(store, e, "w/1").await, None);
-    let v6 = store.put(e, name, new("6"), Precondition::Absent).await.expect("deleted");
-    assert!(v6.revision.version > deleted, "a recreated key goes on above its deletion");
+    let v6 = store
+        .put(e, name, new("6"), Precondition::Absent)
+        .await
+        .expect("deleted");
+    assert!(
+        v6.revision.version > deleted,
+        "a recreated key goes on above its deletion"
+    );
 
     let largest = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
-    assert_eq!(store.put(e, name, new(&largest), Precondition::None).await.expect("fits").value.len(), 256 * 1024);
+    assert_eq!(
+        store
+            .put(e, name, new(&largest), Precondition::None)
+            .await
+            .expect("fits")
+            .value
+            .len(),
+        256 * 1024
+    );
     let larger = format!("{largest} ");
-    assert!(matches!(store.put(e, name, new(&larger), Precondition::None).await, Err(StoreError::TooLarge { .. })));
-    assert_eq!(get(store, e, "w/1").await.expect("untouched").value.len(), 256 * 1024);
+    assert!(matches!(
+        store.put(e, name, new(&larger), Precondition::None).await,
+        Err(StoreError::TooLarge { .. })
+    ));
+    assert_eq!(
+        get(store, e, "w/1").await.expect("untouched").value.len(),
+        256 * 1024
+    );
 }
 
 /// Pages are complete, in order, and of one tenant.
@@ -151,13 +272,19 @@ async fn lists(subject: &dyn Subject, g: &TenantId, h: &TenantId) {
         subject.set(g, name, "1").await;
         subject.set(h, name, "2").await;
     }
-    for (prefix, limit, expected) in
-        [("", 2, vec!["a", "b/1", "b/2", "b/3", "c"]), ("b/", 10, vec!["b/1", "b/2", "b/3"]), ("z", 5, vec![])]
-    {
+    for (prefix, limit, expected) in [
+        ("", 2, vec!["a", "b/1", "b/2", "b/3", "c"]),
+        ("b/", 10, vec!["b/1", "b/2", "b/3"]),
+        ("z", 5, vec![]),
+    ] {
         let mut names = Vec::new();
         let mut after: Option<String> = None;
         for _ in 0..10 {
-            let request = ListRequest { prefix, after: after.as_deref(), limit };
+            let request = ListRequest {
+                prefix,
+                after: after.as_deref(),
+                limit,
+            };
             let page = store.list(g, &request).await.expect("the store answers");
             assert!(page.entries.len() <= limit);
             for (name, record) in page.entries {
@@ -176,13 +303,35 @@ async fn lists(subject: &dyn Subject, g: &TenantId, h: &TenantId) {
 /// A read-only store says so and changes nothing.
 async fn refuses_writes(subject: &dyn Subject, i: &TenantId) {
     let store = subject.store();
-    let new = NewValue { value: "1", content_type: "application/json", modified_by: "tester" };
+    let new = NewValue {
+        value: "1",
+        content_type: "application/json",
+        modified_by: "tester",
+    };
     let put = store.put(i, name_of("x"), new, Precondition::None).await;
-    assert!(matches!(put, Err(StoreError::Unsupported { .. })), "{put:?}");
+    assert!(
+        matches!(put, Err(StoreError::Unsupported { .. })),
+        "{put:?}"
+    );
     let deleted = store.delete(i, name_of("x"), Precondition::None).await;
-    assert!(matches!(deleted, Err(StoreError::Unsupported { .. })), "{deleted:?}");
-    let listed = store.list(i, &ListRequest { prefix: "", after: None, limit: 1 }).await;
-    assert!(matches!(listed, Err(StoreError::Unsupported { .. })), "{listed:?}");
+    assert!(
+        matches!(deleted, Err(StoreError::Unsupported { .. })),
+        "{deleted:?}"
+    );
+    let listed = store
+        .list(
+            i,
+            &ListRequest {
+                prefix: "",
+                after: None,
+                limit: 1,
+            },
+        )
+        .await;
+    assert!(
+        matches!(listed, Err(StoreError::Unsupported { .. })),
+        "{listed:?}"
+    );
     assert_eq!(get(store, i, "x").await, None);
 }
 
@@ -204,7 +353,12 @@ mod tests {
         }
 
         async fn set(&self, tenant: &TenantId, name: &str, value: &str) {
-            let record = Record::new(value, Record::guess_content_type(value), Revision::default(), None);
+            let record = Record::new(
+                value,
+                Record::guess_content_type(value),
+                Revision::default(),
+                None,
+            );
             MemoryStore::set(self, tenant.as_str(), name, record);
         }
 

@@ -84,7 +84,9 @@ impl Issuer {
 
     /// The claims of a good token, to be changed and signed.
     pub fn claims(tenant: &str, role: &str) -> Value {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         json!({
             "iss": ISSUER, "aud": AUDIENCE, "token_use": "id", "sub": "user-1",
             "iat": now, "exp": now + 3_600, "custom:tenantId": tenant, "custom:userRole": role,
@@ -106,7 +108,9 @@ impl Issuer {
     /// A verified caller.
     pub fn principal(&self, tenant: &str, role: &str) -> Principal {
         let keys = SigningKeys::from_jwks(self.jwks().as_bytes()).expect("the JWKS is good");
-        TokenRules::new(ISSUER, AUDIENCE).verify(&self.token(tenant, role), &keys).expect("the token is good")
+        TokenRules::new(ISSUER, AUDIENCE)
+            .verify(&self.token(tenant, role), &keys)
+            .expect("the token is good")
     }
 
     /// A verified caller's tenant.
@@ -149,7 +153,13 @@ impl JwksSource for SharedJwks {
     async fn fetch(&self) -> Result<SigningKeys, JwksError> {
         self.0.fetches.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
-        let document = self.0.document.lock().expect("not poisoned").clone().ok_or(JwksError::Empty)?;
+        let document = self
+            .0
+            .document
+            .lock()
+            .expect("not poisoned")
+            .clone()
+            .ok_or(JwksError::Empty)?;
         Ok(SigningKeys::from_jwks(document.as_bytes())?)
     }
 }

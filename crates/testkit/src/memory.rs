@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, ListPage, ListRequest, Location, NewValue, Order, Precondition, Record, Revision,
-    Store, StoreError, TenantId, VersionClock,
+    Backend, ConfigName, Layers, ListPage, ListRequest, Location, NewValue, Order, Precondition,
+    Record, Revision, Store, StoreError, TenantId, VersionClock,
 };
 use tokio::sync::Semaphore;
 
@@ -52,12 +52,17 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// A store whose values lie over shared defaults and are ordered by revision, like Parameter Store's.
     pub fn layered() -> Self {
-        Self { order: Order::Revisions, layered: true, ..Self::default() }
+        Self {
+            order: Order::Revisions,
+            layered: true,
+            ..Self::default()
+        }
     }
 
     /// Writes past the store's own rules, as somebody with database access does.
     pub fn set(&self, partition: &str, name: &str, record: Record) {
-        self.lock().insert((partition.to_owned(), name.to_owned()), record);
+        self.lock()
+            .insert((partition.to_owned(), name.to_owned()), record);
     }
 
     /// Deletes past the store's own rules.
@@ -97,14 +102,20 @@ impl MemoryStore {
     /// Above all that it gave: one process, so remembering is enough.
     fn next_version(&self, old: i64) -> Result<i64, StoreError> {
         let last = self.last_version.load(Atomic::SeqCst);
-        let version = self.versions.next(old.max(last)).ok_or(StoreError::VersionExhausted)?;
+        let version = self
+            .versions
+            .next(old.max(last))
+            .ok_or(StoreError::VersionExhausted)?;
         self.last_version.store(version, Atomic::SeqCst);
         Ok(version)
     }
 
     fn up(&self) -> Result<(), StoreError> {
         if self.down.load(Atomic::SeqCst) {
-            return Err(StoreError::Unavailable { backend: BACKEND, source: "down".into() });
+            return Err(StoreError::Unavailable {
+                backend: BACKEND,
+                source: "down".into(),
+            });
         }
         Ok(())
     }
@@ -121,13 +132,21 @@ fn check(precondition: Precondition, current: Option<&Record>) -> Result<(), Sto
         }
     };
     let current = current.map(|r| r.revision.version);
-    if holds { Ok(()) } else { Err(StoreError::Conflict { current }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { current })
+    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     fn backend(&self) -> Backend {
-        if self.layered { LAYERED_BACKEND } else { BACKEND }
+        if self.layered {
+            LAYERED_BACKEND
+        } else {
+            BACKEND
+        }
     }
 
     fn order(&self) -> Order {
@@ -140,7 +159,10 @@ impl Store for MemoryStore {
         if !self.layered {
             return Layers::own(own);
         }
-        Layers::over(own, Location::shared_with(tenant, self.backend(), format!("global/{}", name.as_str())))
+        Layers::over(
+            own,
+            Location::shared_with(tenant, self.backend(), format!("global/{}", name.as_str())),
+        )
     }
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
@@ -148,7 +170,10 @@ impl Store for MemoryStore {
         let found = {
             let values = self.lock();
             let key = |l: &Location| (l.id().partition().to_owned(), l.id().sort().to_owned());
-            locations.iter().map(|location| values.get(&key(location)).cloned()).collect()
+            locations
+                .iter()
+                .map(|location| values.get(&key(location)).cloned())
+                .collect()
         };
         if self.gated.load(Atomic::SeqCst) {
             self.gate.acquire().await.expect("never closed").forget();
@@ -159,7 +184,11 @@ impl Store for MemoryStore {
         Ok(found)
     }
 
-    async fn list(&self, tenant: &TenantId, request: &ListRequest<'_>) -> Result<ListPage, StoreError> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        request: &ListRequest<'_>,
+    ) -> Result<ListPage, StoreError> {
         self.up()?;
         let values = self.lock();
         let own = values.iter().filter(|((partition, name), _)| {
@@ -167,10 +196,16 @@ impl Store for MemoryStore {
                 && name.starts_with(request.prefix)
                 && request.after.is_none_or(|after| name.as_str() > after)
         });
-        let mut entries: Vec<_> = own.map(|((_, name), record)| (name.clone(), Ok(record.clone()))).collect();
-        let next_after = (entries.len() > request.limit).then(|| entries[request.limit - 1].0.clone());
+        let mut entries: Vec<_> = own
+            .map(|((_, name), record)| (name.clone(), Ok(record.clone())))
+            .collect();
+        let next_after =
+            (entries.len() > request.limit).then(|| entries[request.limit - 1].0.clone());
         entries.truncate(request.limit);
-        Ok(ListPage { entries, next_after })
+        Ok(ListPage {
+            entries,
+            next_after,
+        })
     }
 
     async fn put(
@@ -183,7 +218,11 @@ impl Store for MemoryStore {
         self.up()?;
         if new.value.len() > MAX_VALUE_BYTES {
             let actual = new.value.len();
-            return Err(StoreError::TooLarge { backend: BACKEND, limit: MAX_VALUE_BYTES, actual });
+            return Err(StoreError::TooLarge {
+                backend: BACKEND,
+                limit: MAX_VALUE_BYTES,
+                actual,
+            });
         }
         let mut values = self.lock();
         let key = (tenant.as_str().to_owned(), name.as_str().to_owned());
@@ -191,7 +230,15 @@ impl Store for MemoryStore {
         check(precondition, old)?;
         let old_version = old.map_or(0, |record| record.revision.version);
         let version = self.next_version(old_version)?;
-        let record = Record::new(new.value, new.content_type, Revision { incarnation: 0, version }, Some(version));
+        let record = Record::new(
+            new.value,
+            new.content_type,
+            Revision {
+                incarnation: 0,
+                version,
+            },
+            Some(version),
+        );
         values.insert(key, record.clone());
         Ok(record)
     }

@@ -60,8 +60,16 @@ impl Change {
 
 /// Only the last change of each location, in the order in which they came.
 pub(crate) fn latest(changes: Vec<Change>) -> Vec<Change> {
-    let last: HashMap<LocationId, usize> =
-        changes.iter().enumerate().map(|(index, change)| (change.id.clone(), index)).collect();
+    let last: HashMap<LocationId, usize> = changes
+        .iter()
+        .enumerate()
+        .map(|(index, change)| (change.id.clone(), index))
+        .collect();
     let keep = |(index, change): &(usize, Change)| last.get(&change.id) == Some(index);
-    changes.into_iter().enumerate().filter(keep).map(|(_, change)| change).collect()
+    changes
+        .into_iter()
+        .enumerate()
+        .filter(keep)
+        .map(|(_, change)| change)
+        .collect()
 }

@@ -15,7 +15,11 @@ pub(crate) struct Credential {
 impl Credential {
     /// Not fetched yet.
     pub(crate) fn new(client: Client, parameter: String) -> Self {
-        Self { client, parameter, value: RwLock::new(None) }
+        Self {
+            client,
+            parameter,
+            value: RwLock::new(None),
+        }
     }
 
     /// The credential, fetched once.
@@ -29,10 +33,22 @@ impl Credential {
     /// Fetches it anew.
     pub(crate) async fn fetch(&self) -> anyhow::Result<MetadataValue<Ascii>> {
         let mut slot = self.value.write().await;
-        let answer = self.client.get_parameter().name(&self.parameter).with_decryption(true).send().await;
-        let answer = answer.with_context(|| format!("reading the refresh credential {}", self.parameter))?;
-        let text = answer.parameter().and_then(|parameter| parameter.value()).unwrap_or_default();
-        let mut value: MetadataValue<Ascii> = text.parse().context("the refresh credential is not printable ASCII")?;
+        let answer = self
+            .client
+            .get_parameter()
+            .name(&self.parameter)
+            .with_decryption(true)
+            .send()
+            .await;
+        let answer =
+            answer.with_context(|| format!("reading the refresh credential {}", self.parameter))?;
+        let text = answer
+            .parameter()
+            .and_then(|parameter| parameter.value())
+            .unwrap_or_default();
+        let mut value: MetadataValue<Ascii> = text
+            .parse()
+            .context("the refresh credential is not printable ASCII")?;
         value.set_sensitive(true);
         *slot = Some(value.clone());
         Ok(value)

@@ -5,7 +5,9 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use anyhow::Context;
 use aws_sdk_servicediscovery::{
     Client,
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut,
+    },
     error::BoxError,
     types::HealthStatusFilter,
 };
@@ -35,7 +37,9 @@ pub(crate) struct CloudMap {
 impl CloudMap {
     /// Discovery with these settings.
     pub(crate) fn new(sdk: &aws_config::SdkConfig, config: &Config) -> Self {
-        let settings = aws_sdk_servicediscovery::config::Builder::from(sdk).interceptor(NoDataPrefix).build();
+        let settings = aws_sdk_servicediscovery::config::Builder::from(sdk)
+            .interceptor(NoDataPrefix)
+            .build();
         Self {
             client: Client::from_conf(settings),
             namespace: config.namespace.clone(),
@@ -55,9 +59,15 @@ impl CloudMap {
             .send()
             .await
             .context("DiscoverInstances")?;
-        let instances = answer.instances().iter().filter_map(|instance| instance.attributes());
-        let addresses = instances.filter_map(|attributes| attributes.get("AWS_INSTANCE_IPV4")?.parse().ok());
-        Ok(addresses.map(|ip: std::net::IpAddr| SocketAddr::new(ip, self.refresh_port)).collect())
+        let instances = answer
+            .instances()
+            .iter()
+            .filter_map(|instance| instance.attributes());
+        let addresses =
+            instances.filter_map(|attributes| attributes.get("AWS_INSTANCE_IPV4")?.parse().ok());
+        Ok(addresses
+            .map(|ip: std::net::IpAddr| SocketAddr::new(ip, self.refresh_port))
+            .collect())
     }
 }
 
@@ -109,7 +119,9 @@ impl Intercept for NoDataPrefix {
 fn without_data_prefix(uri: &str) -> Option<String> {
     let (scheme, rest) = uri.split_once("://data-")?;
     let host = rest.split(['/', ':']).next().unwrap_or_default();
-    let of_aws = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|suffix| host.ends_with(suffix));
+    let of_aws = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
+        .iter()
+        .any(|suffix| host.ends_with(suffix));
     (!of_aws).then(|| format!("{scheme}://{rest}"))
 }
 
@@ -119,9 +131,18 @@ mod tests {
 
     #[test]
     fn only_aws_has_data_hosts() {
-        assert_eq!(without_data_prefix("http://data-127.0.0.1:4566/").as_deref(), Some("http://127.0.0.1:4566/"));
-        assert_eq!(without_data_prefix("http://data-localhost:4566/x").as_deref(), Some("http://localhost:4566/x"));
-        assert_eq!(without_data_prefix("https://data-servicediscovery.us-east-1.amazonaws.com/"), None);
+        assert_eq!(
+            without_data_prefix("http://data-127.0.0.1:4566/").as_deref(),
+            Some("http://127.0.0.1:4566/")
+        );
+        assert_eq!(
+            without_data_prefix("http://data-localhost:4566/x").as_deref(),
+            Some("http://localhost:4566/x")
+        );
+        assert_eq!(
+            without_data_prefix("https://data-servicediscovery.us-east-1.amazonaws.com/"),
+            None
+        );
         assert_eq!(without_data_prefix("http://127.0.0.1:4566/"), None);
     }
 }

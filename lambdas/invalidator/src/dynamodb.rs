@@ -47,11 +47,17 @@ struct UserIdentity {
 pub(crate) fn read(records: &[Value]) -> Batch {
     let mut batch = Batch::default();
     for raw in records {
-        let sequence = raw.pointer("/dynamodb/SequenceNumber").and_then(Value::as_str).unwrap_or_default();
+        let sequence = raw
+            .pointer("/dynamodb/SequenceNumber")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if batch.first.is_none() {
             batch.first = Some(sequence.to_owned());
         }
-        match Record::deserialize(raw).ok().and_then(|record| change_of(&record)) {
+        match Record::deserialize(raw)
+            .ok()
+            .and_then(|record| change_of(&record))
+        {
             Some(Some(change)) => batch.changes.push(change),
             Some(None) => {}
             None => {
@@ -64,10 +70,17 @@ pub(crate) fn read(records: &[Value]) -> Batch {
 }
 
 /// `None`: unreadable. `Some(None)`: nothing to tell.
-#[expect(clippy::option_option, reason = "both levels are local and named above")]
+#[expect(
+    clippy::option_option,
+    reason = "both levels are local and named above"
+)]
 fn change_of(record: &Record) -> Option<Option<Change>> {
     let keys = item::from_stream(&record.dynamodb.keys)?;
-    let text = |name: &str| keys.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+    let text = |name: &str| {
+        keys.get(name)
+            .and_then(|value| value.as_s().ok())
+            .map(String::as_str)
+    };
     let (partition, sort) = (text("PK")?, text("SK")?);
     let by_ttl = record
         .user_identity
@@ -78,18 +91,44 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
     }
     let id = LocationId::new(BACKEND, partition, sort);
     #[expect(clippy::cast_possible_truncation, reason = "unix seconds fit")]
-    let seen_ms = record.dynamodb.approximate_creation_date_time.map_or(0, |seconds| (seconds * 1_000.0) as i64);
+    let seen_ms = record
+        .dynamodb
+        .approximate_creation_date_time
+        .map_or(0, |seconds| (seconds * 1_000.0) as i64);
     if record.event_name == "REMOVE" {
-        let old = record.dynamodb.old_image.as_ref().and_then(item::from_stream).unwrap_or_default();
-        let revision = Revision { incarnation: 0, version: item::version(&old) };
+        let old = record
+            .dynamodb
+            .old_image
+            .as_ref()
+            .and_then(item::from_stream)
+            .unwrap_or_default();
+        let revision = Revision {
+            incarnation: 0,
+            version: item::version(&old),
+        };
         let state = NewState::Absent;
-        return Some(Some(Change { id, revision, state, written_at_ms: seen_ms, whole_seconds: true }));
+        return Some(Some(Change {
+            id,
+            revision,
+            state,
+            written_at_ms: seen_ms,
+            whole_seconds: true,
+        }));
     }
     let new = item::from_stream(record.dynamodb.new_image.as_ref()?)?;
-    let old = record.dynamodb.old_image.as_ref().and_then(item::from_stream).unwrap_or_default();
-    let revision = Revision { incarnation: 0, version: item::version(&new) };
+    let old = record
+        .dynamodb
+        .old_image
+        .as_ref()
+        .and_then(item::from_stream)
+        .unwrap_or_default();
+    let revision = Revision {
+        incarnation: 0,
+        version: item::version(&new),
+    };
     // A hand edit often keeps the old lastModified: then only the stream's own time, in seconds, is true.
-    let modified_ms = item::modified_ms(&new).filter(|modified| Some(*modified) != item::modified_ms(&old));
+    let modified_ms =
+        item::modified_ms(&new).filter(|modified| Some(*modified) != item::modified_ms(&old));
     let modified_ms = modified_ms.filter(|modified| (modified - seen_ms).abs() < 5_000);
     // An item that cannot be served must not stay hidden behind the value before it.
     let state = item::decode(&new).map_or(NewState::Unknown, NewState::Value);
@@ -109,7 +148,10 @@ mod tests {
     use super::*;
     use crate::change::latest;
 
-    #[expect(clippy::needless_pass_by_value, reason = "images are made where they are used")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "images are made where they are used"
+    )]
     fn record(event: &str, sequence: &str, new: Value, old: Value) -> Value {
         json!({
             "eventID": "1", "eventName": event, "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",
@@ -131,11 +173,19 @@ mod tests {
     #[test]
     fn a_write_carries_its_value_version_and_time() {
         let old = image("1", 6, "2026-01-02T03:00:00Z");
-        let batch = read(&[record("MODIFY", "100", image("2", 7, "2026-01-02T03:04:05.250Z"), old)]);
+        let batch = read(&[record(
+            "MODIFY",
+            "100",
+            image("2", 7, "2026-01-02T03:04:05.250Z"),
+            old,
+        )]);
         let change = &batch.changes[0];
         assert_eq!(change.id, LocationId::new(BACKEND, "TENANT#A1", "CONFIG#x"));
         assert_eq!(change.revision.version, 7);
-        assert_eq!((change.written_at_ms, change.whole_seconds), (1_767_323_045_250, false));
+        assert_eq!(
+            (change.written_at_ms, change.whole_seconds),
+            (1_767_323_045_250, false)
+        );
         assert!(matches!(&change.state, NewState::Value(record) if &*record.value == "2"));
         assert_eq!(batch.first.as_deref(), Some("100"));
     }
@@ -143,23 +193,46 @@ mod tests {
     #[test]
     fn a_hand_edit_that_kept_its_time_is_known_to_the_second() {
         let time = "2026-01-02T03:00:00Z";
-        let batch = read(&[record("MODIFY", "1", image("2", 6, time), image("1", 6, time))]);
-        assert_eq!((batch.changes[0].written_at_ms, batch.changes[0].whole_seconds), (1_767_323_045_000, true));
+        let batch = read(&[record(
+            "MODIFY",
+            "1",
+            image("2", 6, time),
+            image("1", 6, time),
+        )]);
+        assert_eq!(
+            (
+                batch.changes[0].written_at_ms,
+                batch.changes[0].whole_seconds
+            ),
+            (1_767_323_045_000, true)
+        );
     }
 
     #[test]
     fn removals_carry_no_value_and_those_by_ttl_are_ignored() {
-        let mut removal = record("REMOVE", "1", Value::Null, image("1", 6, "2026-01-02T03:00:00Z"));
+        let mut removal = record(
+            "REMOVE",
+            "1",
+            Value::Null,
+            image("1", 6, "2026-01-02T03:00:00Z"),
+        );
         let batch = read(std::slice::from_ref(&removal));
-        assert_eq!((&batch.changes[0].state, batch.changes[0].revision.version), (&NewState::Absent, 6));
-        removal["userIdentity"] = json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
+        assert_eq!(
+            (&batch.changes[0].state, batch.changes[0].revision.version),
+            (&NewState::Absent, 6)
+        );
+        removal["userIdentity"] =
+            json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
         assert_eq!(read(&[removal]).changes, []);
     }
 
     #[test]
     fn an_item_that_cannot_be_served_is_announced() {
         let new = json!({"PK": {"S": "TENANT#A1"}, "SK": {"S": "CONFIG#x"}});
-        assert_eq!(read(&[record("MODIFY", "1", new, Value::Null)]).changes[0].state, NewState::Unknown);
+        assert_eq!(
+            read(&[record("MODIFY", "1", new, Value::Null)]).changes[0].state,
+            NewState::Unknown
+        );
     }
 
     #[test]

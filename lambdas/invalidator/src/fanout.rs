@@ -70,14 +70,30 @@ pub(crate) async fn run(
     if failed.is_empty() {
         let calling = started.elapsed();
         let count = targets.len();
-        return Ok(Fanout { targets: count, acknowledged: count, laggards: Vec::new(), discovering, calling });
+        return Ok(Fanout {
+            targets: count,
+            acknowledged: count,
+            laggards: Vec::new(),
+            discovering,
+            calling,
+        });
     }
     // Some may have stopped meanwhile, and others started: look once more, and ask only those not reached.
     let again = Instant::now();
-    let now_there = discover.discover().await.unwrap_or_else(|_| targets.clone());
+    let now_there = discover
+        .discover()
+        .await
+        .unwrap_or_else(|_| targets.clone());
     discovering += again.elapsed();
-    let reached: Vec<_> = targets.iter().filter(|target| !failed.contains(target)).copied().collect();
-    let rest: Vec<_> = now_there.into_iter().filter(|target| !reached.contains(target)).collect();
+    let reached: Vec<_> = targets
+        .iter()
+        .filter(|target| !failed.contains(target))
+        .copied()
+        .collect();
+    let rest: Vec<_> = now_there
+        .into_iter()
+        .filter(|target| !reached.contains(target))
+        .collect();
     let laggards = call_all(&rest, &requests, refresher).await;
     Ok(Fanout {
         targets: reached.len() + rest.len(),
@@ -106,7 +122,11 @@ async fn call_all(
     join_all(calls).await.into_iter().flatten().collect()
 }
 
-async fn call(target: SocketAddr, request: &pb::RefreshRequest, refresher: &impl Refresher) -> Result<(), Status> {
+async fn call(
+    target: SocketAddr,
+    request: &pb::RefreshRequest,
+    refresher: &impl Refresher,
+) -> Result<(), Status> {
     let mut last = Status::unavailable("not tried");
     for wait in WAITS_MS {
         tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -132,7 +152,9 @@ fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
             }
             _ => {
                 bytes = size;
-                requests.push(pb::RefreshRequest { changes: vec![change] });
+                requests.push(pb::RefreshRequest {
+                    changes: vec![change],
+                });
             }
         }
     }
@@ -151,34 +173,49 @@ const MAX_CHANNELS: usize = 2_000;
 impl GrpcRefresher {
     /// A refresher that presents this credential.
     pub(crate) fn new(credential: Credential) -> Self {
-        Self { credential, channels: Mutex::default() }
+        Self {
+            credential,
+            channels: Mutex::default(),
+        }
     }
 
     fn channel(&self, target: SocketAddr) -> Result<Channel, Status> {
-        let mut channels = self.channels.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut channels = self
+            .channels
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(channel) = channels.get(&target) {
             return Ok(channel.clone());
         }
         if channels.len() >= MAX_CHANNELS {
             channels.clear();
         }
-        let endpoint =
-            Endpoint::from_shared(format!("http://{target}")).map_err(|e| Status::internal(e.to_string()))?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        let endpoint = Endpoint::from_shared(format!("http://{target}"))
+            .map_err(|e| Status::internal(e.to_string()))?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy();
         channels.insert(target, channel.clone());
         Ok(channel)
     }
 }
 
 impl Refresher for GrpcRefresher {
-    async fn refresh(&self, target: SocketAddr, request: pb::RefreshRequest) -> Result<pb::RefreshResponse, Status> {
-        let no_credential = |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
+    async fn refresh(
+        &self,
+        target: SocketAddr,
+        request: pb::RefreshRequest,
+    ) -> Result<pb::RefreshResponse, Status> {
+        let no_credential =
+            |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
         let mut credential = self.credential.get().await.map_err(no_credential)?;
         let mut client = RefreshServiceClient::new(self.channel(target)?);
         let mut rotated = false;
         loop {
             let mut call = Request::new(request.clone());
-            call.metadata_mut().insert(REFRESH_CREDENTIAL_HEADER, credential);
+            call.metadata_mut()
+                .insert(REFRESH_CREDENTIAL_HEADER, credential);
             match client.refresh(call).await {
                 Err(status) if status.code() == Code::Unauthenticated && !rotated => {
                     rotated = true;
@@ -207,8 +244,13 @@ mod tests {
 
     impl Discover for Tasks {
         async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
-            let turn = self.asked.fetch_add(1, Ordering::SeqCst).min(self.found.len() - 1);
-            let ports = self.found[turn].as_ref().map_err(|()| anyhow::anyhow!("throttled"))?;
+            let turn = self
+                .asked
+                .fetch_add(1, Ordering::SeqCst)
+                .min(self.found.len() - 1);
+            let ports = self.found[turn]
+                .as_ref()
+                .map_err(|()| anyhow::anyhow!("throttled"))?;
             Ok(ports.iter().map(|port| address(*port)).collect())
         }
     }
@@ -218,7 +260,11 @@ mod tests {
     struct Calls(Mutex<HashMap<u16, usize>>);
 
     impl Refresher for Calls {
-        async fn refresh(&self, target: SocketAddr, _: pb::RefreshRequest) -> Result<pb::RefreshResponse, Status> {
+        async fn refresh(
+            &self,
+            target: SocketAddr,
+            _: pb::RefreshRequest,
+        ) -> Result<pb::RefreshResponse, Status> {
             let calls = {
                 let mut calls = self.0.lock().unwrap();
                 let count = calls.entry(target.port()).or_default();
@@ -239,7 +285,10 @@ mod tests {
     }
 
     fn change(bytes: usize) -> Change {
-        let revision = Revision { incarnation: 0, version: 1 };
+        let revision = Revision {
+            incarnation: 0,
+            version: 1,
+        };
         Change {
             id: LocationId::new(Backend("dynamodb"), "TENANT#A", format!("CONFIG#{bytes}")),
             revision,
@@ -249,8 +298,16 @@ mod tests {
         }
     }
 
-    async fn fan_out(found: Vec<Result<Vec<u16>, ()>>) -> (anyhow::Result<Fanout>, HashMap<u16, usize>) {
-        let (tasks, calls) = (Tasks { found, asked: AtomicUsize::new(0) }, Calls::default());
+    async fn fan_out(
+        found: Vec<Result<Vec<u16>, ()>>,
+    ) -> (anyhow::Result<Fanout>, HashMap<u16, usize>) {
+        let (tasks, calls) = (
+            Tasks {
+                found,
+                asked: AtomicUsize::new(0),
+            },
+            Calls::default(),
+        );
         let result = run(&[change(1)], &tasks, &calls).await;
         (result, calls.0.into_inner().unwrap())
     }
@@ -259,7 +316,10 @@ mod tests {
     async fn all_are_told() {
         let (fanout, calls) = fan_out(vec![Ok(vec![1, 2, 3])]).await;
         let fanout = fanout.unwrap();
-        assert_eq!((fanout.targets, fanout.acknowledged, fanout.laggards), (3, 3, vec![]));
+        assert_eq!(
+            (fanout.targets, fanout.acknowledged, fanout.laggards),
+            (3, 3, vec![])
+        );
         assert!(calls.values().all(|count| *count == 1));
     }
 
@@ -276,7 +336,10 @@ mod tests {
     async fn who_stopped_meanwhile_is_no_laggard_and_who_started_is_told() {
         let (fanout, calls) = fan_out(vec![Ok(vec![1, 10]), Ok(vec![1, 2])]).await;
         let fanout = fanout.unwrap();
-        assert_eq!((fanout.targets, fanout.acknowledged, fanout.laggards), (2, 2, vec![]));
+        assert_eq!(
+            (fanout.targets, fanout.acknowledged, fanout.laggards),
+            (2, 2, vec![])
+        );
         assert_eq!(calls[&2], 1);
     }
 
@@ -297,7 +360,17 @@ mod tests {
     #[test]
     fn large_changes_go_in_several_calls() {
         let changes: Vec<_> = [900_000, 900_000, 900_001, 10].map(change).into();
-        assert_eq!(requests(&changes).iter().map(|r| r.changes.len()).collect::<Vec<_>>(), [2, 2]);
-        assert!(requests(&changes).iter().all(|r| r.encoded_len() < 4 * 1024 * 1024));
+        assert_eq!(
+            requests(&changes)
+                .iter()
+                .map(|r| r.changes.len())
+                .collect::<Vec<_>>(),
+            [2, 2]
+        );
+        assert!(
+            requests(&changes)
+                .iter()
+                .all(|r| r.encoded_len() < 4 * 1024 * 1024)
+        );
     }
 }

@@ -34,7 +34,10 @@ impl Handler {
         let credential = Credential::new(ssm.clone(), config.credential_parameter.clone());
         // A failure shows at the first event, which is then tried again.
         if let Err(error) = credential.get().await {
-            tracing::error!(error = format!("{error:#}"), "cold start without the refresh credential");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "cold start without the refresh credential"
+            );
         }
         Self {
             discover: CloudMap::new(&sdk, &config),
@@ -63,20 +66,38 @@ impl<D: Discover, R: Refresher, P: Parameters> Handler<D, R, P> {
     async fn stream(&self, records: &[Value], started_ms: i64) -> Value {
         let batch = dynamodb::read(records);
         let mut failed = batch.failed;
-        let stages = Stages { started_ms, reading: Duration::ZERO };
+        let stages = Stages {
+            started_ms,
+            reading: Duration::ZERO,
+        };
         if let Err(error) = self.tell(&latest(batch.changes), stages).await {
-            tracing::error!(error = format!("{error:#}"), "nobody could be told; the batch is to be tried again");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "nobody could be told; the batch is to be tried again"
+            );
             failed = batch.first.into_iter().collect();
         }
-        let failures: Vec<Value> = failed.into_iter().map(|id| json!({"itemIdentifier": id})).collect();
+        let failures: Vec<Value> = failed
+            .into_iter()
+            .map(|id| json!({"itemIdentifier": id}))
+            .collect();
         json!({"batchItemFailures": failures})
     }
 
     async fn parameter(&self, event: &Value, started_ms: i64) -> Result<(), Error> {
-        let Some(announced) = parameter::announced(event, &self.config) else { return Ok(()) };
+        let Some(announced) = parameter::announced(event, &self.config) else {
+            return Ok(());
+        };
         let reading = Instant::now();
         let change = parameter::resolve(&announced, &self.parameters).await;
-        self.tell(&[change], Stages { started_ms, reading: reading.elapsed() }).await?;
+        self.tell(
+            &[change],
+            Stages {
+                started_ms,
+                reading: reading.elapsed(),
+            },
+        )
+        .await?;
         Ok(())
     }
 
@@ -115,7 +136,11 @@ mod tests {
     }
 
     impl Refresher for Fake {
-        async fn refresh(&self, _: SocketAddr, _: pb::RefreshRequest) -> Result<pb::RefreshResponse, Status> {
+        async fn refresh(
+            &self,
+            _: SocketAddr,
+            _: pb::RefreshRequest,
+        ) -> Result<pb::RefreshResponse, Status> {
             Err(Status::unavailable("dead"))
         }
     }
@@ -128,8 +153,15 @@ mod tests {
 
     fn handler(discovery_works: bool) -> Handler<Fake, Fake, Fake> {
         let fake = || Fake { discovery_works };
-        let config = ParameterStoreConfig { root: "/app".to_owned() };
-        Handler { discover: fake(), refresher: fake(), parameters: fake(), config }
+        let config = ParameterStoreConfig {
+            root: "/app".to_owned(),
+        };
+        Handler {
+            discover: fake(),
+            refresher: fake(),
+            parameters: fake(),
+            config,
+        }
     }
 
     fn stream_event() -> Value {
@@ -149,23 +181,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dead_tasks_do_not_fail_a_batch() {
         let answer = handler(true).handle(&stream_event()).await.unwrap();
-        assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "8"}]}), "only the unreadable record");
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "8"}]}),
+            "only the unreadable record"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_discovery_the_whole_batch_is_tried_again() {
         let answer = handler(false).handle(&stream_event()).await.unwrap();
-        assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "7"}]}));
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "7"}]})
+        );
         let event = json!({"source": "aws.ssm", "time": "2026-01-02T03:04:05Z",
             "detail": {"operation": "Delete", "name": "/app/global/x"}});
-        assert!(handler(false).handle(&event).await.is_err(), "EventBridge's caller tries again");
+        assert!(
+            handler(false).handle(&event).await.is_err(),
+            "EventBridge's caller tries again"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn other_events_are_ignored() {
-        for event in
-            [json!({}), json!(1), json!({"source": "aws.s3"}), json!({"Records": []}), json!({"source": "aws.ssm"})]
-        {
+        for event in [
+            json!({}),
+            json!(1),
+            json!({"source": "aws.s3"}),
+            json!({"Records": []}),
+            json!({"source": "aws.ssm"}),
+        ] {
             handler(false).handle(&event).await.unwrap();
         }
     }

@@ -45,7 +45,11 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
     };
     let id = config.location_of(text("/detail/name")?)?;
     let time = OffsetDateTime::parse(text("/time")?, &Rfc3339).ok()?;
-    Some(Announced { id, deleted, time_ms: time.unix_timestamp() * 1_000 })
+    Some(Announced {
+        id,
+        deleted,
+        time_ms: time.unix_timestamp() * 1_000,
+    })
 }
 
 /// The change behind an announcement.
@@ -58,7 +62,10 @@ pub(crate) async fn resolve(announced: &Announced, parameters: &impl Parameters)
                 return change(announced, record.revision, NewState::Value(record));
             }
             Ok(None) if announced.deleted => {
-                let revision = Revision { incarnation: announced.time_ms, version: 0 };
+                let revision = Revision {
+                    incarnation: announced.time_ms,
+                    version: 0,
+                };
                 return change(announced, revision, NewState::Absent);
             }
             Ok(_) => {}
@@ -86,8 +93,16 @@ fn change(announced: &Announced, revision: Revision, state: NewState) -> Change 
 
 impl Parameters for Client {
     async fn get(&self, path: &str) -> Result<Option<Record>, StoreError> {
-        let answer = self.get_parameters().names(path).send().await.map_err(|e| store_error(BACKEND, e))?;
-        Ok(answer.parameters().first().map(|parameter| record(parameter, Secrets::Hidden)))
+        let answer = self
+            .get_parameters()
+            .names(path)
+            .send()
+            .await
+            .map_err(|e| store_error(BACKEND, e))?;
+        Ok(answer
+            .parameters()
+            .first()
+            .map(|parameter| record(parameter, Secrets::Hidden)))
     }
 }
 
@@ -105,7 +120,11 @@ mod tests {
     impl Parameters for Scripted {
         async fn get(&self, _: &str) -> Result<Option<Record>, StoreError> {
             let mut answers = self.0.lock().unwrap();
-            let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            let answer = if answers.len() > 1 {
+                answers.remove(0)
+            } else {
+                answers[0].clone()
+            };
             answer.map_err(|()| StoreError::Throttled { backend: BACKEND })
         }
     }
@@ -120,12 +139,22 @@ mod tests {
     }
 
     fn parameter(modified_ms: i64, version: i64) -> Record {
-        let revision = Revision { incarnation: modified_ms, version };
-        Record::new(version.to_string(), "application/json", revision, Some(modified_ms))
+        let revision = Revision {
+            incarnation: modified_ms,
+            version,
+        };
+        Record::new(
+            version.to_string(),
+            "application/json",
+            revision,
+            Some(modified_ms),
+        )
     }
 
     async fn resolved(operation: &str, answers: Vec<Result<Option<Record>, ()>>) -> Change {
-        let config = ParameterStoreConfig { root: "/app".to_owned() };
+        let config = ParameterStoreConfig {
+            root: "/app".to_owned(),
+        };
         let announced = announced(&event(operation, "/app/global/x"), &config).unwrap();
         resolve(&announced, &Scripted(Mutex::new(answers))).await
     }
@@ -134,35 +163,83 @@ mod tests {
 
     #[test]
     fn labels_and_other_parameters_are_ignored() {
-        let config = ParameterStoreConfig { root: "/app".to_owned() };
+        let config = ParameterStoreConfig {
+            root: "/app".to_owned(),
+        };
         assert!(announced(&event("Update", "/app/tenants/A1/x"), &config).is_some());
-        assert_eq!(announced(&event("LabelParameterVersion", "/app/global/x"), &config), None);
-        assert_eq!(announced(&event("Update", "/other/global/x"), &config), None);
-        assert_eq!(announced(&json!({"detail": {"operation": "Update"}}), &config), None);
+        assert_eq!(
+            announced(&event("LabelParameterVersion", "/app/global/x"), &config),
+            None
+        );
+        assert_eq!(
+            announced(&event("Update", "/other/global/x"), &config),
+            None
+        );
+        assert_eq!(
+            announced(&json!({"detail": {"operation": "Update"}}), &config),
+            None
+        );
         let mut without_type = event("Create", "/app/global/x");
-        without_type["detail"].as_object_mut().unwrap().remove("type");
-        assert!(announced(&without_type, &config).is_some(), "LocalStack gives no type");
+        without_type["detail"]
+            .as_object_mut()
+            .unwrap()
+            .remove("type");
+        assert!(
+            announced(&without_type, &config).is_some(),
+            "LocalStack gives no type"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_old_copy_is_read_again() {
         let old = Ok(Some(parameter(EVENT_MS - 60_000, 1)));
-        let change = resolved("Update", vec![old.clone(), Err(()), old, Ok(Some(parameter(EVENT_MS + 120, 2)))]).await;
-        assert_eq!(change.revision, Revision { incarnation: EVENT_MS + 120, version: 2 });
-        assert_eq!((change.written_at_ms, change.whole_seconds), (EVENT_MS + 120, false));
+        let change = resolved(
+            "Update",
+            vec![
+                old.clone(),
+                Err(()),
+                old,
+                Ok(Some(parameter(EVENT_MS + 120, 2))),
+            ],
+        )
+        .await;
+        assert_eq!(
+            change.revision,
+            Revision {
+                incarnation: EVENT_MS + 120,
+                version: 2
+            }
+        );
+        assert_eq!(
+            (change.written_at_ms, change.whole_seconds),
+            (EVENT_MS + 120, false)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn bounds_end_in_an_announcement_without_a_value() {
         let change = resolved("Update", vec![Ok(Some(parameter(EVENT_MS - 60_000, 1)))]).await;
-        assert_eq!((change.state, change.revision), (NewState::Unknown, Revision::default()));
-        assert_eq!(resolved("Update", vec![Err(())]).await.state, NewState::Unknown);
+        assert_eq!(
+            (change.state, change.revision),
+            (NewState::Unknown, Revision::default())
+        );
+        assert_eq!(
+            resolved("Update", vec![Err(())]).await.state,
+            NewState::Unknown
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deletion_is_told_once_it_can_be_seen() {
-        let change = resolved("Delete", vec![Ok(Some(parameter(EVENT_MS - 1, 3))), Ok(None)]).await;
-        assert_eq!((&change.state, change.revision.incarnation), (&NewState::Absent, EVENT_MS));
+        let change = resolved(
+            "Delete",
+            vec![Ok(Some(parameter(EVENT_MS - 1, 3))), Ok(None)],
+        )
+        .await;
+        assert_eq!(
+            (&change.state, change.revision.incarnation),
+            (&NewState::Absent, EVENT_MS)
+        );
         // Recreated meanwhile: version 1 again, and newer.
         let change = resolved("Delete", vec![Ok(Some(parameter(EVENT_MS + 10, 1)))]).await;
         assert!(matches!(change.state, NewState::Value(_)));
@@ -173,6 +250,9 @@ mod tests {
         let change = resolved("Update", vec![Ok(Some(parameter(EVENT_MS, 2).secret()))]).await;
         let wire = change.to_wire();
         assert_eq!(wire.version, 2);
-        assert_eq!(wire.state, Some(tagged_config_proto::v1::change::State::Unknown(true)));
+        assert_eq!(
+            wire.state,
+            Some(tagged_config_proto::v1::change::State::Unknown(true))
+        );
     }
 }

@@ -34,7 +34,11 @@ pub(crate) struct Stages {
 /// Logs a receipt for each change and emits the metrics.
 pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
     for change in changes {
-        let event_ms = if change.written_at_ms > 0 { stages.started_ms - change.written_at_ms } else { 0 };
+        let event_ms = if change.written_at_ms > 0 {
+            stages.started_ms - change.written_at_ms
+        } else {
+            0
+        };
         tracing::info!(
             location = %change.id,
             store.backend = change.id.backend().0,
@@ -81,7 +85,9 @@ fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
 
 /// Unix milliseconds now.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -105,12 +111,25 @@ mod tests {
             written_at_ms: 1_000,
             whole_seconds: true,
         };
-        let fanout = Fanout { targets: 3, acknowledged: 3, ..Fanout::default() };
+        let fanout = Fanout {
+            targets: 3,
+            acknowledged: 3,
+            ..Fanout::default()
+        };
         let emitted = metrics(&change, &fanout, 1_250);
         assert_eq!(emitted[CHANGE_AGE], 250);
         assert_eq!(emitted[FANOUT_TARGETS], 3);
-        let declared = emitted["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
-        assert!(declared.iter().all(|metric| emitted[metric["Name"].as_str().unwrap()].is_number()));
-        assert!(!emitted.to_string().contains("TENANT#A"), "no tenant in a metric");
+        let declared = emitted["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+            .as_array()
+            .unwrap();
+        assert!(
+            declared
+                .iter()
+                .all(|metric| emitted[metric["Name"].as_str().unwrap()].is_number())
+        );
+        assert!(
+            !emitted.to_string().contains("TENANT#A"),
+            "no tenant in a metric"
+        );
     }
 }

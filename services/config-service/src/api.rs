@@ -7,8 +7,8 @@ use futures::{StreamExt, stream};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache as QuickCache;
 use tagged_config_domain::{
-    Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin, Precondition, Principal,
-    Record, Revision, Role, Store, StoreError, TenantId,
+    Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
+    Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
 };
 use tagged_config_stores::Stores;
 use tokio::time::{Instant, timeout};
@@ -105,7 +105,14 @@ impl ConfigApi {
         page_tokens: PageTokens,
         instance: Arc<str>,
     ) -> Self {
-        Self { stores, cache, metrics, page_tokens, forced: QuickCache::new(FORCED_TENANTS), instance }
+        Self {
+            stores,
+            cache,
+            metrics,
+            page_tokens,
+            forced: QuickCache::new(FORCED_TENANTS),
+            instance,
+        }
     }
 
     /// The task's name, as answers give it.
@@ -119,14 +126,23 @@ impl ConfigApi {
     }
 
     /// One key. `min_version` 0 asks for nothing.
-    pub(crate) async fn get(&self, caller: &Principal, key: &str, min_version: i64) -> Result<Served, ApiError> {
+    pub(crate) async fn get(
+        &self,
+        caller: &Principal,
+        key: &str,
+        min_version: i64,
+    ) -> Result<Served, ApiError> {
         let (key, store) = self.route(key)?;
         let layers = store.locate(caller.tenant(), key.name());
         if min_version < 0 {
-            return Err(ApiError::Invalid("min_version must not be negative".to_owned()));
+            return Err(ApiError::Invalid(
+                "min_version must not be negative".to_owned(),
+            ));
         }
         if min_version > 0 && store.order() != Order::ConsistentReads {
-            return Err(ApiError::Invalid("min_version is offered for tenant_config_* only".to_owned()));
+            return Err(ApiError::Invalid(
+                "min_version is offered for tenant_config_* only".to_owned(),
+            ));
         }
         if min_version == 0
             && let Some(found) = self.cached(store, &layers)
@@ -135,7 +151,8 @@ impl ConfigApi {
         }
         let started = Instant::now();
         let found = if min_version > 0 {
-            self.at_least(caller.tenant(), store, &layers, min_version).await
+            self.at_least(caller.tenant(), store, &layers, min_version)
+                .await
         } else {
             self.read_through(store, &layers).await
         };
@@ -151,9 +168,16 @@ impl ConfigApi {
     }
 
     /// Many keys, each on its own: one failure fails no other.
-    pub(crate) async fn batch(&self, caller: &Principal, keys: Vec<String>) -> Result<Batch, ApiError> {
+    pub(crate) async fn batch(
+        &self,
+        caller: &Principal,
+        keys: Vec<String>,
+    ) -> Result<Batch, ApiError> {
         if keys.len() > MAX_BATCH {
-            return Err(ApiError::Invalid(format!("a batch has at most {MAX_BATCH} keys, not {}", keys.len())));
+            return Err(ApiError::Invalid(format!(
+                "a batch has at most {MAX_BATCH} keys, not {}",
+                keys.len()
+            )));
         }
         let mut distinct: Vec<String> = Vec::with_capacity(keys.len());
         for key in keys {
@@ -186,29 +210,50 @@ impl ConfigApi {
         page_token: &str,
     ) -> Result<Page, ApiError> {
         let unknown = self.stores.unknown_tag();
-        let prefix = KeyPrefix::parse(prefix).map_err(|problem| ApiError::bad_key(problem, &unknown))?;
-        let store = self.stores.route(prefix.tag()).map_err(|known| ApiError::unknown_tag(&known))?;
+        let prefix =
+            KeyPrefix::parse(prefix).map_err(|problem| ApiError::bad_key(problem, &unknown))?;
+        let store = self
+            .stores
+            .route(prefix.tag())
+            .map_err(|known| ApiError::unknown_tag(&known))?;
         let limit = match usize::try_from(page_size) {
             Ok(0) => DEFAULT_PAGE,
             Ok(size @ 1..=MAX_PAGE) => size,
-            _ => return Err(ApiError::Invalid(format!("page_size must be 1 to {MAX_PAGE}"))),
+            _ => {
+                return Err(ApiError::Invalid(format!(
+                    "page_size must be 1 to {MAX_PAGE}"
+                )));
+            }
         };
         let after = if page_token.is_empty() {
             None
         } else {
-            let opened = self.page_tokens.open(caller.tenant(), prefix.as_str(), page_token);
-            Some(opened.ok_or_else(|| ApiError::Invalid("page_token is not one of this listing".to_owned()))?)
+            let opened = self
+                .page_tokens
+                .open(caller.tenant(), prefix.as_str(), page_token);
+            Some(opened.ok_or_else(|| {
+                ApiError::Invalid("page_token is not one of this listing".to_owned())
+            })?)
         };
-        let request = ListRequest { prefix: prefix.name(), after: after.as_deref(), limit };
-        let listed = store.list(caller.tenant(), &request).await.map_err(|error| {
-            let error = ApiError::from(error);
-            error.log("list");
-            error
-        })?;
+        let request = ListRequest {
+            prefix: prefix.name(),
+            after: after.as_deref(),
+            limit,
+        };
+        let listed = store
+            .list(caller.tenant(), &request)
+            .await
+            .map_err(|error| {
+                let error = ApiError::from(error);
+                error.log("list");
+                error
+            })?;
         let mut page = Page::default();
         for (name, record) in listed.entries {
             // A name outside the grammar was written by hand and cannot be asked for.
-            let Ok(name) = ConfigName::parse(&name) else { continue };
+            let Ok(name) = ConfigName::parse(&name) else {
+                continue;
+            };
             let key = prefix.key_of(name);
             match record {
                 Ok(record) => page.entries.push(Served {
@@ -223,7 +268,9 @@ impl ConfigApi {
             }
         }
         if let Some(after) = listed.next_after {
-            page.next_page_token = self.page_tokens.seal(caller.tenant(), prefix.as_str(), &after);
+            page.next_page_token = self
+                .page_tokens
+                .seal(caller.tenant(), prefix.as_str(), &after);
         }
         Ok(page)
     }
@@ -240,9 +287,21 @@ impl ConfigApi {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
         let content_type = content::check(value, content_type)?;
-        let new = NewValue { value, content_type: &content_type, modified_by: caller.subject() };
-        let written = store.put(caller.tenant(), key.name(), new, precondition).await;
-        self.after_write(caller, "put", &key, store, written.as_ref().map(|record| record.revision.version));
+        let new = NewValue {
+            value,
+            content_type: &content_type,
+            modified_by: caller.subject(),
+        };
+        let written = store
+            .put(caller.tenant(), key.name(), new, precondition)
+            .await;
+        self.after_write(
+            caller,
+            "put",
+            &key,
+            store,
+            written.as_ref().map(|record| record.revision.version),
+        );
         written.map_err(Into::into)
     }
 
@@ -255,7 +314,9 @@ impl ConfigApi {
     ) -> Result<i64, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
-        let deleted = store.delete(caller.tenant(), key.name(), precondition).await;
+        let deleted = store
+            .delete(caller.tenant(), key.name(), precondition)
+            .await;
         self.after_write(caller, "delete", &key, store, deleted.as_ref().copied());
         deleted.map_err(Into::into)
     }
@@ -271,7 +332,8 @@ impl ConfigApi {
         outcome: Result<i64, &StoreError>,
     ) {
         let layers = store.locate(caller.tenant(), key.name());
-        self.cache.invalidate(layers.first().id(), Revision::default());
+        self.cache
+            .invalidate(layers.first().id(), Revision::default());
         match outcome {
             Ok(version) => tracing::info!(
                 operation,
@@ -295,13 +357,21 @@ impl ConfigApi {
     }
 
     fn route(&self, key: &str) -> Result<(ConfigKey, &Arc<dyn Store>), ApiError> {
-        let key = ConfigKey::parse(key).map_err(|problem| ApiError::bad_key(problem, &self.stores.unknown_tag()))?;
-        let store = self.stores.route(key.tag()).map_err(|known| ApiError::unknown_tag(&known))?;
+        let key = ConfigKey::parse(key)
+            .map_err(|problem| ApiError::bad_key(problem, &self.stores.unknown_tag()))?;
+        let store = self
+            .stores
+            .route(key.tag())
+            .map_err(|known| ApiError::unknown_tag(&known))?;
         Ok((key, store))
     }
 
     /// The answer that needs no call: the first layer that holds a value, all before it being known absent.
-    fn cached(&self, store: &Arc<dyn Store>, layers: &Layers) -> Option<(Origin, Option<LayerState>)> {
+    fn cached(
+        &self,
+        store: &Arc<dyn Store>,
+        layers: &Layers,
+    ) -> Option<(Origin, Option<LayerState>)> {
         let now = Instant::now();
         let mut worst = ReadResult::hit;
         let mut last = None;
@@ -333,19 +403,26 @@ impl ConfigApi {
         layers: &Layers,
     ) -> Result<(Origin, Option<LayerState>), ApiError> {
         let now = Instant::now();
-        let known: Vec<Lookup> = layers.iter().map(|layer| self.cache.lookup(layer.id(), now)).collect();
+        let known: Vec<Lookup> = layers
+            .iter()
+            .map(|layer| self.cache.lookup(layer.id(), now))
+            .collect();
         let wanted: Vec<_> = layers
             .iter()
             .zip(&known)
             .filter(|(_, lookup)| matches!(lookup, Lookup::Miss(_)))
             .map(|(layer, _)| layer.clone())
             .collect();
-        let has_fallback = known.iter().all(|lookup| !matches!(lookup, Lookup::Miss(None)));
+        let has_fallback = known
+            .iter()
+            .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
         let fill = self.cache.fill(store, &wanted);
         let outcomes = if has_fallback {
             // The read goes on without us.
             timeout(PATIENCE, fill).await.unwrap_or_else(|_| {
-                let late = Arc::new(StoreError::TimedOut { backend: store.backend() });
+                let late = Arc::new(StoreError::TimedOut {
+                    backend: store.backend(),
+                });
                 wanted.iter().map(|_| Err(Arc::clone(&late))).collect()
             })
         } else {
@@ -362,14 +439,25 @@ impl ConfigApi {
                     LayerState::of(&entry, worst)
                 }
                 Lookup::Miss(fallback) => match (outcomes.next(), fallback) {
-                    (Some(Ok(record)), _) => LayerState { record, since: Instant::now(), result: worst },
-                    (Some(Err(error)), _) if error.is_an_answer() => return Err(ApiError::Store(error)),
+                    (Some(Ok(record)), _) => LayerState {
+                        record,
+                        since: Instant::now(),
+                        result: worst,
+                    },
+                    (Some(Err(error)), _) if error.is_an_answer() => {
+                        return Err(ApiError::Store(error));
+                    }
                     (_, Some(entry)) => {
                         worst = ReadResult::stale;
                         LayerState::of(&entry, worst)
                     }
                     (Some(Err(error)), None) => return Err(ApiError::Store(error)),
-                    (None, None) => return Err(StoreError::TimedOut { backend: store.backend() }.into()),
+                    (None, None) => {
+                        return Err(StoreError::TimedOut {
+                            backend: store.backend(),
+                        }
+                        .into());
+                    }
                 },
             };
             let found = state.record.is_some();
@@ -394,31 +482,54 @@ impl ConfigApi {
         min_version: i64,
     ) -> Result<(Origin, Option<LayerState>), ApiError> {
         let version_of = |found: &(Origin, Option<LayerState>)| {
-            found.1.as_ref().and_then(|state| state.record.as_ref()).map(|record| record.revision.version)
+            found
+                .1
+                .as_ref()
+                .and_then(|state| state.record.as_ref())
+                .map(|record| record.revision.version)
         };
         if let Lookup::Fresh(entry) = self.cache.lookup(layers.first().id(), Instant::now())
-            && entry.record.as_ref().is_some_and(|record| record.revision.version >= min_version)
+            && entry
+                .record
+                .as_ref()
+                .is_some_and(|record| record.revision.version >= min_version)
         {
             self.metrics.read(store.backend(), ReadResult::hit);
-            return Ok((layers.first().origin(), Some(LayerState::of(&entry, ReadResult::hit))));
+            return Ok((
+                layers.first().origin(),
+                Some(LayerState::of(&entry, ReadResult::hit)),
+            ));
         }
         let limit = self.forced.get_or_insert_with(tenant, || {
-            Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(Quota::per_second(FORCED_PER_SECOND))))
+            Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(Quota::per_second(
+                FORCED_PER_SECOND,
+            ))))
         });
         if let Ok(limit) = limit
             && limit.check().is_err()
         {
             return Err(ApiError::RateLimited);
         }
-        self.cache.invalidate(layers.first().id(), Revision::default());
-        let outcome = self.cache.fill(store, std::slice::from_ref(layers.first())).await.pop();
+        self.cache
+            .invalidate(layers.first().id(), Revision::default());
+        let outcome = self
+            .cache
+            .fill(store, std::slice::from_ref(layers.first()))
+            .await
+            .pop();
         let record = match outcome {
             Some(Ok(record)) => record,
             Some(Err(error)) => return Err(ApiError::Store(error)),
             None => None,
         };
-        let found =
-            (layers.first().origin(), Some(LayerState { record, since: Instant::now(), result: ReadResult::miss }));
+        let found = (
+            layers.first().origin(),
+            Some(LayerState {
+                record,
+                since: Instant::now(),
+                result: ReadResult::miss,
+            }),
+        );
         match version_of(&found) {
             Some(have) if have < min_version => Err(ApiError::TooOld { have }),
             _ => {
@@ -436,12 +547,20 @@ impl ConfigApi {
         layers: &Layers,
         (origin, state): (Origin, Option<LayerState>),
     ) -> Result<Served, ApiError> {
-        let Some(LayerState { record: Some(mut record), since, mut result }) = state else {
+        let Some(LayerState {
+            record: Some(mut record),
+            since,
+            mut result,
+        }) = state
+        else {
             return Err(ApiError::NotFound);
         };
         if record.secret {
             require(caller, Role::Admin)?;
-            let location = layers.iter().find(|layer| layer.origin() == origin).ok_or(ApiError::NotFound)?;
+            let location = layers
+                .iter()
+                .find(|layer| layer.origin() == origin)
+                .ok_or(ApiError::NotFound)?;
             let revealed = store.reveal(location).await.map_err(|error| {
                 let error = ApiError::from(error);
                 error.log("reveal");
@@ -451,16 +570,31 @@ impl ConfigApi {
             result = ReadResult::miss;
         }
         let age = since.elapsed();
-        Ok(Served { key: key.as_str().to_owned(), record, origin, source: store.backend(), result, age })
+        Ok(Served {
+            key: key.as_str().to_owned(),
+            record,
+            origin,
+            source: store.backend(),
+            result,
+            age,
+        })
     }
 }
 
 impl LayerState {
     fn of(entry: &Entry, result: ReadResult) -> Self {
-        Self { record: entry.record.clone(), since: entry.since, result }
+        Self {
+            record: entry.record.clone(),
+            since: entry.since,
+            result,
+        }
     }
 }
 
 fn require(caller: &Principal, role: Role) -> Result<(), ApiError> {
-    if caller.role() >= role { Ok(()) } else { Err(ApiError::Forbidden(role)) }
+    if caller.role() >= role {
+        Ok(())
+    } else {
+        Err(ApiError::Forbidden(role))
+    }
 }

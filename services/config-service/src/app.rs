@@ -7,7 +7,9 @@ use tagged_config_auth::{Authenticator, HttpJwks};
 use tagged_config_domain::TokenRules;
 use tagged_config_proto::{
     DESCRIPTOR_SET,
-    v1::{config_service_server::ConfigServiceServer, refresh_service_server::RefreshServiceServer},
+    v1::{
+        config_service_server::ConfigServiceServer, refresh_service_server::RefreshServiceServer,
+    },
 };
 use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair};
 use tagged_config_stores::{Stores, aws};
@@ -54,15 +56,29 @@ impl App {
         let grpc = bind(listen.grpc, "TAGGED_CONFIG_GRPC_ADDR").await?;
         let refresh = bind(listen.refresh, "TAGGED_CONFIG_REFRESH_ADDR").await?;
         let http = bind(listen.http, "TAGGED_CONFIG_HTTP_ADDR").await?;
-        Ok(Self { config, grpc, refresh, http })
+        Ok(Self {
+            config,
+            grpc,
+            refresh,
+            http,
+        })
     }
 
     /// Serves until `stop` ends, then drains for as long as the task may.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, grpc, refresh, http } = self;
+        let Self {
+            config,
+            grpc,
+            refresh,
+            http,
+        } = self;
         let sdk = aws::sdk_config().await;
         let metrics = Metrics::new();
-        let cache = Arc::new(Cache::new(config.cache, fastrand::f64, Arc::clone(&metrics)));
+        let cache = Arc::new(Cache::new(
+            config.cache,
+            fastrand::f64,
+            Arc::clone(&metrics),
+        ));
         let stores = Stores::build(config.stores, &sdk);
         let rules = TokenRules::new(&config.auth.issuer, &config.auth.audience);
         let jwks = HttpJwks::new(&config.auth.jwks_url).context("TAGGED_CONFIG_JWKS_URL")?;
@@ -75,31 +91,51 @@ impl App {
             page_tokens,
             Arc::clone(&config.instance),
         ));
-        let refresh_service =
-            Refresh::new(stores, Arc::clone(&cache), config.refresh, Arc::clone(&metrics), config.instance);
+        let refresh_service = Refresh::new(
+            stores,
+            Arc::clone(&cache),
+            config.refresh,
+            Arc::clone(&metrics),
+            config.instance,
+        );
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown_pair();
         let (health_reporter, health) = tonic_health::server::health_reporter();
-        health_reporter.set_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>().await;
+        health_reporter
+            .set_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>()
+            .await;
 
         let keys = {
             let authenticator = Arc::clone(&authenticator);
             tokio::spawn(async move { authenticator.keep_fresh().await })
         };
-        let service = ConfigServiceServer::new(GrpcService::new(Arc::clone(&api), Arc::clone(&authenticator)))
-            .max_decoding_message_size(MAX_REQUEST_BYTES);
-        let reflection =
-            tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTOR_SET);
+        let service = ConfigServiceServer::new(GrpcService::new(
+            Arc::clone(&api),
+            Arc::clone(&authenticator),
+        ))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET);
         let grpc_server = server(config.listen.max_connection_age)
             .add_service(service)
             .add_service(health)
             .add_service(reflection.build_v1()?)
             .serve_with_incoming_shutdown(incoming(grpc), shutdown.wait());
         let refresh_server = server(config.listen.max_connection_age)
-            .add_service(RefreshServiceServer::new(refresh_service).max_decoding_message_size(MAX_REFRESH_BYTES))
+            .add_service(
+                RefreshServiceServer::new(refresh_service)
+                    .max_decoding_message_size(MAX_REFRESH_BYTES),
+            )
             .serve_with_incoming_shutdown(incoming(refresh), shutdown.wait());
-        let state = HttpState { api, authenticator, metrics, cache, readiness: readiness.clone() };
-        let http_server = axum::serve(http, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
+        let state = HttpState {
+            api,
+            authenticator,
+            metrics,
+            cache,
+            readiness: readiness.clone(),
+        };
+        let http_server =
+            axum::serve(http, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
 
         let mut servers = tokio::spawn(async move {
             tokio::try_join!(
@@ -118,8 +154,12 @@ impl App {
             () = stop => {}
         }
         readiness.set(false);
-        health_reporter.set_not_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>().await;
-        health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        health_reporter
+            .set_not_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>()
+            .await;
+        health_reporter
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
         tokio::time::sleep(NOT_READY_BEFORE_DRAIN).await;
         trigger.fire();
         let drained = timeout(DRAIN_LIMIT, &mut servers).await;
@@ -158,7 +198,9 @@ fn incoming(
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({variable})"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({variable})"))
 }
 
 /// Waits for the signal; a process that cannot hear signals stops at once.

@@ -111,7 +111,11 @@ impl Cache {
     pub(crate) fn new(config: CacheConfig, jitter: fn() -> f64, metrics: Arc<Metrics>) -> Self {
         let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
         let value_bytes = config.bytes.saturating_sub(absence_bytes).max(1);
-        let items = |bytes: u64| usize::try_from(bytes / 1_024).unwrap_or(usize::MAX).clamp(64, 1 << 20);
+        let items = |bytes: u64| {
+            usize::try_from(bytes / 1_024)
+                .unwrap_or(usize::MAX)
+                .clamp(64, 1 << 20)
+        };
         Self {
             values: QuickCache::with_weighter(items(value_bytes), value_bytes, ByBytes),
             absences: QuickCache::with_weighter(items(absence_bytes), absence_bytes, ByBytes),
@@ -139,7 +143,9 @@ impl Cache {
 
     /// What is known of a location now.
     pub(crate) fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
-        let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else { return Lookup::Miss(None) };
+        let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else {
+            return Lookup::Miss(None);
+        };
         if !entry.invalidated && now < entry.fresh_until {
             return Lookup::Fresh(entry);
         }
@@ -155,7 +161,11 @@ impl Cache {
 
     /// Reads these locations of one store, sharing what others read already: one call for all that nobody
     /// reads yet. The call outlives its callers. In the order of `locations`.
-    pub(crate) async fn fill(self: &Arc<Self>, store: &Arc<dyn Store>, locations: &[Location]) -> Vec<Outcome> {
+    pub(crate) async fn fill(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        locations: &[Location],
+    ) -> Vec<Outcome> {
         let mut tickets = Vec::with_capacity(locations.len());
         let mut led = Vec::new();
         for location in locations {
@@ -200,7 +210,8 @@ impl Cache {
         };
         match change {
             ChangedTo::Value(record) => {
-                let same = entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
+                let same =
+                    entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
                 if record.revision > entry.peak {
                     let peak = record.revision;
                     self.store(id, self.entry(Some(record), now, peak));
@@ -219,7 +230,9 @@ impl Cache {
                     self.store(id, self.entry(None, now, entry.peak));
                     Applied::Updated
                 }
-                (Some(held), Order::Revisions) if held.revision.incarnation > until_ms.saturating_add(999) => {
+                (Some(held), Order::Revisions)
+                    if held.revision.incarnation > until_ms.saturating_add(999) =>
+                {
                     Applied::NotNewer
                 }
                 (None, Order::Revisions) if !entry.invalidated => Applied::NotNewer,
@@ -240,7 +253,9 @@ impl Cache {
 
     /// The version that is cached, 0 for none.
     pub(crate) fn cached_version(&self, id: &LocationId) -> i64 {
-        self.peek(id).and_then(|entry| entry.record.as_ref().map(|record| record.revision.version)).unwrap_or(0)
+        self.peek(id)
+            .and_then(|entry| entry.record.as_ref().map(|record| record.revision.version))
+            .unwrap_or(0)
     }
 
     async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>) {
@@ -260,7 +275,13 @@ impl Cache {
 
     /// Takes in what a read brought, unless the location changed while it was under way; then it is still
     /// the answer for those who asked before the change.
-    fn land(&self, id: &LocationId, order: Order, leader: &flights::Leader, outcome: Outcome) -> Outcome {
+    fn land(
+        &self,
+        id: &LocationId,
+        order: Order,
+        leader: &flights::Leader,
+        outcome: Outcome,
+    ) -> Outcome {
         let mut flights = self.flights.lock(id);
         if !flights.complete(id, leader) {
             return outcome;
@@ -271,7 +292,13 @@ impl Cache {
             Err(error) => {
                 if let Some(old) = old.filter(|_| !error.is_an_answer()) {
                     let retry_after = Some(now + RETRY_AFTER);
-                    self.store(id, Entry { retry_after, ..(*old).clone() });
+                    self.store(
+                        id,
+                        Entry {
+                            retry_after,
+                            ..(*old).clone()
+                        },
+                    );
                 }
                 outcome
             }
@@ -282,7 +309,8 @@ impl Cache {
                     return outcome;
                 };
                 let revision = record.as_ref().map(|r| r.revision);
-                if order == Order::Revisions && revision.is_some_and(|revision| revision < old.peak) {
+                if order == Order::Revisions && revision.is_some_and(|revision| revision < old.peak)
+                {
                     return Ok(self.land_older_copy(id, record.clone(), &old, now));
                 }
                 let missed = !old.invalidated && old.retry_after.is_none() && old.record != *record;
@@ -298,30 +326,67 @@ impl Cache {
 
     /// A lagging replica answered with less than we know of. What we hold stays if it is that newer value;
     /// either way we ask again soon.
-    fn land_older_copy(&self, id: &LocationId, copy: Option<Record>, old: &Entry, now: Instant) -> Option<Record> {
-        let held_is_newer = old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
-        let record = if held_is_newer || old.record.is_none() && !old.invalidated { old.record.clone() } else { copy };
+    fn land_older_copy(
+        &self,
+        id: &LocationId,
+        copy: Option<Record>,
+        old: &Entry,
+        now: Instant,
+    ) -> Option<Record> {
+        let held_is_newer =
+            old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
+        let record = if held_is_newer || old.record.is_none() && !old.invalidated {
+            old.record.clone()
+        } else {
+            copy
+        };
         self.store(
             id,
-            Entry { record: record.clone(), fresh_until: now + LAGGING_TTL, invalidated: false, ..old.clone() },
+            Entry {
+                record: record.clone(),
+                fresh_until: now + LAGGING_TTL,
+                invalidated: false,
+                ..old.clone()
+            },
         );
         record
     }
 
     fn entry(&self, record: Option<Record>, now: Instant, peak: Revision) -> Entry {
-        let ttl = self.config.ttl.mul_f64(1.0 - 0.1 * (self.jitter)().clamp(0.0, 1.0));
-        Entry { record, since: now, fresh_until: now + ttl, invalidated: false, peak, retry_after: None }
+        let ttl = self
+            .config
+            .ttl
+            .mul_f64(1.0 - 0.1 * (self.jitter)().clamp(0.0, 1.0));
+        Entry {
+            record,
+            since: now,
+            fresh_until: now + ttl,
+            invalidated: false,
+            peak,
+            retry_after: None,
+        }
     }
 
     fn mark_invalidated(&self, id: &LocationId, entry: &Entry, peak: Revision) -> Applied {
-        self.store(id, Entry { invalidated: true, retry_after: None, peak, ..entry.clone() });
+        self.store(
+            id,
+            Entry {
+                invalidated: true,
+                retry_after: None,
+                peak,
+                ..entry.clone()
+            },
+        );
         Applied::Invalidated
     }
 
     /// Puts an entry where it belongs; a reader in between finds the new one or the old one.
     fn store(&self, id: &LocationId, entry: Entry) {
-        let (into, out_of) =
-            if entry.record.is_some() { (&self.values, &self.absences) } else { (&self.absences, &self.values) };
+        let (into, out_of) = if entry.record.is_some() {
+            (&self.values, &self.absences)
+        } else {
+            (&self.absences, &self.values)
+        };
         into.insert(id.clone(), Arc::new(entry));
         out_of.remove(id);
     }
@@ -333,12 +398,18 @@ impl Cache {
 
 impl Weighter<LocationId, Arc<Entry>> for ByBytes {
     fn weight(&self, id: &LocationId, entry: &Arc<Entry>) -> u64 {
-        let texts = entry.record.as_ref().map_or(0, |record| record.value.len() + record.content_type.len());
+        let texts = entry
+            .record
+            .as_ref()
+            .map_or(0, |record| record.value.len() + record.content_type.len());
         (ENTRY_OVERHEAD + id.heap_bytes() + texts) as u64
     }
 }
 
 /// The failure of a read whose task ended without a result.
 fn abandoned(backend: tagged_config_domain::Backend) -> Arc<StoreError> {
-    Arc::new(StoreError::Unavailable { backend, source: "the read was abandoned".into() })
+    Arc::new(StoreError::Unavailable {
+        backend,
+        source: "the read was abandoned".into(),
+    })
 }

@@ -66,7 +66,10 @@ impl Config {
         let grpc: Option<SocketAddr> = reader.required("TAGGED_CONFIG_GRPC_ADDR");
         let refresh_addr = reader.required("TAGGED_CONFIG_REFRESH_ADDR");
         let http = reader.required("TAGGED_CONFIG_HTTP_ADDR");
-        let max_connection_age = reader.or("TAGGED_CONFIG_MAX_CONNECTION_AGE", DEFAULT_MAX_CONNECTION_AGE);
+        let max_connection_age = reader.or(
+            "TAGGED_CONFIG_MAX_CONNECTION_AGE",
+            DEFAULT_MAX_CONNECTION_AGE,
+        );
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
         let issuer = reader.required("TAGGED_CONFIG_ISSUER");
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
@@ -78,30 +81,51 @@ impl Config {
             bytes: reader.or("TAGGED_CONFIG_CACHE_BYTES", DEFAULT_CACHE_BYTES),
         };
         let current: Option<SecretString> = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL");
-        let previous: Option<SecretString> = reader.optional("TAGGED_CONFIG_REFRESH_CREDENTIAL_PREVIOUS");
+        let previous: Option<SecretString> =
+            reader.optional("TAGGED_CONFIG_REFRESH_CREDENTIAL_PREVIOUS");
         let instance: Option<String> = reader.optional("TAGGED_CONFIG_INSTANCE_ID");
 
         if cache.bytes < MIN_CACHE_BYTES {
-            reader.reject(format!("TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"));
+            reader.reject(format!(
+                "TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"
+            ));
         }
         if root.as_deref().is_some_and(|root| !is_parameter_root(root)) {
             reader
                 .reject("TAGGED_CONFIG_PARAMETER_ROOT must be like /app/config: one to two levels, no trailing slash");
         }
-        if current.iter().chain(&previous).any(|secret| secret.expose_secret().len() < MIN_CREDENTIAL_BYTES) {
-            reader.reject(format!("TAGGED_CONFIG_REFRESH_CREDENTIAL must have at least {MIN_CREDENTIAL_BYTES} bytes"));
+        if current
+            .iter()
+            .chain(&previous)
+            .any(|secret| secret.expose_secret().len() < MIN_CREDENTIAL_BYTES)
+        {
+            reader.reject(format!(
+                "TAGGED_CONFIG_REFRESH_CREDENTIAL must have at least {MIN_CREDENTIAL_BYTES} bytes"
+            ));
         }
         let config = (|| {
             let grpc = grpc?;
             Some(Self {
-                listen: ListenConfig { grpc, refresh: refresh_addr?, http: http?, max_connection_age },
-                auth: AuthConfig { jwks_url: jwks_url?, issuer: issuer?, audience: audience? },
+                listen: ListenConfig {
+                    grpc,
+                    refresh: refresh_addr?,
+                    http: http?,
+                    max_connection_age,
+                },
+                auth: AuthConfig {
+                    jwks_url: jwks_url?,
+                    issuer: issuer?,
+                    audience: audience?,
+                },
                 stores: vec![
                     StoreSpec::DynamoDb(DynamoDbConfig { table: table? }),
                     StoreSpec::ParameterStore(ParameterStoreConfig { root: root? }),
                 ],
                 cache,
-                refresh: RefreshCredentials { current: current?, previous },
+                refresh: RefreshCredentials {
+                    current: current?,
+                    previous,
+                },
                 instance: instance.unwrap_or_else(|| grpc.to_string()).into(),
             })
         })();
@@ -111,9 +135,14 @@ impl Config {
 
 /// With `tenants`, the tenant and a name of 11 segments, two levels make Parameter Store's 15.
 fn is_parameter_root(root: &str) -> bool {
-    let Some(levels) = root.strip_prefix('/') else { return false };
+    let Some(levels) = root.strip_prefix('/') else {
+        return false;
+    };
     let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    levels.split('/').count() <= 2 && levels.split('/').all(|level| !level.is_empty() && level.bytes().all(in_alphabet))
+    levels.split('/').count() <= 2
+        && levels
+            .split('/')
+            .all(|level| !level.is_empty() && level.bytes().all(in_alphabet))
 }
 
 #[cfg(test)]
@@ -145,20 +174,32 @@ mod tests {
         let config = Config::from_env(&good()).unwrap();
         assert_eq!(config.cache.ttl, Duration::from_mins(5));
         assert_eq!(&*config.instance, "127.0.0.1:1");
-        assert!(!format!("{config:?}").contains("0123456789abcdef"), "secrets are not printed");
+        assert!(
+            !format!("{config:?}").contains("0123456789abcdef"),
+            "secrets are not printed"
+        );
     }
 
     #[test]
     fn every_bad_variable_is_named() {
         let mut env = good();
-        for (name, value) in
-            [("CACHE_TTL", "5"), ("CACHE_BYTES", "10"), ("PARAMETER_ROOT", "app/"), ("REFRESH_CREDENTIAL", "short")]
-        {
+        for (name, value) in [
+            ("CACHE_TTL", "5"),
+            ("CACHE_BYTES", "10"),
+            ("PARAMETER_ROOT", "app/"),
+            ("REFRESH_CREDENTIAL", "short"),
+        ] {
             env.insert(format!("TAGGED_CONFIG_{name}"), value.to_owned());
         }
         env.remove("TAGGED_CONFIG_TABLE");
         let message = Config::from_env(&env).unwrap_err().to_string();
-        for name in ["CACHE_TTL", "CACHE_BYTES", "PARAMETER_ROOT", "REFRESH_CREDENTIAL", "TABLE is not set"] {
+        for name in [
+            "CACHE_TTL",
+            "CACHE_BYTES",
+            "PARAMETER_ROOT",
+            "REFRESH_CREDENTIAL",
+            "TABLE is not set",
+        ] {
             assert!(message.contains(name), "{name}: {message}");
         }
         for root in ["/", "/a/", "/a//b", "/a/b/c", "/a b"] {

@@ -79,58 +79,121 @@ pub(crate) struct Answer {
 impl ApiError {
     /// A key that breaks the grammar.
     pub(crate) fn bad_key(problem: KeyError, known: &UnknownTag) -> Self {
-        Self::Key { problem: problem.to_string(), known: known.known().to_owned() }
+        Self::Key {
+            problem: problem.to_string(),
+            known: known.known().to_owned(),
+        }
     }
 
     /// A well-formed key whose tag no store has.
     pub(crate) fn unknown_tag(known: &UnknownTag) -> Self {
-        Self::Key { problem: "unknown tag".to_owned(), known: known.known().to_owned() }
+        Self::Key {
+            problem: "unknown tag".to_owned(),
+            known: known.known().to_owned(),
+        }
     }
 
     /// The table. Each arm has its reason where it is not plain.
     pub(crate) fn answer(&self) -> Answer {
         use Code::{
-            Aborted, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound,
-            PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented,
+            Aborted, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument,
+            NotFound, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable,
+            Unimplemented,
         };
-        let shown = |code, status, kind, title| Answer { code, status, kind, title, show_detail: true };
-        let hidden = |code, status, kind, title| Answer { code, status, kind, title, show_detail: false };
+        let shown = |code, status, kind, title| Answer {
+            code,
+            status,
+            kind,
+            title,
+            show_detail: true,
+        };
+        let hidden = |code, status, kind, title| Answer {
+            code,
+            status,
+            kind,
+            title,
+            show_detail: false,
+        };
         match self {
-            Self::Key { .. } => shown(InvalidArgument, StatusCode::BAD_REQUEST, "invalid-key", "Invalid key"),
-            Self::Invalid(_) => shown(InvalidArgument, StatusCode::BAD_REQUEST, "invalid-request", "Invalid request"),
+            Self::Key { .. } => shown(
+                InvalidArgument,
+                StatusCode::BAD_REQUEST,
+                "invalid-key",
+                "Invalid key",
+            ),
+            Self::Invalid(_) => shown(
+                InvalidArgument,
+                StatusCode::BAD_REQUEST,
+                "invalid-request",
+                "Invalid request",
+            ),
             // The reason would help to forge a better token.
-            Self::Unauthenticated => {
-                hidden(Unauthenticated, StatusCode::UNAUTHORIZED, "unauthenticated", "A valid token is needed")
-            }
-            Self::KeysUnavailable => {
-                shown(Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
-            }
-            Self::Forbidden(_) => shown(PermissionDenied, StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::Unauthenticated => hidden(
+                Unauthenticated,
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "A valid token is needed",
+            ),
+            Self::KeysUnavailable => shown(
+                Unavailable,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Service unavailable",
+            ),
+            Self::Forbidden(_) => shown(
+                PermissionDenied,
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Forbidden",
+            ),
             Self::NotFound => shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key"),
-            Self::TooOld { .. } => {
-                shown(FailedPrecondition, StatusCode::PRECONDITION_FAILED, "too-old", "Not that new yet")
-            }
-            Self::RateLimited => {
-                shown(ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests")
-            }
-            Self::DeadlineExceeded => {
-                shown(DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "Deadline exceeded")
-            }
-            Self::BodyTooLarge { .. } => {
-                shown(InvalidArgument, StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Value too large")
-            }
-            Self::Unimplemented(_) => {
-                shown(Unimplemented, StatusCode::NOT_IMPLEMENTED, "unimplemented", "Not implemented")
-            }
+            Self::TooOld { .. } => shown(
+                FailedPrecondition,
+                StatusCode::PRECONDITION_FAILED,
+                "too-old",
+                "Not that new yet",
+            ),
+            Self::RateLimited => shown(
+                ResourceExhausted,
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "Too many requests",
+            ),
+            Self::DeadlineExceeded => shown(
+                DeadlineExceeded,
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline-exceeded",
+                "Deadline exceeded",
+            ),
+            Self::BodyTooLarge { .. } => shown(
+                InvalidArgument,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "Value too large",
+            ),
+            Self::Unimplemented(_) => shown(
+                Unimplemented,
+                StatusCode::NOT_IMPLEMENTED,
+                "unimplemented",
+                "Not implemented",
+            ),
             Self::Store(error) => match &**error {
                 // A backend's time-out is not the caller's deadline: trying again is right.
-                StoreError::Unavailable { .. } | StoreError::TimedOut { .. } | StoreError::Throttled { .. } => {
-                    shown(Unavailable, StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable")
-                }
+                StoreError::Unavailable { .. }
+                | StoreError::TimedOut { .. }
+                | StoreError::Throttled { .. } => shown(
+                    Unavailable,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "Service unavailable",
+                ),
                 // A fault of the deployment: logged, not told.
-                StoreError::Refused { .. } => {
-                    hidden(Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error")
-                }
+                StoreError::Refused { .. } => hidden(
+                    Internal,
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "Internal error",
+                ),
                 StoreError::Malformed { .. } => shown(
                     DataLoss,
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -138,23 +201,48 @@ impl ApiError {
                     "The stored value is malformed",
                 ),
                 // gRPC's guidance for a failed test-and-set.
-                StoreError::Conflict { .. } => {
-                    shown(Aborted, StatusCode::PRECONDITION_FAILED, "conflict", "The key has changed")
+                StoreError::Conflict { .. } => shown(
+                    Aborted,
+                    StatusCode::PRECONDITION_FAILED,
+                    "conflict",
+                    "The key has changed",
+                ),
+                StoreError::Contended => shown(
+                    Aborted,
+                    StatusCode::CONFLICT,
+                    "contended",
+                    "Too many writers",
+                ),
+                StoreError::NotFound => {
+                    shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key")
                 }
-                StoreError::Contended => shown(Aborted, StatusCode::CONFLICT, "contended", "Too many writers"),
-                StoreError::NotFound => shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key"),
-                StoreError::TooLarge { .. } => {
-                    shown(InvalidArgument, StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Value too large")
-                }
-                StoreError::VersionExhausted => {
-                    shown(FailedPrecondition, StatusCode::CONFLICT, "version-exhausted", "No higher version")
-                }
-                StoreError::Unsupported { operation: tagged_config_domain::Operation::List, .. } => {
-                    shown(Unimplemented, StatusCode::NOT_IMPLEMENTED, "unsupported", "Not offered here")
-                }
-                StoreError::Unsupported { .. } => {
-                    shown(FailedPrecondition, StatusCode::CONFLICT, "read-only", "Read-only here")
-                }
+                StoreError::TooLarge { .. } => shown(
+                    InvalidArgument,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too-large",
+                    "Value too large",
+                ),
+                StoreError::VersionExhausted => shown(
+                    FailedPrecondition,
+                    StatusCode::CONFLICT,
+                    "version-exhausted",
+                    "No higher version",
+                ),
+                StoreError::Unsupported {
+                    operation: tagged_config_domain::Operation::List,
+                    ..
+                } => shown(
+                    Unimplemented,
+                    StatusCode::NOT_IMPLEMENTED,
+                    "unsupported",
+                    "Not offered here",
+                ),
+                StoreError::Unsupported { .. } => shown(
+                    FailedPrecondition,
+                    StatusCode::CONFLICT,
+                    "read-only",
+                    "Read-only here",
+                ),
             },
         }
     }
@@ -167,7 +255,9 @@ impl ApiError {
         }
         match self {
             Self::Store(error) => match &**error {
-                StoreError::Conflict { current: Some(version) } => format!("the key has version {version}"),
+                StoreError::Conflict {
+                    current: Some(version),
+                } => format!("the key has version {version}"),
                 StoreError::Conflict { current: None } => "the key does not exist".to_owned(),
                 other => other.to_string(),
             },
@@ -180,11 +270,17 @@ impl ApiError {
         let Self::Store(error) = self else { return };
         let chain = tagged_config_runtime::telemetry::chain(&**error);
         match &**error {
-            StoreError::Refused { .. } => tracing::error!(operation, error = chain, "the backend refuses this service"),
-            StoreError::Unavailable { .. } | StoreError::TimedOut { .. } | StoreError::Throttled { .. } => {
+            StoreError::Refused { .. } => {
+                tracing::error!(operation, error = chain, "the backend refuses this service")
+            }
+            StoreError::Unavailable { .. }
+            | StoreError::TimedOut { .. }
+            | StoreError::Throttled { .. } => {
                 tracing::warn!(operation, error = chain, "the backend failed");
             }
-            StoreError::Malformed { .. } => tracing::warn!(operation, error = chain, "a stored value is malformed"),
+            StoreError::Malformed { .. } => {
+                tracing::warn!(operation, error = chain, "a stored value is malformed")
+            }
             _ => tracing::debug!(operation, error = chain, "refused"),
         }
     }
@@ -216,38 +312,103 @@ mod tests {
         let backend = Backend("dynamodb");
         let store = |error: StoreError| ApiError::from(error);
         let secret = "arn:aws:secret";
-        let unavailable = StoreError::Unavailable { backend, source: secret.into() };
-        let refused = StoreError::Refused { backend, code: secret.to_owned() };
-        let too_large = StoreError::TooLarge { backend, limit: 1, actual: 2 };
-        let unsupported = |operation| StoreError::Unsupported { backend, operation, instead: "" };
+        let unavailable = StoreError::Unavailable {
+            backend,
+            source: secret.into(),
+        };
+        let refused = StoreError::Refused {
+            backend,
+            code: secret.to_owned(),
+        };
+        let too_large = StoreError::TooLarge {
+            backend,
+            limit: 1,
+            actual: 2,
+        };
+        let unsupported = |operation| StoreError::Unsupported {
+            backend,
+            operation,
+            instead: "",
+        };
         for (error, code, status) in [
-            (ApiError::Key { problem: String::new(), known: String::new() }, Code::InvalidArgument, 400),
+            (
+                ApiError::Key {
+                    problem: String::new(),
+                    known: String::new(),
+                },
+                Code::InvalidArgument,
+                400,
+            ),
             (ApiError::Invalid(String::new()), Code::InvalidArgument, 400),
             (ApiError::Unauthenticated, Code::Unauthenticated, 401),
             (ApiError::KeysUnavailable, Code::Unavailable, 503),
-            (ApiError::Forbidden(Role::Writer), Code::PermissionDenied, 403),
+            (
+                ApiError::Forbidden(Role::Writer),
+                Code::PermissionDenied,
+                403,
+            ),
             (ApiError::NotFound, Code::NotFound, 404),
             (ApiError::TooOld { have: 1 }, Code::FailedPrecondition, 412),
             (ApiError::RateLimited, Code::ResourceExhausted, 429),
             (ApiError::DeadlineExceeded, Code::DeadlineExceeded, 504),
-            (ApiError::BodyTooLarge { limit: 1 }, Code::InvalidArgument, 413),
+            (
+                ApiError::BodyTooLarge { limit: 1 },
+                Code::InvalidArgument,
+                413,
+            ),
             (ApiError::Unimplemented(""), Code::Unimplemented, 501),
             (store(unavailable), Code::Unavailable, 503),
-            (store(StoreError::TimedOut { backend }), Code::Unavailable, 503),
-            (store(StoreError::Throttled { backend }), Code::Unavailable, 503),
+            (
+                store(StoreError::TimedOut { backend }),
+                Code::Unavailable,
+                503,
+            ),
+            (
+                store(StoreError::Throttled { backend }),
+                Code::Unavailable,
+                503,
+            ),
             (store(refused), Code::Internal, 500),
-            (store(StoreError::Malformed { reason: "x" }), Code::DataLoss, 500),
-            (store(StoreError::Conflict { current: None }), Code::Aborted, 412),
+            (
+                store(StoreError::Malformed { reason: "x" }),
+                Code::DataLoss,
+                500,
+            ),
+            (
+                store(StoreError::Conflict { current: None }),
+                Code::Aborted,
+                412,
+            ),
             (store(StoreError::Contended), Code::Aborted, 409),
             (store(StoreError::NotFound), Code::NotFound, 404),
             (store(too_large), Code::InvalidArgument, 413),
-            (store(StoreError::VersionExhausted), Code::FailedPrecondition, 409),
-            (store(unsupported(Operation::List)), Code::Unimplemented, 501),
-            (store(unsupported(Operation::Put)), Code::FailedPrecondition, 409),
-            (store(unsupported(Operation::Delete)), Code::FailedPrecondition, 409),
+            (
+                store(StoreError::VersionExhausted),
+                Code::FailedPrecondition,
+                409,
+            ),
+            (
+                store(unsupported(Operation::List)),
+                Code::Unimplemented,
+                501,
+            ),
+            (
+                store(unsupported(Operation::Put)),
+                Code::FailedPrecondition,
+                409,
+            ),
+            (
+                store(unsupported(Operation::Delete)),
+                Code::FailedPrecondition,
+                409,
+            ),
         ] {
             let answer = error.answer();
-            assert_eq!((answer.code, answer.status.as_u16()), (code, status), "{error:?}");
+            assert_eq!(
+                (answer.code, answer.status.as_u16()),
+                (code, status),
+                "{error:?}"
+            );
             assert!(!error.message().contains(secret), "{error:?}");
         }
     }

@@ -5,9 +5,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal, Record};
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse, GetConfigRequest,
-    GetConfigResponse, KeyError, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
-    WatchConfigRequest, WatchConfigResponse, config_service_server::ConfigService,
+    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
+    GetConfigRequest, GetConfigResponse, KeyError, ListConfigRequest, ListConfigResponse,
+    PutConfigRequest, PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
+    config_service_server::ConfigService,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -37,10 +38,16 @@ impl<S: JwksSource> GrpcService<S> {
         let authorization = values.next().and_then(|value| value.to_str().ok());
         // Two tokens would leave open which of them counts.
         let authorization = authorization.filter(|_| values.next().is_none());
-        self.authenticator.authenticate(authorization).await.map_err(|error| {
-            tracing::debug!(reason = tagged_config_runtime::telemetry::chain(&error), "unauthenticated");
-            error.into()
-        })
+        self.authenticator
+            .authenticate(authorization)
+            .await
+            .map_err(|error| {
+                tracing::debug!(
+                    reason = tagged_config_runtime::telemetry::chain(&error),
+                    "unauthenticated"
+                );
+                error.into()
+            })
     }
 
     fn response(&self, served: Served, freshness: bool) -> GetConfigResponse {
@@ -69,11 +76,18 @@ impl<S: JwksSource> GrpcService<S> {
 impl<S: JwksSource> ConfigService for GrpcService<S> {
     type WatchConfigStream = tokio_stream::Empty<Result<WatchConfigResponse, Status>>;
 
-    async fn get_config(&self, request: Request<GetConfigRequest>) -> Result<Response<GetConfigResponse>, Status> {
+    async fn get_config(
+        &self,
+        request: Request<GetConfigRequest>,
+    ) -> Result<Response<GetConfigResponse>, Status> {
         let deadline = deadline(request.metadata());
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
-        let served = within(deadline, self.api.get(&caller, &request.key, request.min_version)).await?;
+        let served = within(
+            deadline,
+            self.api.get(&caller, &request.key, request.min_version),
+        )
+        .await?;
         Ok(Response::new(self.response(served, request.freshness)))
     }
 
@@ -86,32 +100,59 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         let request = request.into_inner();
         let batch = within(deadline, self.api.batch(&caller, request.keys)).await?;
         Ok(Response::new(BatchGetConfigResponse {
-            entries: batch.entries.into_iter().map(|served| self.response(served, request.freshness)).collect(),
+            entries: batch
+                .entries
+                .into_iter()
+                .map(|served| self.response(served, request.freshness))
+                .collect(),
             missing: batch.missing,
             errors: batch.errors.into_iter().map(key_error).collect(),
         }))
     }
 
-    async fn list_config(&self, request: Request<ListConfigRequest>) -> Result<Response<ListConfigResponse>, Status> {
+    async fn list_config(
+        &self,
+        request: Request<ListConfigRequest>,
+    ) -> Result<Response<ListConfigResponse>, Status> {
         let deadline = deadline(request.metadata());
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
-        let page = self.api.list(&caller, &request.prefix, request.page_size, &request.page_token);
+        let page = self.api.list(
+            &caller,
+            &request.prefix,
+            request.page_size,
+            &request.page_token,
+        );
         let page = within(deadline, page).await?;
         Ok(Response::new(ListConfigResponse {
-            entries: page.entries.into_iter().map(|served| self.response(served, false)).collect(),
+            entries: page
+                .entries
+                .into_iter()
+                .map(|served| self.response(served, false))
+                .collect(),
             next_page_token: page.next_page_token,
             errors: page.errors.into_iter().map(key_error).collect(),
         }))
     }
 
-    async fn put_config(&self, request: Request<PutConfigRequest>) -> Result<Response<PutConfigResponse>, Status> {
+    async fn put_config(
+        &self,
+        request: Request<PutConfigRequest>,
+    ) -> Result<Response<PutConfigResponse>, Status> {
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
         let precondition = precondition(request.expected_version).map_err(status)?;
-        let put = self.api.put(&caller, &request.key, &request.value, &request.content_type, precondition);
+        let put = self.api.put(
+            &caller,
+            &request.key,
+            &request.value,
+            &request.content_type,
+            precondition,
+        );
         let record = put.await.map_err(status)?;
-        Ok(Response::new(PutConfigResponse { version: record.revision.version }))
+        Ok(Response::new(PutConfigResponse {
+            version: record.revision.version,
+        }))
     }
 
     async fn delete_config(
@@ -121,7 +162,11 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
         let precondition = precondition(request.expected_version).map_err(status)?;
-        let version = self.api.delete(&caller, &request.key, precondition).await.map_err(status)?;
+        let version = self
+            .api
+            .delete(&caller, &request.key, precondition)
+            .await
+            .map_err(status)?;
         Ok(Response::new(DeleteConfigResponse { version }))
     }
 
@@ -142,12 +187,18 @@ fn precondition(expected_version: Option<i64>) -> Result<Precondition, ApiError>
         None => Ok(Precondition::None),
         Some(0) => Ok(Precondition::Absent),
         Some(version @ 1..) => Ok(Precondition::Version(version)),
-        Some(_) => Err(ApiError::Invalid("expected_version must not be negative".to_owned())),
+        Some(_) => Err(ApiError::Invalid(
+            "expected_version must not be negative".to_owned(),
+        )),
     }
 }
 
 fn key_error((key, error): (String, ApiError)) -> KeyError {
-    KeyError { key, code: i32::from(error.answer().code), message: error.message() }
+    KeyError {
+        key,
+        code: i32::from(error.answer().code),
+        message: error.message(),
+    }
 }
 
 /// The status that the table gives.
@@ -164,7 +215,10 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 fn last_modified(record: &Record) -> Option<prost_types::Timestamp> {
     let ms = record.modified_ms?;
     let nanos = i32::try_from(ms.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
-    Some(prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos })
+    Some(prost_types::Timestamp {
+        seconds: ms.div_euclid(1_000),
+        nanos,
+    })
 }
 
 /// What the caller's `grpc-timeout` leaves for the work. Only reads are cut short: a write that was sent
@@ -186,10 +240,15 @@ fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     Some(given.saturating_sub(DEADLINE_MARGIN.min(given / 10)))
 }
 
-async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, Status> {
+async fn within<T>(
+    deadline: Option<Duration>,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, Status> {
     match deadline {
         None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(ApiError::DeadlineExceeded)),
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or(Err(ApiError::DeadlineExceeded)),
     }
     .map_err(status)
 }

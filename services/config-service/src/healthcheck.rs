@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use tonic::transport::Endpoint;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -26,8 +28,14 @@ pub(crate) async fn run(mut address: SocketAddr) -> ExitCode {
 }
 
 async fn check(address: SocketAddr) -> anyhow::Result<bool> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(TIMEOUT).timeout(TIMEOUT);
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(TIMEOUT)
+        .timeout(TIMEOUT);
     let mut client = HealthClient::new(channel.connect().await?);
-    let answer = client.check(HealthCheckRequest { service: String::new() }).await?;
+    let answer = client
+        .check(HealthCheckRequest {
+            service: String::new(),
+        })
+        .await?;
     Ok(answer.into_inner().status() == ServingStatus::Serving)
 }

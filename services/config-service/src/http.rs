@@ -124,13 +124,25 @@ struct ListQuery {
 
 /// All routes.
 pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
-    let config = get(get_config::<S>).put(put_config::<S>).delete(delete_config::<S>).fallback(method_not_allowed);
+    let config = get(get_config::<S>)
+        .put(put_config::<S>)
+        .delete(delete_config::<S>)
+        .fallback(method_not_allowed);
     Router::new()
         .route("/v1/config/{*key}", config)
         .route("/v1/config/", get(no_key).fallback(no_key))
-        .route("/v1/config", get(list_config::<S>).fallback(method_not_allowed))
-        .route("/v1/config:batchGet", post(batch_get::<S>).fallback(method_not_allowed))
-        .route("/openapi.yaml", get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)))
+        .route(
+            "/v1/config",
+            get(list_config::<S>).fallback(method_not_allowed),
+        )
+        .route(
+            "/v1/config:batchGet",
+            post(batch_get::<S>).fallback(method_not_allowed),
+        )
+        .route(
+            "/openapi.yaml",
+            get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
+        )
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz::<S>))
         .route("/metrics", get(metrics::<S>))
@@ -169,15 +181,28 @@ async fn put_config<S: JwksSource>(
     let precondition = preconditions(&headers)?;
     let content_type = match headers.get(header::CONTENT_TYPE) {
         None => "",
-        Some(value) => value.to_str().map_err(|_| ApiError::Invalid("Content-Type is not text".to_owned()))?,
+        Some(value) => value
+            .to_str()
+            .map_err(|_| ApiError::Invalid("Content-Type is not text".to_owned()))?,
     };
     let body = read_body(body, MAX_VALUE_BYTES).await?;
-    let value = std::str::from_utf8(&body).map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
-    let record = state.api.put(&caller, key, value, content_type, precondition).await?;
+    let value = std::str::from_utf8(&body)
+        .map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
+    let record = state
+        .api
+        .put(&caller, key, value, content_type, precondition)
+        .await?;
     let tag = EntityTag::of(tagged_config_domain::Origin::Tenant, &record).to_string();
     let mut head = HeaderMap::new();
     insert(&mut head, "etag", &tag);
-    Ok((head, Json(Written { key: key.to_owned(), version: record.revision.version })).into_response())
+    Ok((
+        head,
+        Json(Written {
+            key: key.to_owned(),
+            version: record.revision.version,
+        }),
+    )
+        .into_response())
 }
 
 async fn delete_config<S: JwksSource>(
@@ -187,8 +212,15 @@ async fn delete_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
-    let version = state.api.delete(&caller, key, preconditions(&headers)?).await?;
-    Ok(Json(Written { key: key.to_owned(), version }).into_response())
+    let version = state
+        .api
+        .delete(&caller, key, preconditions(&headers)?)
+        .await?;
+    Ok(Json(Written {
+        key: key.to_owned(),
+        version,
+    })
+    .into_response())
 }
 
 async fn list_config<S: JwksSource>(
@@ -198,9 +230,16 @@ async fn list_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let page = state.api.list(&caller, &query.prefix, query.page_size, &query.page_token).await?;
+    let page = state
+        .api
+        .list(&caller, &query.prefix, query.page_size, &query.page_token)
+        .await?;
     let page = Page {
-        entries: page.entries.into_iter().map(|served| entry(&state.api, served)).collect(),
+        entries: page
+            .entries
+            .into_iter()
+            .map(|served| entry(&state.api, served))
+            .collect(),
         errors: page.errors.into_iter().map(KeyProblem::new).collect(),
         next_page_token: page.next_page_token,
     };
@@ -218,7 +257,11 @@ async fn batch_get<S: JwksSource>(
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
     let batch = state.api.batch(&caller, request.keys).await?;
     let batch = Batch {
-        entries: batch.entries.into_iter().map(|served| entry(&state.api, served)).collect(),
+        entries: batch
+            .entries
+            .into_iter()
+            .map(|served| entry(&state.api, served))
+            .collect(),
         missing: batch.missing,
         errors: batch.errors.into_iter().map(KeyProblem::new).collect(),
     };
@@ -234,12 +277,23 @@ async fn readyz<S: JwksSource>(State(state): Shared<S>) -> Response {
 }
 
 async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
-    let text = state.metrics.exposition(state.cache.bytes(), state.cache.entries());
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    let text = state
+        .metrics
+        .exposition(state.cache.bytes(), state.cache.entries());
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 async fn no_key() -> ApiError {
-    ApiError::Invalid("the path has no key: /v1/config/<key>, or /v1/config?prefix= to list".to_owned())
+    ApiError::Invalid(
+        "the path has no key: /v1/config/<key>, or /v1/config?prefix= to list".to_owned(),
+    )
 }
 
 async fn method_not_allowed(method: Method) -> Response {
@@ -249,9 +303,19 @@ async fn method_not_allowed(method: Method) -> Response {
 
 /// Gives every request an id, and every answer it.
 async fn request_id(request: Request, next: Next) -> Response {
-    let given = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-    let usable = |id: &&str| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.=;:".contains(&b));
-    let id = given.filter(usable).map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
+    let given = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok());
+    let usable = |id: &&str| {
+        id.len() <= 64
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.=;:".contains(&b))
+    };
+    let id = given
+        .filter(usable)
+        .map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if response.status().is_server_error() {
@@ -263,45 +327,67 @@ async fn request_id(request: Request, next: Next) -> Response {
     response
 }
 
-async fn caller<S: JwksSource>(state: &HttpState<S>, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
+async fn caller<S: JwksSource>(
+    state: &HttpState<S>,
+    headers: &HeaderMap,
+) -> Result<Arc<Principal>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = values.next().and_then(|value| value.to_str().ok());
     // Two tokens would leave open which of them counts.
     let authorization = authorization.filter(|_| values.next().is_none());
-    state.authenticator.authenticate(authorization).await.map_err(|error| {
-        tracing::debug!(reason = tagged_config_runtime::telemetry::chain(&error), "unauthenticated");
-        error.into()
-    })
+    state
+        .authenticator
+        .authenticate(authorization)
+        .await
+        .map_err(|error| {
+            tracing::debug!(
+                reason = tagged_config_runtime::telemetry::chain(&error),
+                "unauthenticated"
+            );
+            error.into()
+        })
 }
 
 /// The key as it stands in the path. Keys need no percent-encoding, so none is decoded: `%2F` and `%2E`
 /// are refused by the grammar like any other character outside it.
 fn key_of(path: &str) -> Result<&str, ApiError> {
-    path.strip_prefix("/v1/config/").ok_or_else(|| ApiError::Invalid("the path has no key".to_owned()))
+    path.strip_prefix("/v1/config/")
+        .ok_or_else(|| ApiError::Invalid("the path has no key".to_owned()))
 }
 
 /// `If-Match` and `If-None-Match: *` as a precondition (RFC 9110, section 13.1).
 fn preconditions(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let text = |name: HeaderName| match headers.get(&name) {
         None => Ok(None),
-        Some(value) => {
-            HeaderValue::to_str(value).map(Some).map_err(|_| ApiError::Invalid(format!("{name} is not text")))
-        }
+        Some(value) => HeaderValue::to_str(value)
+            .map(Some)
+            .map_err(|_| ApiError::Invalid(format!("{name} is not text"))),
     };
-    match (text(header::IF_MATCH)?.map(str::trim), text(header::IF_NONE_MATCH)?.map(str::trim)) {
+    match (
+        text(header::IF_MATCH)?.map(str::trim),
+        text(header::IF_NONE_MATCH)?.map(str::trim),
+    ) {
         (None, None) => Ok(Precondition::None),
         (None, Some("*")) => Ok(Precondition::Absent),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(tag), None) => EntityTag::parse(tag)
             .map(etag::EntityTag::precondition)
-            .ok_or_else(|| ApiError::Invalid("If-Match takes one entity tag as this service gave it, or *".to_owned())),
-        _ => Err(ApiError::Invalid("give If-Match, or If-None-Match: *, not both".to_owned())),
+            .ok_or_else(|| {
+                ApiError::Invalid(
+                    "If-Match takes one entity tag as this service gave it, or *".to_owned(),
+                )
+            }),
+        _ => Err(ApiError::Invalid(
+            "give If-Match, or If-None-Match: *, not both".to_owned(),
+        )),
     }
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     to_bytes(body, limit).await.map_err(|error| {
-        if std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit")) {
+        if std::error::Error::source(&error)
+            .is_some_and(|cause| cause.to_string().contains("length limit"))
+        {
             ApiError::BodyTooLarge { limit }
         } else {
             ApiError::Invalid("the body could not be read".to_owned())
@@ -337,12 +423,24 @@ fn freshness_headers(api: &ConfigApi, served: &Served) -> HeaderMap {
         ReadResult::miss | ReadResult::error => "miss",
     };
     insert(&mut headers, "x-config-cache", result);
-    insert(&mut headers, "x-config-age-ms", &millis(served.age).to_string());
-    insert(&mut headers, "x-config-version", &served.record.revision.version.to_string());
+    insert(
+        &mut headers,
+        "x-config-age-ms",
+        &millis(served.age).to_string(),
+    );
+    insert(
+        &mut headers,
+        "x-config-version",
+        &served.record.revision.version.to_string(),
+    );
     insert(&mut headers, "x-config-source", served.source.0);
     insert(&mut headers, "x-config-origin", served.origin.as_str());
     insert(&mut headers, "x-config-served-by", api.instance());
-    insert(&mut headers, "x-config-staleness-bound-ms", &millis(api.staleness_bound()).to_string());
+    insert(
+        &mut headers,
+        "x-config-staleness-bound-ms",
+        &millis(api.staleness_bound()).to_string(),
+    );
     headers
 }
 
@@ -353,11 +451,17 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 fn rfc3339(ms: i64) -> Option<String> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?.format(&Rfc3339).ok()
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .ok()?
+        .format(&Rfc3339)
+        .ok()
 }
 
 impl KeyProblem {
     fn new((key, error): (String, ApiError)) -> Self {
-        Self { key, problem: Problem::of(&error) }
+        Self {
+            key,
+            problem: Problem::of(&error),
+        }
     }
 }

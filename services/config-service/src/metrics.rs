@@ -84,9 +84,17 @@ impl Metrics {
             read_duration.clone(),
         );
         let cache_bytes = Gauge::default();
-        registry.register(CONFIG_CACHE_BYTES, "Bytes that the cache uses", cache_bytes.clone());
+        registry.register(
+            CONFIG_CACHE_BYTES,
+            "Bytes that the cache uses",
+            cache_bytes.clone(),
+        );
         let cache_entries = Gauge::default();
-        registry.register(CONFIG_CACHE_ENTRIES, "Entries in the cache", cache_entries.clone());
+        registry.register(
+            CONFIG_CACHE_ENTRIES,
+            "Entries in the cache",
+            cache_entries.clone(),
+        );
         let propagation = Family::<SourceLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.005, 2.0, 14))
         });
@@ -97,13 +105,30 @@ impl Metrics {
             propagation.clone(),
         );
         let repairs = Family::default();
-        registry.register(CONFIG_REPAIRS, "Changes that no event brought, by what found them", repairs.clone());
-        Arc::new(Self { registry, reads, read_duration, cache_bytes, cache_entries, propagation, repairs })
+        registry.register(
+            CONFIG_REPAIRS,
+            "Changes that no event brought, by what found them",
+            repairs.clone(),
+        );
+        Arc::new(Self {
+            registry,
+            reads,
+            read_duration,
+            cache_bytes,
+            cache_entries,
+            propagation,
+            repairs,
+        })
     }
 
     /// Counts a read.
     pub(crate) fn read(&self, backend: Backend, result: ReadResult) {
-        self.reads.get_or_create(&ReadLabels { backend: backend.0, result }).inc();
+        self.reads
+            .get_or_create(&ReadLabels {
+                backend: backend.0,
+                result,
+            })
+            .inc();
     }
 
     /// Records how long a read took that asked the source.
@@ -113,19 +138,32 @@ impl Metrics {
 
     /// Records how long a change took to arrive.
     pub(crate) fn propagated(&self, source: Backend, took: Duration, whole_seconds: bool) {
-        let precision = if whole_seconds { "second" } else { "millisecond" };
-        self.propagation.get_or_create(&SourceLabels { source: source.0, precision }).observe(took.as_secs_f64());
+        let precision = if whole_seconds {
+            "second"
+        } else {
+            "millisecond"
+        };
+        self.propagation
+            .get_or_create(&SourceLabels {
+                source: source.0,
+                precision,
+            })
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a change that only the TTL found.
     pub(crate) fn repaired_by_ttl(&self) {
-        self.repairs.get_or_create(&RepairLabels { by: "ttl" }).inc();
+        self.repairs
+            .get_or_create(&RepairLabels { by: "ttl" })
+            .inc();
     }
 
     /// The text exposition, with the cache's present size.
     pub(crate) fn exposition(&self, cache_bytes: u64, cache_entries: usize) -> String {
-        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
-        self.cache_entries.set(i64::try_from(cache_entries).unwrap_or(i64::MAX));
+        self.cache_bytes
+            .set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+        self.cache_entries
+            .set(i64::try_from(cache_entries).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = encode(&mut text, &self.registry);

@@ -21,13 +21,18 @@ impl PageTokens {
             kdf.update(b"tagged-config page token v1");
             Hmac::new_from_slice(&kdf.finalize().into_bytes()).ok()
         };
-        Self { keys: secrets.into_iter().filter_map(derive).collect() }
+        Self {
+            keys: secrets.into_iter().filter_map(derive).collect(),
+        }
     }
 
     /// A token for what follows this name.
     pub(crate) fn seal(&self, tenant: &TenantId, prefix: &str, after: &str) -> String {
-        let Some(key) = self.keys.first() else { return String::new() };
-        let mut bytes = mac(key, tenant, prefix, after).finalize().into_bytes()[..MAC_BYTES].to_vec();
+        let Some(key) = self.keys.first() else {
+            return String::new();
+        };
+        let mut bytes =
+            mac(key, tenant, prefix, after).finalize().into_bytes()[..MAC_BYTES].to_vec();
         bytes.extend_from_slice(after.as_bytes());
         BASE64.encode(bytes)
     }
@@ -37,7 +42,11 @@ impl PageTokens {
         let bytes = BASE64.decode(token).ok()?;
         let (tag, after) = bytes.split_at_checked(MAC_BYTES)?;
         let after = std::str::from_utf8(after).ok()?;
-        let genuine = self.keys.iter().any(|key| mac(key, tenant, prefix, after).verify_truncated_left(tag).is_ok());
+        let genuine = self.keys.iter().any(|key| {
+            mac(key, tenant, prefix, after)
+                .verify_truncated_left(tag)
+                .is_ok()
+        });
         genuine.then(|| after.to_owned())
     }
 }
@@ -63,11 +72,22 @@ mod tests {
         let (a, b) = (issuer.tenant("A1"), issuer.tenant("B2"));
         let tokens = PageTokens::new(["s1"]);
         let token = tokens.seal(&a, "tenant_config_", "x/y");
-        assert_eq!(tokens.open(&a, "tenant_config_", &token).as_deref(), Some("x/y"));
+        assert_eq!(
+            tokens.open(&a, "tenant_config_", &token).as_deref(),
+            Some("x/y")
+        );
         assert_eq!(tokens.open(&b, "tenant_config_", &token), None);
         assert_eq!(tokens.open(&a, "tenant_config_x", &token), None);
-        assert_eq!(PageTokens::new(["s2"]).open(&a, "tenant_config_", &token), None);
-        assert!(PageTokens::new(["s2", "s1"]).open(&a, "tenant_config_", &token).is_some(), "rotation");
+        assert_eq!(
+            PageTokens::new(["s2"]).open(&a, "tenant_config_", &token),
+            None
+        );
+        assert!(
+            PageTokens::new(["s2", "s1"])
+                .open(&a, "tenant_config_", &token)
+                .is_some(),
+            "rotation"
+        );
         let decoded = BASE64.decode(&token).unwrap();
         assert!(!String::from_utf8_lossy(&decoded).contains("A1"));
         for forged in ["", "AAAA", "%%%", &BASE64.encode([0; 40]), &token[1..]] {

@@ -47,12 +47,16 @@ pub(crate) struct Refresh {
 impl RefreshCredentials {
     /// The secrets, the current one first.
     pub(crate) fn exposed(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.current).chain(&self.previous).map(ExposeSecret::expose_secret)
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .map(ExposeSecret::expose_secret)
     }
 
     /// Whether this is one of them, in constant time.
     fn accept(&self, presented: &[u8]) -> bool {
-        self.exposed().fold(false, |found, known| found | bool::from(known.as_bytes().ct_eq(presented)))
+        self.exposed().fold(false, |found, known| {
+            found | bool::from(known.as_bytes().ct_eq(presented))
+        })
     }
 }
 
@@ -65,13 +69,23 @@ impl Refresh {
         metrics: Arc<Metrics>,
         instance: Arc<str>,
     ) -> Self {
-        Self { stores, cache, credentials, metrics, instance }
+        Self {
+            stores,
+            cache,
+            credentials,
+            metrics,
+            instance,
+        }
     }
 
     fn apply(&self, change: Change) -> Receipt {
         let location = change.location.clone().unwrap_or_default();
         let Some(store) = self.stores.by_backend(&location.backend) else {
-            return Receipt { location: Some(location), outcome: Outcome::UnknownBackend.into(), version: 0 };
+            return Receipt {
+                location: Some(location),
+                outcome: Outcome::UnknownBackend.into(),
+                version: 0,
+            };
         };
         let backend = store.backend();
         let id = LocationId::new(backend, location.partition.as_str(), location.sort.as_str());
@@ -83,32 +97,57 @@ impl Refresh {
         {
             self.metrics.propagated(backend, took, whole_seconds);
         }
-        Receipt { location: Some(location), outcome: outcome(applied).into(), version: self.cache.cached_version(&id) }
+        Receipt {
+            location: Some(location),
+            outcome: outcome(applied).into(),
+            version: self.cache.cached_version(&id),
+        }
     }
 }
 
 #[tonic::async_trait]
 impl RefreshService for Refresh {
-    async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+    async fn refresh(
+        &self,
+        request: Request<RefreshRequest>,
+    ) -> Result<Response<RefreshResponse>, Status> {
         let presented = request.metadata().get(REFRESH_CREDENTIAL_HEADER);
         if !presented.is_some_and(|value| self.credentials.accept(value.as_bytes())) {
             tracing::warn!("a caller of the refresh port was refused");
             return Err(Status::unauthenticated("the refresh credential is needed"));
         }
-        let receipts = request.into_inner().changes.into_iter().map(|change| self.apply(change)).collect();
-        Ok(Response::new(RefreshResponse { served_by: self.instance.as_ref().to_owned(), receipts }))
+        let receipts = request
+            .into_inner()
+            .changes
+            .into_iter()
+            .map(|change| self.apply(change))
+            .collect();
+        Ok(Response::new(RefreshResponse {
+            served_by: self.instance.as_ref().to_owned(),
+            receipts,
+        }))
     }
 }
 
 fn changed_to(change: Change) -> ChangedTo {
-    let revision = Revision { incarnation: change.incarnation, version: change.version };
+    let revision = Revision {
+        incarnation: change.incarnation,
+        version: change.version,
+    };
     match change.state {
         Some(change::State::Value(value)) => {
             let modified_ms = (value.modified_ms != 0).then_some(value.modified_ms);
-            ChangedTo::Value(Record::new(value.value, value.content_type, revision, modified_ms))
+            ChangedTo::Value(Record::new(
+                value.value,
+                value.content_type,
+                revision,
+                modified_ms,
+            ))
         }
         Some(change::State::Absent(true)) => ChangedTo::Absent(change.incarnation),
-        Some(change::State::Absent(false) | change::State::Unknown(_)) | None => ChangedTo::Unknown(revision),
+        Some(change::State::Absent(false) | change::State::Unknown(_)) | None => {
+            ChangedTo::Unknown(revision)
+        }
     }
 }
 
@@ -123,5 +162,8 @@ fn outcome(applied: Applied) -> Outcome {
 
 fn since(written_at_ms: i64) -> Option<Duration> {
     let written_at = Duration::from_millis(u64::try_from(written_at_ms).ok().filter(|ms| *ms > 0)?);
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|now| now.saturating_sub(written_at))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|now| now.saturating_sub(written_at))
 }

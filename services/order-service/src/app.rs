@@ -35,9 +35,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let readiness = Readiness::default();
     let client = ConfigClient::new(&config.client);
-    let state = HttpState { authenticator, client, readiness: readiness.clone() };
+    let state = HttpState {
+        authenticator,
+        client,
+        readiness: readiness.clone(),
+    };
     let (trigger, shutdown) = shutdown_pair();
-    let server = axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
+    let server =
+        axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
     let mut server = tokio::spawn(server.into_future());
     readiness.set(true);
     tracing::info!(http = %config.http, "serving");
@@ -73,7 +78,9 @@ pub(crate) async fn healthcheck(mut address: SocketAddr) -> ExitCode {
 
 async fn ready(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await?;
     Ok(&answer == b"HTTP/1.1 200")

@@ -41,8 +41,17 @@ impl Config {
             }
         });
         let config = (|| {
-            let client = ClientConfig { endpoints: endpoints?, deadline };
-            Some(Self { http: http?, jwks_url: jwks_url?, issuer: issuer?, audience: audience?, client })
+            let client = ClientConfig {
+                endpoints: endpoints?,
+                deadline,
+            };
+            Some(Self {
+                http: http?,
+                jwks_url: jwks_url?,
+                issuer: issuer?,
+                audience: audience?,
+                client,
+            })
         })();
         reader.finish(config)
     }

@@ -34,11 +34,20 @@ pub(crate) struct HttpState<S = HttpJwks> {
 
 /// All routes.
 pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
-    let no_method =
-        async || problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Only POST is offered", None);
+    let no_method = async || {
+        problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Only POST is offered",
+            None,
+        )
+    };
     Router::new()
         .route("/v1/orders", post(create_order::<S>).fallback(no_method))
-        .route("/openapi.yaml", get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)))
+        .route(
+            "/openapi.yaml",
+            get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
+        )
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz::<S>))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no-such-path", "No such path", None))
@@ -58,9 +67,13 @@ async fn create_order<S: JwksSource>(
     let caller = state.authenticator.authenticate(authorization).await?;
     let token = authorization.and_then(|value| CallerToken::from_authorization(value).ok());
     let token = token.ok_or(ApiError::Unauthenticated)?;
-    let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| ApiError::BodyTooLarge { limit: MAX_BODY_BYTES })?;
-    let order: Order =
-        serde_json::from_slice(&body).map_err(|error| ApiError::Body(format!("the body is no order: {error}")))?;
+    let body = to_bytes(body, MAX_BODY_BYTES)
+        .await
+        .map_err(|_| ApiError::BodyTooLarge {
+            limit: MAX_BODY_BYTES,
+        })?;
+    let order: Order = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::Body(format!("the body is no order: {error}")))?;
     let settings = Settings::fetch(&state.client, &token).await?;
     let priced = price(order, settings)?;
     tracing::debug!(tenant.id = caller.tenant().as_str(), "order priced");

@@ -78,11 +78,15 @@ pub(crate) fn price(order: Order, settings: Settings) -> Result<PricedOrder, Ord
         return Err(OrderError::Empty);
     }
     if order.lines.len() > limits.max_lines {
-        return Err(OrderError::TooManyLines { lines: order.lines.len(), limit: limits.max_lines });
+        return Err(OrderError::TooManyLines {
+            lines: order.lines.len(),
+            limit: limits.max_lines,
+        });
     }
     let digits = minor_digits(&settings.currency);
     let money = |amount: Decimal| {
-        let mut rounded = amount.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
+        let mut rounded =
+            amount.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
         rounded.rescale(digits);
         rounded
     };
@@ -91,7 +95,10 @@ pub(crate) fn price(order: Order, settings: Settings) -> Result<PricedOrder, Ord
     for (index, line) in order.lines.into_iter().enumerate() {
         let number = index + 1;
         if line.quantity == 0 || line.quantity > limits.max_quantity {
-            return Err(OrderError::Quantity { line: number, limit: limits.max_quantity });
+            return Err(OrderError::Quantity {
+                line: number,
+                limit: limits.max_quantity,
+            });
         }
         if line.unit_price < Decimal::ZERO || line.unit_price > MAX_UNIT_PRICE {
             return Err(OrderError::UnitPrice { line: number });
@@ -99,12 +106,26 @@ pub(crate) fn price(order: Order, settings: Settings) -> Result<PricedOrder, Ord
         if line.sku.is_empty() || line.sku.chars().count() > MAX_SKU {
             return Err(OrderError::Sku { line: number });
         }
-        let amount = line.unit_price.checked_mul(line.quantity.into()).map(money).ok_or(OrderError::Overflow)?;
+        let amount = line
+            .unit_price
+            .checked_mul(line.quantity.into())
+            .map(money)
+            .ok_or(OrderError::Overflow)?;
         subtotal = subtotal.checked_add(amount).ok_or(OrderError::Overflow)?;
-        lines.push(PricedLine { sku: line.sku, quantity: line.quantity, unit_price: line.unit_price, amount });
+        lines.push(PricedLine {
+            sku: line.sku,
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+            amount,
+        });
     }
-    let treated = settings.feature.enabled && settings.feature.variant.as_deref() == Some(TREATMENT);
-    let percent = if treated { settings.discount_percent } else { Decimal::ZERO };
+    let treated =
+        settings.feature.enabled && settings.feature.variant.as_deref() == Some(TREATMENT);
+    let percent = if treated {
+        settings.discount_percent
+    } else {
+        Decimal::ZERO
+    };
     let part = |of: Decimal, rate: Decimal| of.checked_mul(rate).ok_or(OrderError::Overflow);
     let discount = money(part(subtotal, percent / Decimal::ONE_HUNDRED)?);
     let net = subtotal - discount;
@@ -126,8 +147,8 @@ pub(crate) fn price(order: Order, settings: Settings) -> Result<PricedOrder, Ord
 /// Digits after the point of a currency's amounts (ISO 4217).
 fn minor_digits(currency: &str) -> u32 {
     match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"
+        | "UYI" | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         _ => 2,
     }
@@ -144,15 +165,25 @@ mod tests {
         Settings {
             currency: currency.to_owned(),
             discount_percent: Decimal::from(10),
-            limits: Limits { max_lines: 2, max_quantity: 10 },
-            feature: Feature { enabled: true, variant: Some(variant.to_owned()) },
+            limits: Limits {
+                max_lines: 2,
+                max_quantity: 10,
+            },
+            feature: Feature {
+                enabled: true,
+                variant: Some(variant.to_owned()),
+            },
             tax_rate: "0.19".parse().unwrap(),
             provenance: Vec::new(),
         }
     }
 
     fn line(quantity: u32, unit_price: &str) -> Line {
-        Line { sku: "book".to_owned(), quantity, unit_price: unit_price.parse().unwrap() }
+        Line {
+            sku: "book".to_owned(),
+            quantity,
+            unit_price: unit_price.parse().unwrap(),
+        }
     }
 
     fn amounts(order: &PricedOrder) -> [String; 4] {
@@ -161,10 +192,21 @@ mod tests {
 
     #[test]
     fn configuration_changes_the_price() {
-        let order = || Order { lines: vec![line(2, "19.99")] };
-        assert_eq!(amounts(&price(order(), settings("EUR", "control")).unwrap()), ["39.98", "0.00", "7.60", "47.58"]);
-        assert_eq!(amounts(&price(order(), settings("EUR", "treatment")).unwrap()), ["39.98", "4.00", "6.84", "42.82"]);
-        assert_eq!(amounts(&price(order(), settings("JPY", "control")).unwrap()), ["40", "0", "8", "48"]);
+        let order = || Order {
+            lines: vec![line(2, "19.99")],
+        };
+        assert_eq!(
+            amounts(&price(order(), settings("EUR", "control")).unwrap()),
+            ["39.98", "0.00", "7.60", "47.58"]
+        );
+        assert_eq!(
+            amounts(&price(order(), settings("EUR", "treatment")).unwrap()),
+            ["39.98", "4.00", "6.84", "42.82"]
+        );
+        assert_eq!(
+            amounts(&price(order(), settings("JPY", "control")).unwrap()),
+            ["40", "0", "8", "48"]
+        );
     }
 
     #[test]
@@ -175,11 +217,26 @@ mod tests {
             price(vec![line(1, "1"), line(1, "1"), line(1, "1")]),
             Some(OrderError::TooManyLines { lines: 3, limit: 2 })
         );
-        assert_eq!(price(vec![line(0, "1")]), Some(OrderError::Quantity { line: 1, limit: 10 }));
-        assert_eq!(price(vec![line(1, "1"), line(11, "1")]), Some(OrderError::Quantity { line: 2, limit: 10 }));
-        assert_eq!(price(vec![line(1, "-0.01")]), Some(OrderError::UnitPrice { line: 1 }));
-        assert_eq!(price(vec![line(1, "79228162514264337593543950335")]), Some(OrderError::UnitPrice { line: 1 }));
-        let nameless = Line { sku: String::new(), ..line(1, "1") };
+        assert_eq!(
+            price(vec![line(0, "1")]),
+            Some(OrderError::Quantity { line: 1, limit: 10 })
+        );
+        assert_eq!(
+            price(vec![line(1, "1"), line(11, "1")]),
+            Some(OrderError::Quantity { line: 2, limit: 10 })
+        );
+        assert_eq!(
+            price(vec![line(1, "-0.01")]),
+            Some(OrderError::UnitPrice { line: 1 })
+        );
+        assert_eq!(
+            price(vec![line(1, "79228162514264337593543950335")]),
+            Some(OrderError::UnitPrice { line: 1 })
+        );
+        let nameless = Line {
+            sku: String::new(),
+            ..line(1, "1")
+        };
         assert_eq!(price(vec![nameless]), Some(OrderError::Sku { line: 1 }));
     }
 

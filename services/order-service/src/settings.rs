@@ -90,30 +90,54 @@ pub(crate) enum SettingsError {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_lines: 100, max_quantity: 1_000 }
+        Self {
+            max_lines: 100,
+            max_quantity: 1_000,
+        }
     }
 }
 
 impl Settings {
     /// Asks for all of them at once.
-    pub(crate) async fn fetch(client: &ConfigClient, token: &CallerToken) -> Result<Self, SettingsError> {
-        let keys = [PRICING, LIMITS, FEATURE, TAX_RATE, CURRENCY].map(ToOwned::to_owned).into();
-        let batch = client.batch_get(token, keys).await.map_err(SettingsError::Call)?;
+    pub(crate) async fn fetch(
+        client: &ConfigClient,
+        token: &CallerToken,
+    ) -> Result<Self, SettingsError> {
+        let keys = [PRICING, LIMITS, FEATURE, TAX_RATE, CURRENCY]
+            .map(ToOwned::to_owned)
+            .into();
+        let batch = client
+            .batch_get(token, keys)
+            .await
+            .map_err(SettingsError::Call)?;
         Self::from_batch(&batch)
     }
 
     fn from_batch(batch: &BatchGetConfigResponse) -> Result<Self, SettingsError> {
         if let Some(error) = batch.errors.first() {
-            return Err(SettingsError::Key { key: error.key.clone(), code: Code::from_i32(error.code) });
+            return Err(SettingsError::Key {
+                key: error.key.clone(),
+                code: Code::from_i32(error.code),
+            });
         }
         let pricing: Pricing = read(batch, PRICING)?.unwrap_or_default();
         let shared_currency: Option<String> = read(batch, CURRENCY)?;
-        let currency = pricing.currency.or(shared_currency).ok_or(SettingsError::Missing(CURRENCY))?;
-        let invalid = |key, reason: &str| Err(SettingsError::Invalid { key, reason: reason.to_owned() });
+        let currency = pricing
+            .currency
+            .or(shared_currency)
+            .ok_or(SettingsError::Missing(CURRENCY))?;
+        let invalid = |key, reason: &str| {
+            Err(SettingsError::Invalid {
+                key,
+                reason: reason.to_owned(),
+            })
+        };
         if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
             return invalid(PRICING, "the currency must be an ISO 4217 code such as USD");
         }
-        if pricing.discount_percent < Decimal::ZERO || pricing.discount_percent > Decimal::ONE_HUNDRED {
+        if pricing.discount_percent < Decimal::ZERO
+            || pricing.discount_percent > Decimal::ONE_HUNDRED
+        {
             return invalid(PRICING, "discountPercent must be 0 to 100");
         }
         let tax_rate: Number = read(batch, TAX_RATE)?.ok_or(SettingsError::Missing(TAX_RATE))?;
@@ -139,22 +163,37 @@ impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
         let text = raw.get().trim_matches('"');
-        text.parse().map(Self).map_err(|_| serde::de::Error::custom("not a decimal number"))
+        text.parse()
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not a decimal number"))
     }
 }
 
-fn read<T: DeserializeOwned>(batch: &BatchGetConfigResponse, key: &'static str) -> Result<Option<T>, SettingsError> {
-    let Some(entry) = batch.entries.iter().find(|entry| entry.key == key) else { return Ok(None) };
+fn read<T: DeserializeOwned>(
+    batch: &BatchGetConfigResponse,
+    key: &'static str,
+) -> Result<Option<T>, SettingsError> {
+    let Some(entry) = batch.entries.iter().find(|entry| entry.key == key) else {
+        return Ok(None);
+    };
     match serde_json::from_str(&entry.value) {
         Ok(value) => Ok(Some(value)),
         // The parser's message may quote the value.
-        Err(error) => Err(SettingsError::Invalid { key, reason: format!("{:?} error in its JSON", error.classify()) }),
+        Err(error) => Err(SettingsError::Invalid {
+            key,
+            reason: format!("{:?} error in its JSON", error.classify()),
+        }),
     }
 }
 
 impl Provenance {
     fn of(entry: &GetConfigResponse) -> Self {
-        Self { key: entry.key.clone(), version: entry.version, origin: entry.origin.clone(), stale: entry.stale }
+        Self {
+            key: entry.key.clone(),
+            version: entry.version,
+            origin: entry.origin.clone(),
+            stale: entry.stale,
+        }
     }
 }
 
@@ -170,13 +209,20 @@ mod tests {
             value: (*value).to_owned(),
             ..Default::default()
         };
-        BatchGetConfigResponse { entries: values.iter().map(entry).collect(), ..Default::default() }
+        BatchGetConfigResponse {
+            entries: values.iter().map(entry).collect(),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn defaults_hold_where_the_tenant_has_nothing() {
-        let settings = Settings::from_batch(&batch(&[(TAX_RATE, "0.20"), (CURRENCY, "\"USD\"")])).unwrap();
-        assert_eq!((settings.currency.as_str(), settings.tax_rate.to_string()), ("USD", "0.20".to_owned()));
+        let settings =
+            Settings::from_batch(&batch(&[(TAX_RATE, "0.20"), (CURRENCY, "\"USD\"")])).unwrap();
+        assert_eq!(
+            (settings.currency.as_str(), settings.tax_rate.to_string()),
+            ("USD", "0.20".to_owned())
+        );
         assert!(!settings.feature.enabled);
         assert_eq!(settings.limits.max_lines, 100);
     }
@@ -186,15 +232,33 @@ mod tests {
         for (values, key) in [
             (vec![(TAX_RATE, "{secret")], TAX_RATE),
             (vec![(TAX_RATE, "1.5")], TAX_RATE),
-            (vec![(TAX_RATE, "0.2"), (PRICING, r#"{"currency": "secret"}"#)], PRICING),
-            (vec![(TAX_RATE, "0.2"), (PRICING, r#"{"currency": "EUR", "discountPercent": "101"}"#)], PRICING),
-            (vec![(TAX_RATE, "0.2"), (CURRENCY, "\"USD\""), (LIMITS, r#"{"maxLines": "secret"}"#)], LIMITS),
+            (
+                vec![(TAX_RATE, "0.2"), (PRICING, r#"{"currency": "secret"}"#)],
+                PRICING,
+            ),
+            (
+                vec![
+                    (TAX_RATE, "0.2"),
+                    (PRICING, r#"{"currency": "EUR", "discountPercent": "101"}"#),
+                ],
+                PRICING,
+            ),
+            (
+                vec![
+                    (TAX_RATE, "0.2"),
+                    (CURRENCY, "\"USD\""),
+                    (LIMITS, r#"{"maxLines": "secret"}"#),
+                ],
+                LIMITS,
+            ),
         ] {
             let mut values = values;
             if !values.iter().any(|(key, _)| *key == CURRENCY) {
                 values.push((CURRENCY, "\"USD\""));
             }
-            let error = Settings::from_batch(&batch(&values)).unwrap_err().to_string();
+            let error = Settings::from_batch(&batch(&values))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(key) && !error.contains("secret"), "{error}");
         }
         assert!(matches!(
@@ -206,7 +270,17 @@ mod tests {
     #[test]
     fn a_key_that_failed_fails_the_price() {
         let mut answer = batch(&[(TAX_RATE, "0.2"), (CURRENCY, "\"USD\"")]);
-        answer.errors.push(KeyError { key: LIMITS.to_owned(), code: 14, message: String::new() });
-        assert!(matches!(Settings::from_batch(&answer), Err(SettingsError::Key { code: Code::Unavailable, .. })));
+        answer.errors.push(KeyError {
+            key: LIMITS.to_owned(),
+            code: 14,
+            message: String::new(),
+        });
+        assert!(matches!(
+            Settings::from_batch(&answer),
+            Err(SettingsError::Key {
+                code: Code::Unavailable,
+                ..
+            })
+        ));
     }
 }

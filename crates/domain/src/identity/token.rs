@@ -75,10 +75,17 @@ impl SigningKeys {
         let set: JwkSet = serde_json::from_slice(json)?;
         let mut keys = HashMap::new();
         for jwk in set.keys.iter().take(MAX_KEYS) {
-            let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else { continue };
-            let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+            let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else {
+                continue;
+            };
+            let for_signatures = matches!(
+                jwk.common.public_key_use,
+                None | Some(PublicKeyUse::Signature)
+            );
             let rs256 = matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
-            let (Some(kid), true, true) = (&jwk.common.key_id, for_signatures, rs256) else { continue };
+            let (Some(kid), true, true) = (&jwk.common.key_id, for_signatures, rs256) else {
+                continue;
+            };
             if let Ok(key) = DecodingKey::from_jwk(jwk) {
                 keys.insert(kid.clone(), (key, (rsa.n.clone(), rsa.e.clone())));
             }
@@ -94,7 +101,10 @@ impl SigningKeys {
     /// Whether both sets hold the same keys under the same ids.
     pub fn same_as(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
-            && self.0.iter().all(|(kid, (_, material))| other.0.get(kid).is_some_and(|(_, m)| m == material))
+            && self
+                .0
+                .iter()
+                .all(|(kid, (_, material))| other.0.get(kid).is_some_and(|(_, m)| m == material))
     }
 }
 
@@ -123,13 +133,22 @@ impl TokenRules {
         if header.alg != Algorithm::RS256 {
             return Err(TokenError::Algorithm);
         }
-        let kid = header.kid.filter(|kid| kid.len() <= MAX_KID_BYTES).ok_or(TokenError::Malformed(None))?;
+        let kid = header
+            .kid
+            .filter(|kid| kid.len() <= MAX_KID_BYTES)
+            .ok_or(TokenError::Malformed(None))?;
         let (key, _) = keys.0.get(&kid).ok_or(TokenError::UnknownKey)?;
-        let claims = decode::<Claims>(token, key, &self.validation).map_err(TokenError::Refused)?.claims;
+        let claims = decode::<Claims>(token, key, &self.validation)
+            .map_err(TokenError::Refused)?
+            .claims;
         if claims.token_use.as_deref() != Some("id") {
             return Err(TokenError::TokenUse);
         }
-        let tenant = claims.tenant_id.as_deref().and_then(TenantId::from_verified_claim).ok_or(TokenError::Tenant)?;
+        let tenant = claims
+            .tenant_id
+            .as_deref()
+            .and_then(TenantId::from_verified_claim)
+            .ok_or(TokenError::Tenant)?;
         Ok(Principal {
             tenant,
             role: Role::from_claim(claims.user_role.as_deref()),

@@ -27,7 +27,10 @@ impl Subject for DynamoDb<'_> {
     }
 
     async fn set(&self, tenant: &TenantId, name: &str, value: &str) {
-        self.stack.put_item(tenant.as_str(), name, value).await.unwrap();
+        self.stack
+            .put_item(tenant.as_str(), name, value)
+            .await
+            .unwrap();
     }
 
     async fn unset(&self, tenant: &TenantId, name: &str) {
@@ -50,15 +53,24 @@ impl Subject for Parameters<'_> {
     }
 
     async fn set(&self, tenant: &TenantId, name: &str, value: &str) {
-        self.stack.put_parameter(&format!("tenants/{tenant}/{name}"), value, false).await.unwrap();
+        self.stack
+            .put_parameter(&format!("tenants/{tenant}/{name}"), value, false)
+            .await
+            .unwrap();
     }
 
     async fn unset(&self, tenant: &TenantId, name: &str) {
-        self.stack.delete_parameter(&format!("tenants/{tenant}/{name}")).await.unwrap();
+        self.stack
+            .delete_parameter(&format!("tenants/{tenant}/{name}"))
+            .await
+            .unwrap();
     }
 
     async fn set_shared(&self, name: &str, value: &str) -> bool {
-        self.stack.put_parameter(&format!("global/{name}"), value, false).await.unwrap();
+        self.stack
+            .put_parameter(&format!("global/{name}"), value, false)
+            .await
+            .unwrap();
         true
     }
 }
@@ -66,15 +78,33 @@ impl Subject for Parameters<'_> {
 #[tokio::test]
 async fn dynamodb() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
-    let store = DynamoDbStore::new(&stack.sdk, DynamoDbConfig { table: stack.table.clone() });
-    conformance::run(&DynamoDb { stack: &stack, store }).await;
+    let store = DynamoDbStore::new(
+        &stack.sdk,
+        DynamoDbConfig {
+            table: stack.table.clone(),
+        },
+    );
+    conformance::run(&DynamoDb {
+        stack: &stack,
+        store,
+    })
+    .await;
     Ok(())
 }
 
 #[tokio::test]
 async fn parameter_store() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
-    let store = ParameterStore::new(&stack.sdk, ParameterStoreConfig { root: stack.parameter_root.clone() });
-    conformance::run(&Parameters { stack: &stack, store }).await;
+    let store = ParameterStore::new(
+        &stack.sdk,
+        ParameterStoreConfig {
+            root: stack.parameter_root.clone(),
+        },
+    );
+    conformance::run(&Parameters {
+        stack: &stack,
+        store,
+    })
+    .await;
     Ok(())
 }

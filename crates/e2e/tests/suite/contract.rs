@@ -4,8 +4,9 @@ use e2e::{Stack, grpc_client};
 use serde_json::{Value, json};
 use tagged_config_proto::v1::config_service_client::ConfigServiceClient;
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, DeleteConfigRequest, GetConfigRequest, ListConfigRequest, PutConfigRequest, RefreshRequest,
-    WatchConfigRequest, refresh_service_client::RefreshServiceClient,
+    BatchGetConfigRequest, DeleteConfigRequest, GetConfigRequest, ListConfigRequest,
+    PutConfigRequest, RefreshRequest, WatchConfigRequest,
+    refresh_service_client::RefreshServiceClient,
 };
 use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -15,11 +16,18 @@ use tonic_reflection::pb::v1::{
 };
 
 fn get(key: &str) -> GetConfigRequest {
-    GetConfigRequest { key: key.to_owned(), ..Default::default() }
+    GetConfigRequest {
+        key: key.to_owned(),
+        ..Default::default()
+    }
 }
 
 fn put(key: &str, value: &str) -> PutConfigRequest {
-    PutConfigRequest { key: key.to_owned(), value: value.to_owned(), ..Default::default() }
+    PutConfigRequest {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
@@ -29,91 +37,262 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
     let reader = stack.user_of(&user.tenant, "reader").await?;
     let mut client = grpc_client(&stack.grpc[0], &user.token).await?;
 
-    let v1 = client.put_config(put("tenant_config_a", "{\"n\": 1}")).await?.into_inner().version;
-    let miss = client.get_config(get("tenant_config_a")).await?.into_inner();
+    let v1 = client
+        .put_config(put("tenant_config_a", "{\"n\": 1}"))
+        .await?
+        .into_inner()
+        .version;
+    let miss = client
+        .get_config(get("tenant_config_a"))
+        .await?
+        .into_inner();
     assert_eq!(
-        (miss.value.as_str(), miss.version, miss.cached, miss.origin.as_str()),
+        (
+            miss.value.as_str(),
+            miss.version,
+            miss.cached,
+            miss.origin.as_str()
+        ),
         ("{\"n\": 1}", v1, false, "tenant")
     );
-    assert_eq!((miss.source.as_str(), miss.content_type.as_str()), ("dynamodb", "application/json"));
+    assert_eq!(
+        (miss.source.as_str(), miss.content_type.as_str()),
+        ("dynamodb", "application/json")
+    );
     assert!(miss.last_modified.is_some());
-    assert_eq!((miss.age_ms, miss.served_by.as_str(), miss.staleness_bound_ms), (0, "", 0), "only when asked for");
-    let fresh = GetConfigRequest { freshness: true, ..get("tenant_config_a") };
+    assert_eq!(
+        (
+            miss.age_ms,
+            miss.served_by.as_str(),
+            miss.staleness_bound_ms
+        ),
+        (0, "", 0),
+        "only when asked for"
+    );
+    let fresh = GetConfigRequest {
+        freshness: true,
+        ..get("tenant_config_a")
+    };
     let hit = client.get_config(fresh).await?.into_inner();
-    assert_eq!((hit.cached, hit.served_by.as_str(), hit.staleness_bound_ms), (true, "config-1", 300_000));
+    assert_eq!(
+        (hit.cached, hit.served_by.as_str(), hit.staleness_bound_ms),
+        (true, "config-1", 300_000)
+    );
 
-    let expect =
-        |expected_version| PutConfigRequest { expected_version: Some(expected_version), ..put("tenant_config_a", "2") };
-    assert_eq!(client.put_config(expect(0)).await.unwrap_err().code(), Code::Aborted);
-    assert_eq!(client.put_config(expect(v1 - 1)).await.unwrap_err().code(), Code::Aborted);
-    assert_eq!(client.put_config(expect(-1)).await.unwrap_err().code(), Code::InvalidArgument);
+    let expect = |expected_version| PutConfigRequest {
+        expected_version: Some(expected_version),
+        ..put("tenant_config_a", "2")
+    };
+    assert_eq!(
+        client.put_config(expect(0)).await.unwrap_err().code(),
+        Code::Aborted
+    );
+    assert_eq!(
+        client.put_config(expect(v1 - 1)).await.unwrap_err().code(),
+        Code::Aborted
+    );
+    assert_eq!(
+        client.put_config(expect(-1)).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
     let v2 = client.put_config(expect(v1)).await?.into_inner().version;
     assert!(v2 > v1);
-    let wanted = GetConfigRequest { min_version: v2, ..get("tenant_config_a") };
+    let wanted = GetConfigRequest {
+        min_version: v2,
+        ..get("tenant_config_a")
+    };
     let mut other = grpc_client(&stack.grpc[1], &user.token).await?;
-    assert_eq!(other.get_config(wanted.clone()).await?.into_inner().value, "2", "its own write, on another replica");
-    let future = GetConfigRequest { min_version: v2 + 1_000_000, ..wanted };
-    assert_eq!(other.get_config(future).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        other.get_config(wanted.clone()).await?.into_inner().value,
+        "2",
+        "its own write, on another replica"
+    );
+    let future = GetConfigRequest {
+        min_version: v2 + 1_000_000,
+        ..wanted
+    };
+    assert_eq!(
+        other.get_config(future).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
 
     for (request, code) in [
         (put("blob_config_x", "1"), Code::InvalidArgument),
         (put("tenant_config_", "1"), Code::InvalidArgument),
         (put("tenant_config_a", "{half"), Code::InvalidArgument),
         (
-            PutConfigRequest { content_type: "nonsense".to_owned(), ..put("tenant_config_a", "1") },
+            PutConfigRequest {
+                content_type: "nonsense".to_owned(),
+                ..put("tenant_config_a", "1")
+            },
             Code::InvalidArgument,
         ),
-        (put("tenant_config_a", &format!("\"{}\"", "x".repeat(256 * 1024))), Code::InvalidArgument),
+        (
+            put(
+                "tenant_config_a",
+                &format!("\"{}\"", "x".repeat(256 * 1024)),
+            ),
+            Code::InvalidArgument,
+        ),
         (put("param_config_tax/rate", "1"), Code::FailedPrecondition),
     ] {
         let status = client.put_config(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{}", status.message());
     }
-    let how = client.put_config(put("param_config_tax/rate", "1")).await.unwrap_err();
-    assert!(how.message().contains("aws ssm put-parameter"), "{}", how.message());
+    let how = client
+        .put_config(put("param_config_tax/rate", "1"))
+        .await
+        .unwrap_err();
+    assert!(
+        how.message().contains("aws ssm put-parameter"),
+        "{}",
+        how.message()
+    );
     let unknown = client.get_config(get("blob_config_x")).await.unwrap_err();
-    assert!(unknown.message().contains("tenant_config_, param_config_"), "{}", unknown.message());
+    assert!(
+        unknown.message().contains("tenant_config_, param_config_"),
+        "{}",
+        unknown.message()
+    );
     let mut read_only = grpc_client(&stack.grpc[0], &reader.token).await?;
-    assert_eq!(read_only.put_config(put("tenant_config_a", "3")).await.unwrap_err().code(), Code::PermissionDenied);
-    assert_eq!(read_only.get_config(get("tenant_config_a")).await?.into_inner().value, "2", "nothing was lost");
-
-    let keys =
-        ["tenant_config_a", "tenant_config_none", "param_config_tax/rate", "nonsense"].map(ToOwned::to_owned).into();
-    let batch = client.batch_get_config(BatchGetConfigRequest { keys, freshness: false }).await?.into_inner();
     assert_eq!(
-        batch.entries.iter().map(|e| e.key.as_str()).collect::<Vec<_>>(),
+        read_only
+            .put_config(put("tenant_config_a", "3"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
+    assert_eq!(
+        read_only
+            .get_config(get("tenant_config_a"))
+            .await?
+            .into_inner()
+            .value,
+        "2",
+        "nothing was lost"
+    );
+
+    let keys = [
+        "tenant_config_a",
+        "tenant_config_none",
+        "param_config_tax/rate",
+        "nonsense",
+    ]
+    .map(ToOwned::to_owned)
+    .into();
+    let batch = client
+        .batch_get_config(BatchGetConfigRequest {
+            keys,
+            freshness: false,
+        })
+        .await?
+        .into_inner();
+    assert_eq!(
+        batch
+            .entries
+            .iter()
+            .map(|e| e.key.as_str())
+            .collect::<Vec<_>>(),
         ["tenant_config_a", "param_config_tax/rate"]
     );
     assert_eq!(batch.entries[1].origin, "global");
     assert_eq!(
         (batch.missing.as_slice(), batch.errors[0].code),
-        (&["tenant_config_none".to_owned()][..], Code::InvalidArgument as i32)
+        (
+            &["tenant_config_none".to_owned()][..],
+            Code::InvalidArgument as i32
+        )
     );
-    let too_many =
-        BatchGetConfigRequest { keys: (0..101).map(|n| format!("tenant_config_{n}")).collect(), freshness: false };
-    assert_eq!(client.batch_get_config(too_many).await.unwrap_err().code(), Code::InvalidArgument);
+    let too_many = BatchGetConfigRequest {
+        keys: (0..101).map(|n| format!("tenant_config_{n}")).collect(),
+        freshness: false,
+    };
+    assert_eq!(
+        client.batch_get_config(too_many).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
 
     for name in ["b", "c"] {
-        client.put_config(put(&format!("tenant_config_{name}"), "1")).await?;
+        client
+            .put_config(put(&format!("tenant_config_{name}"), "1"))
+            .await?;
     }
-    let list = |page_token: String| ListConfigRequest { prefix: "tenant_config_".to_owned(), page_size: 2, page_token };
+    let list = |page_token: String| ListConfigRequest {
+        prefix: "tenant_config_".to_owned(),
+        page_size: 2,
+        page_token,
+    };
     let first = client.list_config(list(String::new())).await?.into_inner();
     // The other replica continues: page tokens hold for all of them.
-    let second = other.list_config(list(first.next_page_token)).await?.into_inner();
-    let keys = first.entries.iter().chain(&second.entries).map(|e| e.key.as_str()).collect::<Vec<_>>();
-    assert_eq!(keys, ["tenant_config_a", "tenant_config_b", "tenant_config_c"]);
-    let parameters = ListConfigRequest { prefix: "param_config_".to_owned(), ..Default::default() };
-    assert_eq!(client.list_config(parameters).await.unwrap_err().code(), Code::Unimplemented);
+    let second = other
+        .list_config(list(first.next_page_token))
+        .await?
+        .into_inner();
+    let keys = first
+        .entries
+        .iter()
+        .chain(&second.entries)
+        .map(|e| e.key.as_str())
+        .collect::<Vec<_>>();
+    assert_eq!(
+        keys,
+        ["tenant_config_a", "tenant_config_b", "tenant_config_c"]
+    );
+    let parameters = ListConfigRequest {
+        prefix: "param_config_".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        client.list_config(parameters).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
 
-    let delete = |expected_version| DeleteConfigRequest { key: "tenant_config_a".to_owned(), expected_version };
-    assert_eq!(client.delete_config(delete(Some(v1))).await.unwrap_err().code(), Code::Aborted);
-    let v3 = client.delete_config(delete(Some(v2))).await?.into_inner().version;
+    let delete = |expected_version| DeleteConfigRequest {
+        key: "tenant_config_a".to_owned(),
+        expected_version,
+    };
+    assert_eq!(
+        client
+            .delete_config(delete(Some(v1)))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Aborted
+    );
+    let v3 = client
+        .delete_config(delete(Some(v2)))
+        .await?
+        .into_inner()
+        .version;
     assert!(v3 > v2);
-    assert_eq!(client.get_config(get("tenant_config_a")).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(client.delete_config(delete(None)).await.unwrap_err().code(), Code::NotFound);
-    assert!(client.put_config(put("tenant_config_a", "1")).await?.into_inner().version > v3);
-    let watch = WatchConfigRequest { keys: vec!["tenant_config_a".to_owned()] };
-    assert_eq!(client.watch_config(watch).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(
+        client
+            .get_config(get("tenant_config_a"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
+    assert_eq!(
+        client.delete_config(delete(None)).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    assert!(
+        client
+            .put_config(put("tenant_config_a", "1"))
+            .await?
+            .into_inner()
+            .version
+            > v3
+    );
+    let watch = WatchConfigRequest {
+        keys: vec!["tenant_config_a".to_owned()],
+    };
+    assert_eq!(
+        client.watch_config(watch).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
     Ok(())
 }
 
@@ -126,12 +305,36 @@ async fn secrets_are_for_admins() -> anyhow::Result<()> {
     stack.put_parameter(&path, "s3cret-one", true).await?;
     let mut as_writer = grpc_client(&stack.grpc[0], &writer.token).await?;
     let mut as_admin = grpc_client(&stack.grpc[0], &admin.token).await?;
-    assert_eq!(as_writer.get_config(get("param_config_api-key")).await.unwrap_err().code(), Code::PermissionDenied);
-    let got = as_admin.get_config(get("param_config_api-key")).await?.into_inner();
+    assert_eq!(
+        as_writer
+            .get_config(get("param_config_api-key"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
+    let got = as_admin
+        .get_config(get("param_config_api-key"))
+        .await?
+        .into_inner();
     assert_eq!((got.value.as_str(), got.cached), ("s3cret-one", false));
     stack.put_parameter(&path, "s3cret-two", true).await?;
-    assert_eq!(as_admin.get_config(get("param_config_api-key")).await?.into_inner().value, "s3cret-two");
-    assert_eq!(as_writer.get_config(get("param_config_api-key")).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        as_admin
+            .get_config(get("param_config_api-key"))
+            .await?
+            .into_inner()
+            .value,
+        "s3cret-two"
+    );
+    assert_eq!(
+        as_writer
+            .get_config(get("param_config_api-key"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
     Ok(())
 }
 
@@ -143,16 +346,39 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
     let key = url("/v1/config/tenant_config_deep/er/key");
     let json = "application/json";
 
-    let created =
-        stack.web.put(&key).bearer_auth(&user.token).header("if-none-match", "*").body("{\"a\": 1}").send().await?;
+    let created = stack
+        .web
+        .put(&key)
+        .bearer_auth(&user.token)
+        .header("if-none-match", "*")
+        .body("{\"a\": 1}")
+        .send()
+        .await?;
     assert_eq!(created.status().as_u16(), 200);
     let tag = created.headers()["etag"].to_str()?.to_owned();
-    let again = stack.web.put(&key).bearer_auth(&user.token).header("if-none-match", "*").body("2").send().await?;
+    let again = stack
+        .web
+        .put(&key)
+        .bearer_auth(&user.token)
+        .header("if-none-match", "*")
+        .body("2")
+        .send()
+        .await?;
     assert_eq!(again.status().as_u16(), 412);
 
     let got = stack.web.get(&key).bearer_auth(&user.token).send().await?;
-    assert_eq!(got.headers()["etag"].to_str()?, tag, "what put gave is what get gives");
-    for header in ["age", "x-config-cache", "x-config-served-by", "x-config-staleness-bound-ms", "x-request-id"] {
+    assert_eq!(
+        got.headers()["etag"].to_str()?,
+        tag,
+        "what put gave is what get gives"
+    );
+    for header in [
+        "age",
+        "x-config-cache",
+        "x-config-served-by",
+        "x-config-staleness-bound-ms",
+        "x-request-id",
+    ] {
         assert!(got.headers().contains_key(header), "{header}");
     }
     let body: Value = got.json().await?;
@@ -173,7 +399,13 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         assert!(!body[field].is_null(), "{field}");
     }
     assert_eq!(body["value"], "{\"a\": 1}");
-    let same = stack.web.get(&key).bearer_auth(&user.token).header("if-none-match", &tag).send().await?;
+    let same = stack
+        .web
+        .get(&key)
+        .bearer_auth(&user.token)
+        .header("if-none-match", &tag)
+        .send()
+        .await?;
     assert_eq!(same.status().as_u16(), 304);
 
     let put = |tag: &str, body: &'static str| {
@@ -187,11 +419,17 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
     };
     let second = put(&tag, "{\"a\": 2}").send().await?;
     assert_eq!(second.status().as_u16(), 200);
-    assert_eq!(put(&tag, "3").send().await?.status().as_u16(), 412, "somebody was faster");
+    assert_eq!(
+        put(&tag, "3").send().await?.status().as_u16(),
+        412,
+        "somebody was faster"
+    );
     assert_eq!(put("nonsense", "3").send().await?.status().as_u16(), 400);
     // A hand edit that keeps the version is noticed all the same.
     let tag = second.headers()["etag"].to_str()?.to_owned();
-    stack.put_item(&user.tenant, "deep/er/key", "\"by hand\"").await?;
+    stack
+        .put_item(&user.tenant, "deep/er/key", "\"by hand\"")
+        .await?;
     assert_eq!(put(&tag, "4").send().await?.status().as_u16(), 412);
     assert_eq!(put("*", "5").send().await?.status().as_u16(), 200);
 
@@ -204,8 +442,13 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .send()
         .await?;
     assert_eq!(fits.status().as_u16(), 200, "256 KiB");
-    let (status, body) = stack.get(&user, &url(""), "/v1/config/tenant_config_large").await?;
-    assert_eq!((status, body["value"].as_str()), (200, Some(large.as_str())));
+    let (status, body) = stack
+        .get(&user, &url(""), "/v1/config/tenant_config_large")
+        .await?;
+    assert_eq!(
+        (status, body["value"].as_str()),
+        (200, Some(large.as_str()))
+    );
     let page = url("/v1/config/tenant_config_page");
     let html = stack
         .web
@@ -215,7 +458,11 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .body("<a href=x>")
         .send()
         .await?;
-    assert_eq!(html.status().as_u16(), 200, "other types are not looked into");
+    assert_eq!(
+        html.status().as_u16(),
+        200,
+        "other types are not looked into"
+    );
 
     for (method, path, body, status) in [
         ("GET", "/v1/config/tenant_config_none", "", 404),
@@ -223,9 +470,24 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         ("GET", "/v1/config/", "", 400),
         ("GET", "/v1/config", "", 400),
         ("GET", "/v1/config?prefix=tenant", "", 400),
-        ("GET", "/v1/config?prefix=tenant_config_&page_size=0x", "", 400),
-        ("GET", "/v1/config?prefix=tenant_config_&page_size=101", "", 400),
-        ("GET", "/v1/config?prefix=tenant_config_&page_token=x", "", 400),
+        (
+            "GET",
+            "/v1/config?prefix=tenant_config_&page_size=0x",
+            "",
+            400,
+        ),
+        (
+            "GET",
+            "/v1/config?prefix=tenant_config_&page_size=101",
+            "",
+            400,
+        ),
+        (
+            "GET",
+            "/v1/config?prefix=tenant_config_&page_token=x",
+            "",
+            400,
+        ),
         ("GET", "/v1/config?prefix=param_config_", "", 501),
         ("GET", "/v1/config/tenant_config_a%2Fb", "", 400),
         ("GET", "/v1/config/tenant_config_%2E%2E/b", "", 400),
@@ -242,10 +504,18 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         ("POST", "/v1/config:batchGet", "{\"keys\": [", 400),
         ("GET", "/v2/anything", "", 404),
     ] {
-        let call = stack.web.request(method.parse()?, url(path)).bearer_auth(&user.token).body(body);
+        let call = stack
+            .web
+            .request(method.parse()?, url(path))
+            .bearer_auth(&user.token)
+            .body(body);
         let answer = call.send().await?;
         assert_eq!(answer.status().as_u16(), status, "{method} {path}");
-        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(
+            answer.headers()["content-type"],
+            "application/problem+json",
+            "{method} {path}"
+        );
         let problem: Value = answer.json().await?;
         assert_eq!(problem["status"], status, "{method} {path}");
     }
@@ -258,18 +528,37 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .send()
         .await?;
     assert_eq!(not_utf8.status().as_u16(), 400);
-    let too_large = stack.web.put(&key).bearer_auth(&user.token).body("x".repeat(256 * 1024 + 1)).send().await?;
+    let too_large = stack
+        .web
+        .put(&key)
+        .bearer_auth(&user.token)
+        .body("x".repeat(256 * 1024 + 1))
+        .send()
+        .await?;
     assert_eq!(too_large.status().as_u16(), 413);
 
-    let keys = json!({"keys": ["tenant_config_large", "tenant_config_none", "nonsense"]}).to_string();
-    let batch = stack.web.post(url("/v1/config:batchGet")).bearer_auth(&user.token).body(keys).send().await?;
+    let keys =
+        json!({"keys": ["tenant_config_large", "tenant_config_none", "nonsense"]}).to_string();
+    let batch = stack
+        .web
+        .post(url("/v1/config:batchGet"))
+        .bearer_auth(&user.token)
+        .body(keys)
+        .send()
+        .await?;
     let batch: Value = batch.json().await?;
     assert_eq!(
         (batch["entries"].as_array().map(Vec::len), &batch["missing"]),
         (Some(1), &json!(["tenant_config_none"]))
     );
     assert_eq!(batch["errors"][0]["key"], "nonsense");
-    let openapi = stack.web.get(url("/openapi.yaml")).send().await?.text().await?;
+    let openapi = stack
+        .web
+        .get(url("/openapi.yaml"))
+        .send()
+        .await?
+        .text()
+        .await?;
     assert!(openapi.starts_with("openapi: 3.1.0"));
     Ok(())
 }
@@ -277,27 +566,54 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
 #[tokio::test]
 async fn health_reflection_and_metrics() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
-    let channel = Channel::from_shared(format!("http://{}", stack.grpc[0]))?.connect().await?;
+    let channel = Channel::from_shared(format!("http://{}", stack.grpc[0]))?
+        .connect()
+        .await?;
     for service in ["", "tagged.config.v1.ConfigService"] {
-        let request = HealthCheckRequest { service: service.to_owned() };
-        assert_eq!(HealthClient::new(channel.clone()).check(request).await?.into_inner().status, 1);
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        assert_eq!(
+            HealthClient::new(channel.clone())
+                .check(request)
+                .await?
+                .into_inner()
+                .status,
+            1
+        );
     }
     let list = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let mut answers =
-        ServerReflectionClient::new(channel.clone()).server_reflection_info(tokio_stream_of(list)).await?.into_inner();
+    let mut answers = ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(tokio_stream_of(list))
+        .await?
+        .into_inner();
     let Some(MessageResponse::ListServicesResponse(services)) =
         answers.message().await?.and_then(|m| m.message_response)
     else {
         anyhow::bail!("no list of services");
     };
-    assert!(services.service.iter().any(|s| s.name == "tagged.config.v1.ConfigService"));
-    let anonymous = ConfigServiceClient::new(channel).get_config(get("tenant_config_x")).await.unwrap_err();
+    assert!(
+        services
+            .service
+            .iter()
+            .any(|s| s.name == "tagged.config.v1.ConfigService")
+    );
+    let anonymous = ConfigServiceClient::new(channel)
+        .get_config(get("tenant_config_x"))
+        .await
+        .unwrap_err();
     assert_eq!(anonymous.code(), Code::Unauthenticated);
 
-    let metrics = stack.web.get(format!("http://{}/metrics", stack.http[0])).send().await?.text().await?;
+    let metrics = stack
+        .web
+        .get(format!("http://{}/metrics", stack.http[0]))
+        .send()
+        .await?
+        .text()
+        .await?;
     for name in [
         "config_reads_total",
         "config_read_duration_seconds",
@@ -315,12 +631,22 @@ fn tokio_stream_of<T: Send + 'static>(item: T) -> impl futures::Stream<Item = T>
 }
 
 #[tokio::test]
-async fn the_refresh_port_needs_its_credential_and_is_not_behind_the_balancer() -> anyhow::Result<()> {
+async fn the_refresh_port_needs_its_credential_and_is_not_behind_the_balancer() -> anyhow::Result<()>
+{
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
-    let channel = Channel::from_shared(format!("http://{}", stack.refresh[0]))?.connect().await?;
+    let channel = Channel::from_shared(format!("http://{}", stack.refresh[0]))?
+        .connect()
+        .await?;
     let mut client = RefreshServiceClient::new(channel);
-    assert_eq!(client.refresh(RefreshRequest::default()).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        client
+            .refresh(RefreshRequest::default())
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Unauthenticated
+    );
     for (name, value) in [
         ("x-refresh-credential", "wrong".to_owned()),
         ("x-refresh-credential", "x".repeat(48)),
@@ -328,19 +654,37 @@ async fn the_refresh_port_needs_its_credential_and_is_not_behind_the_balancer() 
     ] {
         let mut request = Request::new(RefreshRequest::default());
         request.metadata_mut().insert(name, value.parse()?);
-        assert_eq!(client.refresh(request).await.unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(
+            client.refresh(request).await.unwrap_err().code(),
+            Code::Unauthenticated
+        );
     }
     let path = "/tagged.config.v1.RefreshService/Refresh";
     for base in [&stack.alb_url, &stack.api_url] {
-        let answer = stack.web.post(format!("{base}{path}")).bearer_auth(&user.token).body("").send().await?;
+        let answer = stack
+            .web
+            .post(format!("{base}{path}"))
+            .bearer_auth(&user.token)
+            .body("")
+            .send()
+            .await?;
         assert_eq!(answer.status().as_u16(), 404, "{base}");
     }
     for address in [&stack.http[0], &stack.grpc[0]] {
-        let channel = Channel::from_shared(format!("http://{address}"))?.connect().await;
+        let channel = Channel::from_shared(format!("http://{address}"))?
+            .connect()
+            .await;
         let Ok(channel) = channel else { continue };
-        let status = RefreshServiceClient::new(channel).refresh(RefreshRequest::default()).await.unwrap_err();
+        let status = RefreshServiceClient::new(channel)
+            .refresh(RefreshRequest::default())
+            .await
+            .unwrap_err();
         assert_ne!(status.code(), Code::Ok, "{address}");
-        assert_ne!(status.code(), Code::Unauthenticated, "{address} knows the refresh service");
+        assert_ne!(
+            status.code(),
+            Code::Unauthenticated,
+            "{address} knows the refresh service"
+        );
     }
     Ok(())
 }

@@ -27,13 +27,21 @@ async fn items_written_by_hand_in_every_shape() -> anyhow::Result<()> {
     stack.wait_for(&user, key, None).await?;
     let map = || AttributeValue::M([("on".to_owned(), AttributeValue::Bool(true))].into());
     for (value, version, served) in [
-        (AttributeValue::S("{\"a\": 1}".to_owned()), None, "{\"a\": 1}"),
+        (
+            AttributeValue::S("{\"a\": 1}".to_owned()),
+            None,
+            "{\"a\": 1}",
+        ),
         (map(), None, "{\"on\":true}"),
         (AttributeValue::Bool(false), Some("7"), "false"),
         (AttributeValue::N("12.50".to_owned()), Some("7"), "12.5"),
         (AttributeValue::Bool(false), Some("7"), "false"),
         (AttributeValue::S("words".to_owned()), Some("3"), "words"),
-        (AttributeValue::S("9".to_owned()), Some("9007199254740991"), "9"),
+        (
+            AttributeValue::S("9".to_owned()),
+            Some("9007199254740991"),
+            "9",
+        ),
         (AttributeValue::S("10".to_owned()), Some("1"), "10"),
     ] {
         put(Some(value), version).await?;
@@ -47,8 +55,13 @@ async fn items_written_by_hand_in_every_shape() -> anyhow::Result<()> {
     }
     put(None, Some("8")).await?;
     e2e::poll_until("the malformed item", async || {
-        let (status, body) =
-            stack.get(&user, &format!("http://{}", stack.http[0]), &format!("/v1/config/{key}")).await?;
+        let (status, body) = stack
+            .get(
+                &user,
+                &format!("http://{}", stack.http[0]),
+                &format!("/v1/config/{key}"),
+            )
+            .await?;
         Ok(status == 500 && body["type"] == "urn:tagged-config:problem:malformed-value")
     })
     .await?;
@@ -60,7 +73,10 @@ async fn items_written_by_hand_in_every_shape() -> anyhow::Result<()> {
 async fn parameters_deleted_and_made_again() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
-    let (path, key) = (format!("tenants/{}/limit", user.tenant), "param_config_limit");
+    let (path, key) = (
+        format!("tenants/{}/limit", user.tenant),
+        "param_config_limit",
+    );
     stack.wait_for(&user, key, None).await?;
     for round in ["1", "2", "3"] {
         stack.put_parameter(&path, round, false).await?;
@@ -78,9 +94,15 @@ async fn a_burst_of_changes_ends_at_the_last() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
     stack.put_item(&user.tenant, "burst", "0").await?;
-    stack.wait_for(&user, "tenant_config_burst", Some("0")).await?;
+    stack
+        .wait_for(&user, "tenant_config_burst", Some("0"))
+        .await?;
     for n in 1..=50 {
-        stack.put_item(&user.tenant, "burst", &n.to_string()).await?;
+        stack
+            .put_item(&user.tenant, "burst", &n.to_string())
+            .await?;
     }
-    stack.wait_for(&user, "tenant_config_burst", Some("50")).await
+    stack
+        .wait_for(&user, "tenant_config_burst", Some("50"))
+        .await
 }

@@ -9,19 +9,28 @@ use tokio::{net::TcpListener, process::Command};
 use tonic::{Code, Request};
 
 fn get(key: &str) -> GetConfigRequest {
-    GetConfigRequest { key: key.to_owned(), ..Default::default() }
+    GetConfigRequest {
+        key: key.to_owned(),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
 async fn bad_settings_are_all_named_before_any_port_is_bound() -> anyhow::Result<()> {
     let mut command = Command::new(Standalone::binary()?);
-    command.env_clear().env("TAGGED_CONFIG_GRPC_ADDR", "nonsense").stdout(Stdio::piped());
+    command
+        .env_clear()
+        .env("TAGGED_CONFIG_GRPC_ADDR", "nonsense")
+        .stdout(Stdio::piped());
     let output = command.output().await?;
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8(output.stdout)?;
-    for name in
-        ["GRPC_ADDR must be ip:port", "HTTP_ADDR is not set", "TABLE is not set", "REFRESH_CREDENTIAL is not set"]
-    {
+    for name in [
+        "GRPC_ADDR must be ip:port",
+        "HTTP_ADDR is not set",
+        "TABLE is not set",
+        "REFRESH_CREDENTIAL is not set",
+    ] {
         assert!(text.contains(name), "{name}: {text}");
     }
     Ok(())
@@ -31,7 +40,11 @@ async fn bad_settings_are_all_named_before_any_port_is_bound() -> anyhow::Result
 async fn a_taken_port_is_named() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
-    let started = Standalone::start("http://127.0.0.1:1/", &[("TAGGED_CONFIG_HTTP_ADDR", address.as_str())]).await;
+    let started = Standalone::start(
+        "http://127.0.0.1:1/",
+        &[("TAGGED_CONFIG_HTTP_ADDR", address.as_str())],
+    )
+    .await;
     assert!(started.is_err_and(|error| error.to_string().contains("ended at its start")));
     Ok(())
 }
@@ -40,15 +53,28 @@ async fn a_taken_port_is_named() -> anyhow::Result<()> {
 async fn with_its_backend_gone_it_answers_and_says_so() -> anyhow::Result<()> {
     let issuer = Issuer::new();
     let jwks = JwksServer::start(issuer.jwks()).await?;
-    let service = Standalone::start(&jwks.url, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]).await?;
+    let service =
+        Standalone::start(&jwks.url, &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]).await?;
     let mut client = grpc_client(&service.grpc, &issuer.token("A1", "reader")).await?;
     for key in ["tenant_config_x", "param_config_x"] {
         let status = client.get_config(get(key)).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable, "{key}: {}", status.message());
-        assert!(!status.message().contains("127.0.0.1"), "no address in {:?}", status.message());
+        assert_eq!(
+            status.code(),
+            Code::Unavailable,
+            "{key}: {}",
+            status.message()
+        );
+        assert!(
+            !status.message().contains("127.0.0.1"),
+            "no address in {:?}",
+            status.message()
+        );
     }
     let ready = reqwest::get(format!("http://{}/readyz", service.http)).await?;
-    assert!(ready.status().is_success(), "readiness does not follow the backend");
+    assert!(
+        ready.status().is_success(),
+        "readiness does not follow the backend"
+    );
     assert_eq!(service.terminate().await?, Some(0));
     Ok(())
 }
@@ -74,10 +100,17 @@ async fn a_silent_backend_meets_the_callers_deadline() -> anyhow::Result<()> {
     let mut client = grpc_client(&service.grpc, &issuer.token("A1", "reader")).await?;
     // As a client sends it that does not watch the clock itself.
     let mut request = Request::new(get("tenant_config_x"));
-    request.metadata_mut().insert("grpc-timeout", "200m".parse()?);
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "200m".parse()?);
     let started = std::time::Instant::now();
     let status = client.get_config(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{}", status.message());
+    assert_eq!(
+        status.code(),
+        Code::DeadlineExceeded,
+        "{}",
+        status.message()
+    );
     assert!(started.elapsed() < Duration::from_secs(2));
     // Without a deadline, our own limit on the backend ends it.
     let status = client.get_config(get("tenant_config_y")).await.unwrap_err();
@@ -101,11 +134,27 @@ async fn the_edge_passes_on_what_the_services_say() -> anyhow::Result<()> {
     assert_eq!(put.status().as_u16(), 200);
     let got = stack.web.get(&key).bearer_auth(&user.token).send().await?;
     let tag = got.headers()["etag"].to_str()?.to_owned();
-    let same = stack.web.get(&key).bearer_auth(&user.token).header("if-none-match", &tag).send().await?;
+    let same = stack
+        .web
+        .get(&key)
+        .bearer_auth(&user.token)
+        .header("if-none-match", &tag)
+        .send()
+        .await?;
     assert_eq!(same.status().as_u16(), 304);
-    let conflict = stack.web.put(&key).bearer_auth(&user.token).header("if-none-match", "*").body("2").send().await?;
+    let conflict = stack
+        .web
+        .put(&key)
+        .bearer_auth(&user.token)
+        .header("if-none-match", "*")
+        .body("2")
+        .send()
+        .await?;
     assert_eq!(conflict.status().as_u16(), 412);
-    assert_eq!(conflict.headers()["content-type"], "application/problem+json");
+    assert_eq!(
+        conflict.headers()["content-type"],
+        "application/problem+json"
+    );
     let large = format!("\"https://example.com/?a=<b>&{}\"", "x".repeat(255 * 1024));
     let put = stack
         .web
@@ -116,6 +165,16 @@ async fn the_edge_passes_on_what_the_services_say() -> anyhow::Result<()> {
         .send()
         .await?;
     assert_eq!(put.status().as_u16(), 200, "a large value with URLs in it");
-    assert_eq!(stack.web.delete(&key).bearer_auth(&user.token).send().await?.status().as_u16(), 200);
+    assert_eq!(
+        stack
+            .web
+            .delete(&key)
+            .bearer_auth(&user.token)
+            .send()
+            .await?
+            .status()
+            .as_u16(),
+        200
+    );
     Ok(())
 }

@@ -20,17 +20,37 @@ async fn no_call_fails_while_the_replicas_restart() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
     stack.put_item(&user.tenant, "steady", "1").await?;
-    let endpoints = stack.grpc.iter().map(|a| format!("http://{a}")).collect::<Vec<_>>().join(",").parse()?;
-    let client = ConfigClient::new(&ClientConfig { endpoints, deadline: Duration::from_secs(2) });
+    let endpoints = stack
+        .grpc
+        .iter()
+        .map(|a| format!("http://{a}"))
+        .collect::<Vec<_>>()
+        .join(",")
+        .parse()?;
+    let client = ConfigClient::new(&ClientConfig {
+        endpoints,
+        deadline: Duration::from_secs(2),
+    });
     let token = CallerToken::from_authorization(&format!("Bearer {}", user.token))?;
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stop, calls) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let load: Vec<_> = (0..8)
         .map(|_| {
-            let (client, token, stop, calls) = (client.clone(), token.clone(), Arc::clone(&stop), Arc::clone(&calls));
+            let (client, token, stop, calls) = (
+                client.clone(),
+                token.clone(),
+                Arc::clone(&stop),
+                Arc::clone(&calls),
+            );
             tokio::spawn(async move {
                 let mut failed = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
-                    let request = GetConfigRequest { key: "tenant_config_steady".to_owned(), ..Default::default() };
+                    let request = GetConfigRequest {
+                        key: "tenant_config_steady".to_owned(),
+                        ..Default::default()
+                    };
                     match client.get(&token, request).await {
                         Ok(answer) if answer.value == "1" => {}
                         Ok(answer) => failed.push(format!("a wrong value: {}", answer.value)),
@@ -81,13 +101,26 @@ async fn no_call_fails_while_the_replicas_restart() -> anyhow::Result<()> {
 }
 
 async fn restart() -> anyhow::Result<()> {
-    let get = |name: &str| ProcessEnv.get(name).with_context(|| format!("{name} is not set: run `make test`"));
+    let get = |name: &str| {
+        ProcessEnv
+            .get(name)
+            .with_context(|| format!("{name} is not set: run `make test`"))
+    };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let output = Command::new(get("TAGGED_CONFIG_PYTHON")?)
-        .args(["localstack/stack.py", "rolling-restart", "--state-dir", &get("TAGGED_CONFIG_STACK_DIR")?])
+        .args([
+            "localstack/stack.py",
+            "rolling-restart",
+            "--state-dir",
+            &get("TAGGED_CONFIG_STACK_DIR")?,
+        ])
         .current_dir(root)
         .output()
         .await?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }

@@ -28,11 +28,24 @@ async fn write(
         // Whatever anybody was given before this call began must stay below what it brings.
         let floor = highest.load(Ordering::SeqCst);
         let answer = if deletes && given.len() % 3 == 2 {
-            let request = DeleteConfigRequest { key: KEY.to_owned(), expected_version: None };
-            client.delete_config(request).await.map(|answer| answer.into_inner().version)
+            let request = DeleteConfigRequest {
+                key: KEY.to_owned(),
+                expected_version: None,
+            };
+            client
+                .delete_config(request)
+                .await
+                .map(|answer| answer.into_inner().version)
         } else {
-            let request = PutConfigRequest { key: KEY.to_owned(), value: "1".to_owned(), ..Default::default() };
-            client.put_config(request).await.map(|answer| answer.into_inner().version)
+            let request = PutConfigRequest {
+                key: KEY.to_owned(),
+                value: "1".to_owned(),
+                ..Default::default()
+            };
+            client
+                .put_config(request)
+                .await
+                .map(|answer| answer.into_inner().version)
         };
         match answer {
             Ok(version) => {
@@ -51,16 +64,27 @@ async fn write(
 async fn versions_are_unique_and_rise() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
-    let (stop, highest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+    let (stop, highest) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicI64::new(0)),
+    );
     let writers: Vec<_> = (0..6)
         .map(|n| {
             let address = stack.grpc[n % stack.grpc.len()].clone();
-            tokio::spawn(write(address, user.clone(), n >= 4, Arc::clone(&stop), Arc::clone(&highest)))
+            tokio::spawn(write(
+                address,
+                user.clone(),
+                n >= 4,
+                Arc::clone(&stop),
+                Arc::clone(&highest),
+            ))
         })
         .collect();
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
     while tokio::time::Instant::now() < until {
-        stack.put_item(&user.tenant, "contended", "\"by hand\"").await?;
+        stack
+            .put_item(&user.tenant, "contended", "\"by hand\"")
+            .await?;
         tokio::time::sleep(Duration::from_millis(50)).await;
         stack.delete_item(&user.tenant, "contended").await?;
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -30,7 +30,9 @@ pub const CLAIM: &str = "claim";
 
 /// The record that an item holds.
 pub fn decode(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreError> {
-    let value = item.get(VALUE).ok_or(StoreError::Malformed { reason: "the item has no configValue" })?;
+    let value = item.get(VALUE).ok_or(StoreError::Malformed {
+        reason: "the item has no configValue",
+    })?;
     let (value, is_text): (Arc<str>, bool) = match value {
         AttributeValue::S(text) => (text.as_str().into(), true),
         other => (json(other).into(), false),
@@ -40,16 +42,26 @@ pub fn decode(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreErr
         Some(AttributeValue::S(given)) if !given.is_empty() && http_safe(given) => given,
         _ => Record::guess_content_type(&value),
     };
-    let revision = Revision { incarnation: 0, version: version(item) };
-    Ok(Record::new(value, content_type, revision, modified_ms(item)))
+    let revision = Revision {
+        incarnation: 0,
+        version: version(item),
+    };
+    Ok(Record::new(
+        value,
+        content_type,
+        revision,
+        modified_ms(item),
+    ))
 }
 
 /// The item's version, 0 if it has none that is a whole number from 0 to [`MAX_VERSION`].
 pub fn version(item: &HashMap<String, AttributeValue>) -> i64 {
     match item.get(VERSION) {
-        Some(AttributeValue::N(number)) => {
-            number.parse().ok().filter(|version| (0..=MAX_VERSION).contains(version)).unwrap_or(0)
-        }
+        Some(AttributeValue::N(number)) => number
+            .parse()
+            .ok()
+            .filter(|version| (0..=MAX_VERSION).contains(version))
+            .unwrap_or(0),
         _ => 0,
     }
 }
@@ -62,20 +74,32 @@ pub fn assigned_version(item: &HashMap<String, AttributeValue>) -> Option<i64> {
 
 /// When the item says it was written, in unix milliseconds.
 pub fn modified_ms(item: &HashMap<String, AttributeValue>) -> Option<i64> {
-    let Some(AttributeValue::S(text)) = item.get(LAST_MODIFIED) else { return None };
+    let Some(AttributeValue::S(text)) = item.get(LAST_MODIFIED) else {
+        return None;
+    };
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// An item as a stream event's JSON gives it: `{"PK": {"S": "..."}, ...}`.
 pub fn from_stream(image: &serde_json::Value) -> Option<HashMap<String, AttributeValue>> {
-    image.as_object()?.iter().map(|(name, value)| Some((name.clone(), attribute(value)?))).collect()
+    image
+        .as_object()?
+        .iter()
+        .map(|(name, value)| Some((name.clone(), attribute(value)?)))
+        .collect()
 }
 
 fn attribute(value: &serde_json::Value) -> Option<AttributeValue> {
     let (kind, inner) = value.as_object()?.iter().next()?;
     let text = || inner.as_str().map(ToOwned::to_owned);
-    let texts = || inner.as_array()?.iter().map(|v| v.as_str().map(ToOwned::to_owned)).collect::<Option<Vec<_>>>();
+    let texts = || {
+        inner
+            .as_array()?
+            .iter()
+            .map(|v| v.as_str().map(ToOwned::to_owned))
+            .collect::<Option<Vec<_>>>()
+    };
     let blob = |v: &serde_json::Value| BASE64.decode(v.as_str()?).ok().map(Blob::new);
     Some(match kind.as_str() {
         "S" => AttributeValue::S(text()?),
@@ -86,7 +110,13 @@ fn attribute(value: &serde_json::Value) -> Option<AttributeValue> {
         "SS" => AttributeValue::Ss(texts()?),
         "NS" => AttributeValue::Ns(texts()?),
         "BS" => AttributeValue::Bs(inner.as_array()?.iter().map(blob).collect::<Option<_>>()?),
-        "L" => AttributeValue::L(inner.as_array()?.iter().map(attribute).collect::<Option<_>>()?),
+        "L" => AttributeValue::L(
+            inner
+                .as_array()?
+                .iter()
+                .map(attribute)
+                .collect::<Option<_>>()?,
+        ),
         "M" => AttributeValue::M(from_stream(inner)?),
         _ => return None,
     })
@@ -106,8 +136,12 @@ fn write_json(out: &mut String, value: &AttributeValue) {
         AttributeValue::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         AttributeValue::B(blob) => write_string(out, &BASE64.encode(blob)),
         AttributeValue::Ss(texts) => write_array(out, texts, |out, text| write_string(out, text)),
-        AttributeValue::Ns(numbers) => write_array(out, numbers, |out, number| write_number(out, number)),
-        AttributeValue::Bs(blobs) => write_array(out, blobs, |out, blob| write_string(out, &BASE64.encode(blob))),
+        AttributeValue::Ns(numbers) => {
+            write_array(out, numbers, |out, number| write_number(out, number))
+        }
+        AttributeValue::Bs(blobs) => write_array(out, blobs, |out, blob| {
+            write_string(out, &BASE64.encode(blob))
+        }),
         AttributeValue::L(values) => write_array(out, values, write_json),
         AttributeValue::M(map) => {
             let mut entries: Vec<_> = map.iter().collect();
@@ -173,7 +207,13 @@ mod tests {
             "contentType": {"S": "application/json"}, "lastModified": {"S": "2026-01-02T03:04:05.678Z"}
         }));
         assert_eq!(&*record.value, "{\"a\": 1}");
-        assert_eq!(record.revision, Revision { incarnation: 0, version: 1_700_000_000_000 });
+        assert_eq!(
+            record.revision,
+            Revision {
+                incarnation: 0,
+                version: 1_700_000_000_000
+            }
+        );
         assert_eq!(record.modified_ms, Some(1_767_323_045_678));
         assert_eq!(&*record.content_type, "application/json");
     }
@@ -186,7 +226,10 @@ mod tests {
                 r#"{"a":[1.50,null,"ü\"\n"],"b":true}"#,
             ),
             (json!({"BOOL": false}), "false"),
-            (json!({"N": "12345678901234567890123456789012345678"}), "12345678901234567890123456789012345678"),
+            (
+                json!({"N": "12345678901234567890123456789012345678"}),
+                "12345678901234567890123456789012345678",
+            ),
             (json!({"NULL": true}), "null"),
             (json!({"SS": ["x", "y"]}), r#"["x","y"]"#),
             (json!({"NS": ["1", "2.5"]}), "[1,2.5]"),
@@ -194,14 +237,21 @@ mod tests {
             (json!({"BS": ["AAEC"]}), r#"["AAEC"]"#),
             (json!({"M": {}}), "{}"),
         ] {
-            let record = decoded(&json!({"configValue": value, "contentType": {"S": "text/plain"}}));
+            let record =
+                decoded(&json!({"configValue": value, "contentType": {"S": "text/plain"}}));
             assert_eq!(&*record.value, served);
             assert_eq!(&*record.content_type, "application/json");
             assert_eq!(record.revision.version, 0);
             assert!(serde_json::from_str::<serde_json::Value>(&record.value).is_ok());
         }
-        assert_eq!(&*decoded(&json!({"configValue": {"S": "plain words"}})).content_type, "text/plain");
-        assert_eq!(&*decoded(&json!({"configValue": {"S": "{\"a\":1}"}})).content_type, "application/json");
+        assert_eq!(
+            &*decoded(&json!({"configValue": {"S": "plain words"}})).content_type,
+            "text/plain"
+        );
+        assert_eq!(
+            &*decoded(&json!({"configValue": {"S": "{\"a\":1}"}})).content_type,
+            "application/json"
+        );
         let bad_type = json!({"configValue": {"S": "1"}, "contentType": {"S": "a\r\nx: y"}});
         assert_eq!(&*decoded(&bad_type).content_type, "application/json");
     }
@@ -215,17 +265,27 @@ mod tests {
             json!({"S": "7"}),
             json!({"N": "9007199254740992"}),
         ] {
-            assert_eq!(decoded(&json!({"configValue": {"S": ""}, "version": version})).revision.version, 0);
+            assert_eq!(
+                decoded(&json!({"configValue": {"S": ""}, "version": version}))
+                    .revision
+                    .version,
+                0
+            );
         }
         assert_eq!(
-            decoded(&json!({"configValue": {"S": ""}, "version": {"N": "9007199254740991"}})).revision.version,
+            decoded(&json!({"configValue": {"S": ""}, "version": {"N": "9007199254740991"}}))
+                .revision
+                .version,
             MAX_VERSION
         );
     }
 
     #[test]
     fn an_item_without_a_value_is_malformed() {
-        assert!(matches!(decode(&HashMap::new()), Err(StoreError::Malformed { .. })));
+        assert!(matches!(
+            decode(&HashMap::new()),
+            Err(StoreError::Malformed { .. })
+        ));
         assert!(from_stream(&json!({"configValue": {"S": 1}})).is_none());
         assert!(from_stream(&json!({"configValue": {"X": "1"}})).is_none());
         assert!(from_stream(&json!([])).is_none());

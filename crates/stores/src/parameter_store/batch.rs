@@ -52,7 +52,9 @@ impl Batcher {
     pub(super) async fn get(&self, paths: Vec<String>) -> Result<Vec<Option<Record>>, StoreError> {
         debug_assert!(paths.len() <= MAX_NAMES, "a key has two layers");
         let (answer, answered) = oneshot::channel();
-        self.reads.try_send(Read { paths, answer }).map_err(|_| StoreError::Throttled { backend: BACKEND })?;
+        self.reads
+            .try_send(Read { paths, answer })
+            .map_err(|_| StoreError::Throttled { backend: BACKEND })?;
         match timeout(OPERATION_TIMEOUT, answered).await {
             Ok(Ok(Ok(records))) => Ok(records),
             Ok(Ok(Err(shared))) => Err(unshare(&shared)),
@@ -69,7 +71,11 @@ impl Batcher {
 }
 
 /// Takes a turn first and readers then: whoever arrives while a turn is awaited rides along.
-async fn run(client: Client, mut queue: mpsc::Receiver<Read>, limit: Arc<DefaultDirectRateLimiter>) {
+async fn run(
+    client: Client,
+    mut queue: mpsc::Receiver<Read>,
+    limit: Arc<DefaultDirectRateLimiter>,
+) {
     let calls = Arc::new(Semaphore::new(MAX_CALLS));
     let mut held: VecDeque<Read> = VecDeque::new();
     loop {
@@ -79,7 +85,9 @@ async fn run(client: Client, mut queue: mpsc::Receiver<Read>, limit: Arc<Default
                 None => return,
             }
         }
-        let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&calls).acquire_owned().await else {
+            return;
+        };
         limit.until_ready().await;
         while let Ok(read) = queue.try_recv() {
             held.push_back(read);
@@ -94,7 +102,11 @@ async fn run(client: Client, mut queue: mpsc::Receiver<Read>, limit: Arc<Default
             let result = call(&client, names).await.map_err(Arc::new);
             for read in batch {
                 let answer = match &result {
-                    Ok(found) => Ok(read.paths.iter().map(|path| found.get(path).cloned()).collect()),
+                    Ok(found) => Ok(read
+                        .paths
+                        .iter()
+                        .map(|path| found.get(path).cloned())
+                        .collect()),
                     Err(error) => Err(Arc::clone(error)),
                 };
                 let _ = read.answer.send(answer);
@@ -112,7 +124,12 @@ fn next_batch(held: &mut VecDeque<Read>) -> (Vec<Read>, Vec<String>) {
             held.pop_front();
             continue;
         }
-        let new: Vec<_> = read.paths.iter().filter(|path| !names.contains(path)).cloned().collect();
+        let new: Vec<_> = read
+            .paths
+            .iter()
+            .filter(|path| !names.contains(path))
+            .cloned()
+            .collect();
         if names.len() + new.len() > MAX_NAMES {
             break;
         }
@@ -123,9 +140,16 @@ fn next_batch(held: &mut VecDeque<Read>) -> (Vec<Read>, Vec<String>) {
 }
 
 async fn call(client: &Client, names: Vec<String>) -> Result<HashMap<String, Record>, StoreError> {
-    let answer = client.get_parameters().set_names(Some(names)).send().await.map_err(|e| store_error(BACKEND, e))?;
+    let answer = client
+        .get_parameters()
+        .set_names(Some(names))
+        .send()
+        .await
+        .map_err(|e| store_error(BACKEND, e))?;
     let found = answer.parameters().iter();
-    Ok(found.filter_map(|p| Some((p.name()?.to_owned(), record(p, Secrets::Hidden)))).collect())
+    Ok(found
+        .filter_map(|p| Some((p.name()?.to_owned(), record(p, Secrets::Hidden))))
+        .collect())
 }
 
 /// The same failure for each of those who shared the call.
@@ -133,8 +157,14 @@ fn unshare(error: &Arc<StoreError>) -> StoreError {
     match &**error {
         StoreError::TimedOut { .. } => StoreError::TimedOut { backend: BACKEND },
         StoreError::Throttled { .. } => StoreError::Throttled { backend: BACKEND },
-        StoreError::Refused { code, .. } => StoreError::Refused { backend: BACKEND, code: code.clone() },
-        _ => StoreError::Unavailable { backend: BACKEND, source: Box::new(Arc::clone(error)) },
+        StoreError::Refused { code, .. } => StoreError::Refused {
+            backend: BACKEND,
+            code: code.clone(),
+        },
+        _ => StoreError::Unavailable {
+            backend: BACKEND,
+            source: Box::new(Arc::clone(error)),
+        },
     }
 }
 
@@ -144,7 +174,13 @@ mod tests {
 
     fn read(paths: &[&str]) -> (Read, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
-        (Read { paths: paths.iter().map(ToString::to_string).collect(), answer }, answered)
+        (
+            Read {
+                paths: paths.iter().map(ToString::to_string).collect(),
+                answer,
+            },
+            answered,
+        )
     }
 
     #[test]
@@ -158,7 +194,11 @@ mod tests {
         }
         drop(waiting.remove(0));
         let (batch, names) = next_batch(&mut held);
-        assert_eq!((batch.len(), names.len()), (9, 10), "nine tenants share the default's name");
+        assert_eq!(
+            (batch.len(), names.len()),
+            (9, 10),
+            "nine tenants share the default's name"
+        );
         assert_eq!(names[0], "/t/1");
         let (batch, names) = next_batch(&mut held);
         assert_eq!((batch.len(), names.len()), (2, 3));

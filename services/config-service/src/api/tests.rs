@@ -18,13 +18,29 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let metrics = Metrics::new();
-    let config = CacheConfig { ttl: Duration::from_mins(1), max_stale: Duration::from_hours(1), bytes: 1 << 20 };
+    let config = CacheConfig {
+        ttl: Duration::from_mins(1),
+        max_stale: Duration::from_hours(1),
+        bytes: 1 << 20,
+    };
     let cache = Arc::new(Cache::new(config, || 0.0, Arc::clone(&metrics)));
-    let (tenant_store, shared_store) = (Arc::new(MemoryStore::default()), Arc::new(MemoryStore::layered()));
-    let stores = Stores::from_parts(vec![("tenant", tenant_store.clone()), ("param", shared_store.clone())]);
+    let (tenant_store, shared_store) = (
+        Arc::new(MemoryStore::default()),
+        Arc::new(MemoryStore::layered()),
+    );
+    let stores = Stores::from_parts(vec![
+        ("tenant", tenant_store.clone()),
+        ("param", shared_store.clone()),
+    ]);
     let issuer = Issuer::new();
     Fixture {
-        api: Arc::new(ConfigApi::new(stores, cache, metrics, PageTokens::new(["secret"]), "task".into())),
+        api: Arc::new(ConfigApi::new(
+            stores,
+            cache,
+            metrics,
+            PageTokens::new(["secret"]),
+            "task".into(),
+        )),
         tenant_store,
         shared_store,
         a: issuer.principal("A", "writer"),
@@ -35,7 +51,15 @@ fn fixture() -> Fixture {
 }
 
 fn record(value: &str) -> Record {
-    Record::new(value, "application/json", Revision { incarnation: 1, version: 1 }, None)
+    Record::new(
+        value,
+        "application/json",
+        Revision {
+            incarnation: 1,
+            version: 1,
+        },
+        None,
+    )
 }
 
 async fn put(f: &Fixture, who: &Principal, key: &str, value: &str) -> Result<Record, ApiError> {
@@ -46,12 +70,37 @@ async fn put(f: &Fixture, who: &Principal, key: &str, value: &str) -> Result<Rec
 async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    assert_eq!(&*f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().record.value, "1");
-    assert!(matches!(f.api.get(&f.b, "tenant_config_x", 0).await, Err(ApiError::NotFound)));
+    assert_eq!(
+        &*f.api
+            .get(&f.a, "tenant_config_x", 0)
+            .await
+            .unwrap()
+            .record
+            .value,
+        "1"
+    );
+    assert!(matches!(
+        f.api.get(&f.b, "tenant_config_x", 0).await,
+        Err(ApiError::NotFound)
+    ));
     put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
-    assert_eq!(&*f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().record.value, "2");
-    f.api.delete(&f.a, "tenant_config_x", Precondition::None).await.unwrap();
-    assert!(matches!(f.api.get(&f.a, "tenant_config_x", 0).await, Err(ApiError::NotFound)));
+    assert_eq!(
+        &*f.api
+            .get(&f.a, "tenant_config_x", 0)
+            .await
+            .unwrap()
+            .record
+            .value,
+        "2"
+    );
+    f.api
+        .delete(&f.a, "tenant_config_x", Precondition::None)
+        .await
+        .unwrap();
+    assert!(matches!(
+        f.api.get(&f.a, "tenant_config_x", 0).await,
+        Err(ApiError::NotFound)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,8 +111,15 @@ async fn a_tenant_in_the_key_is_just_a_name() {
         let got = f.api.get(&f.a, &format!("tenant_config_{name}"), 0).await;
         assert!(matches!(got, Err(ApiError::NotFound)), "{name}");
     }
-    for key in ["tenant_config_../B/x", "tenant_config_TENANT#B", "tenant_config_B%2Fx"] {
-        assert!(matches!(f.api.get(&f.a, key, 0).await, Err(ApiError::Key { .. })), "{key}");
+    for key in [
+        "tenant_config_../B/x",
+        "tenant_config_TENANT#B",
+        "tenant_config_B%2Fx",
+    ] {
+        assert!(
+            matches!(f.api.get(&f.a, key, 0).await, Err(ApiError::Key { .. })),
+            "{key}"
+        );
     }
 }
 
@@ -72,7 +128,10 @@ async fn unknown_tags_list_the_known() {
     let f = fixture();
     for key in ["blob_config_x", "x", "", "tenant_x"] {
         let message = f.api.get(&f.a, key, 0).await.unwrap_err().message();
-        assert!(message.contains("tenant_config_, param_config_"), "{message}");
+        assert!(
+            message.contains("tenant_config_, param_config_"),
+            "{message}"
+        );
     }
 }
 
@@ -80,11 +139,25 @@ async fn unknown_tags_list_the_known() {
 async fn readers_cannot_write_and_nothing_changes() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    assert!(matches!(put(&f, &f.a_reader, "tenant_config_x", "2").await, Err(ApiError::Forbidden(Role::Writer))));
-    let deleted = f.api.delete(&f.a_reader, "tenant_config_x", Precondition::None).await;
+    assert!(matches!(
+        put(&f, &f.a_reader, "tenant_config_x", "2").await,
+        Err(ApiError::Forbidden(Role::Writer))
+    ));
+    let deleted = f
+        .api
+        .delete(&f.a_reader, "tenant_config_x", Precondition::None)
+        .await;
     assert!(matches!(deleted, Err(ApiError::Forbidden(Role::Writer))));
     assert!(put(&f, &f.a, "tenant_config_x", "{half").await.is_err());
-    assert_eq!(&*f.api.get(&f.a_reader, "tenant_config_x", 0).await.unwrap().record.value, "1");
+    assert_eq!(
+        &*f.api
+            .get(&f.a_reader, "tenant_config_x", 0)
+            .await
+            .unwrap()
+            .record
+            .value,
+        "1"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,43 +166,105 @@ async fn an_override_hides_the_default_for_its_tenant_alone() {
     f.shared_store.set("global/tax", "", record("0.2"));
     f.shared_store.set("B", "tax", record("0.1"));
     let got = f.api.get(&f.a, "param_config_tax", 0).await.unwrap();
-    assert_eq!((&*got.record.value, got.origin, got.result), ("0.2", Origin::Global, ReadResult::miss));
+    assert_eq!(
+        (&*got.record.value, got.origin, got.result),
+        ("0.2", Origin::Global, ReadResult::miss)
+    );
     let got = f.api.get(&f.b, "param_config_tax", 0).await.unwrap();
     assert_eq!((&*got.record.value, got.origin), ("0.1", Origin::Tenant));
     assert_eq!(f.shared_store.reads(), 2, "both layers in one call");
     for who in [&f.a, &f.b] {
-        assert_eq!(f.api.get(who, "param_config_tax", 0).await.unwrap().result, ReadResult::hit);
+        assert_eq!(
+            f.api.get(who, "param_config_tax", 0).await.unwrap().result,
+            ReadResult::hit
+        );
     }
-    assert_eq!(f.shared_store.reads(), 2, "the missing override is remembered too");
+    assert_eq!(
+        f.shared_store.reads(),
+        2,
+        "the missing override is remembered too"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn secrets_are_for_admins_and_never_cached() {
     let f = fixture();
-    f.shared_store.set("global/key", "", record("\"s3cret\"").secret());
-    assert!(matches!(f.api.get(&f.a, "param_config_key", 0).await, Err(ApiError::Forbidden(Role::Admin))));
+    f.shared_store
+        .set("global/key", "", record("\"s3cret\"").secret());
+    assert!(matches!(
+        f.api.get(&f.a, "param_config_key", 0).await,
+        Err(ApiError::Forbidden(Role::Admin))
+    ));
     for _ in 0..2 {
         let got = f.api.get(&f.a_admin, "param_config_key", 0).await.unwrap();
-        assert_eq!((&*got.record.value, got.result), ("\"s3cret\"", ReadResult::miss));
+        assert_eq!(
+            (&*got.record.value, got.result),
+            ("\"s3cret\"", ReadResult::miss)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_read_of_a_version_reads_the_source_once() {
     let f = fixture();
-    let v1 = put(&f, &f.a, "tenant_config_x", "1").await.unwrap().revision.version;
+    let v1 = put(&f, &f.a, "tenant_config_x", "1")
+        .await
+        .unwrap()
+        .revision
+        .version;
     f.api.get(&f.a, "tenant_config_x", 0).await.unwrap();
     // Another replica writes; nothing tells this one.
-    let later = Record::new("2", "application/json", Revision { incarnation: 0, version: v1 + 10 }, None);
+    let later = Record::new(
+        "2",
+        "application/json",
+        Revision {
+            incarnation: 0,
+            version: v1 + 10,
+        },
+        None,
+    );
     f.tenant_store.set("A", "x", later);
-    assert_eq!(&*f.api.get(&f.a, "tenant_config_x", v1).await.unwrap().record.value, "1", "new enough");
-    assert_eq!(&*f.api.get(&f.a, "tenant_config_x", v1 + 10).await.unwrap().record.value, "2");
-    assert_eq!(f.api.get(&f.a, "tenant_config_x", v1 + 10).await.unwrap().result, ReadResult::hit);
+    assert_eq!(
+        &*f.api
+            .get(&f.a, "tenant_config_x", v1)
+            .await
+            .unwrap()
+            .record
+            .value,
+        "1",
+        "new enough"
+    );
+    assert_eq!(
+        &*f.api
+            .get(&f.a, "tenant_config_x", v1 + 10)
+            .await
+            .unwrap()
+            .record
+            .value,
+        "2"
+    );
+    assert_eq!(
+        f.api
+            .get(&f.a, "tenant_config_x", v1 + 10)
+            .await
+            .unwrap()
+            .result,
+        ReadResult::hit
+    );
     let too_old = f.api.get(&f.a, "tenant_config_x", v1 + 11).await;
     assert!(matches!(too_old, Err(ApiError::TooOld { have }) if have == v1 + 10));
-    assert!(matches!(f.api.get(&f.a, "tenant_config_none", 1).await, Err(ApiError::NotFound)));
-    assert!(matches!(f.api.get(&f.a, "param_config_x", 1).await, Err(ApiError::Invalid(_))));
-    assert!(matches!(f.api.get(&f.a, "tenant_config_x", -1).await, Err(ApiError::Invalid(_))));
+    assert!(matches!(
+        f.api.get(&f.a, "tenant_config_none", 1).await,
+        Err(ApiError::NotFound)
+    ));
+    assert!(matches!(
+        f.api.get(&f.a, "param_config_x", 1).await,
+        Err(ApiError::Invalid(_))
+    ));
+    assert!(matches!(
+        f.api.get(&f.a, "tenant_config_x", -1).await,
+        Err(ApiError::Invalid(_))
+    ));
 }
 
 #[tokio::test]
@@ -146,7 +281,10 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
         }
     }
     assert!(limited > 0);
-    assert!(matches!(f.api.get(&f.b, "tenant_config_x", i64::MAX).await, Err(ApiError::TooOld { .. })));
+    assert!(matches!(
+        f.api.get(&f.b, "tenant_config_x", i64::MAX).await,
+        Err(ApiError::TooOld { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,12 +299,24 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
         assert_eq!((&*got.record.value, got.result), ("1", ReadResult::stale));
         assert!(got.age >= Duration::from_mins(2));
     }
-    assert!(matches!(f.api.get(&f.a, "tenant_config_cold", 0).await, Err(ApiError::Store(_))));
+    assert!(matches!(
+        f.api.get(&f.a, "tenant_config_cold", 0).await,
+        Err(ApiError::Store(_))
+    ));
     advance(Duration::from_hours(1)).await;
-    assert!(matches!(f.api.get(&f.a, "tenant_config_x", 0).await, Err(ApiError::Store(_))), "the maximum age");
+    assert!(
+        matches!(
+            f.api.get(&f.a, "tenant_config_x", 0).await,
+            Err(ApiError::Store(_))
+        ),
+        "the maximum age"
+    );
     f.tenant_store.set_down(false);
     advance(Duration::from_secs(2)).await;
-    assert_eq!(f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result, ReadResult::miss);
+    assert_eq!(
+        f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result,
+        ReadResult::miss
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +327,10 @@ async fn a_backend_that_hangs_does_not_hold_back_known_values() {
     f.tenant_store.hold_reads();
     advance(Duration::from_mins(2)).await;
     let started = Instant::now();
-    assert_eq!(f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result, ReadResult::stale);
+    assert_eq!(
+        f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result,
+        ReadResult::stale
+    );
     assert!(started.elapsed() <= PATIENCE + Duration::from_millis(1));
 }
 
@@ -186,28 +339,69 @@ async fn a_batch_fails_key_by_key() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
     f.shared_store.set_down(true);
-    let keys = ["tenant_config_x", "tenant_config_none", "param_config_x", "nonsense", "tenant_config_x"];
-    let batch = f.api.batch(&f.a, keys.map(ToOwned::to_owned).into()).await.unwrap();
-    assert_eq!(batch.entries.iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), ["tenant_config_x"]);
+    let keys = [
+        "tenant_config_x",
+        "tenant_config_none",
+        "param_config_x",
+        "nonsense",
+        "tenant_config_x",
+    ];
+    let batch = f
+        .api
+        .batch(&f.a, keys.map(ToOwned::to_owned).into())
+        .await
+        .unwrap();
+    assert_eq!(
+        batch
+            .entries
+            .iter()
+            .map(|e| e.key.as_str())
+            .collect::<Vec<_>>(),
+        ["tenant_config_x"]
+    );
     assert_eq!(batch.missing, ["tenant_config_none"]);
-    assert_eq!(batch.errors.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["param_config_x", "nonsense"]);
+    assert_eq!(
+        batch
+            .errors
+            .iter()
+            .map(|(key, _)| key.as_str())
+            .collect::<Vec<_>>(),
+        ["param_config_x", "nonsense"]
+    );
     let many = (0..101).map(|n| format!("tenant_config_{n}")).collect();
-    assert!(matches!(f.api.batch(&f.a, many).await, Err(ApiError::Invalid(_))));
+    assert!(matches!(
+        f.api.batch(&f.a, many).await,
+        Err(ApiError::Invalid(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
 async fn pages_are_the_callers_own() {
     let f = fixture();
     for name in ["a", "b", "c"] {
-        put(&f, &f.a, &format!("tenant_config_{name}"), "1").await.unwrap();
+        put(&f, &f.a, &format!("tenant_config_{name}"), "1")
+            .await
+            .unwrap();
     }
     put(&f, &f.b, "tenant_config_z", "1").await.unwrap();
     let first = f.api.list(&f.a, "tenant_config_", 2, "").await.unwrap();
-    let second = f.api.list(&f.a, "tenant_config_", 2, &first.next_page_token).await.unwrap();
-    let keys = |page: &Page| page.entries.iter().map(|e| e.key.clone()).collect::<Vec<_>>();
+    let second = f
+        .api
+        .list(&f.a, "tenant_config_", 2, &first.next_page_token)
+        .await
+        .unwrap();
+    let keys = |page: &Page| {
+        page.entries
+            .iter()
+            .map(|e| e.key.clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(
         (keys(&first), keys(&second)),
-        (vec!["tenant_config_a".to_owned(), "tenant_config_b".to_owned()], vec!["tenant_config_c".to_owned()],)
+        (
+            vec!["tenant_config_a".to_owned(), "tenant_config_b".to_owned()],
+            vec!["tenant_config_c".to_owned()],
+        )
     );
     assert_eq!(second.next_page_token, "");
     for (prefix, size, token) in [
@@ -218,7 +412,16 @@ async fn pages_are_the_callers_own() {
         ("tenant_config_", 1, "forged"),
         ("tenant_config_b", 1, first.next_page_token.as_str()),
     ] {
-        assert!(f.api.list(&f.a, prefix, size, token).await.is_err(), "{prefix} {size} {token}");
+        assert!(
+            f.api.list(&f.a, prefix, size, token).await.is_err(),
+            "{prefix} {size} {token}"
+        );
     }
-    assert!(f.api.list(&f.b, "tenant_config_", 2, &first.next_page_token).await.is_err(), "another tenant's token");
+    assert!(
+        f.api
+            .list(&f.b, "tenant_config_", 2, &first.next_page_token)
+            .await
+            .is_err(),
+        "another tenant's token"
+    );
 }

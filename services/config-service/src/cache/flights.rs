@@ -73,9 +73,24 @@ impl Flights {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = watch::channel(None);
-        flights.0.insert(location.clone(), Flight { id, outcome: receiver.clone() });
+        flights.0.insert(
+            location.clone(),
+            Flight {
+                id,
+                outcome: receiver.clone(),
+            },
+        );
         let stripes = Arc::clone(&self.stripes);
-        Ticket::Lead(Leader { id, location: location.clone(), outcome: sender, stripes, stripe }, Waiter(receiver))
+        Ticket::Lead(
+            Leader {
+                id,
+                location: location.clone(),
+                outcome: sender,
+                stripes,
+                stripe,
+            },
+            Waiter(receiver),
+        )
     }
 
     fn stripe_of(&self, id: &LocationId) -> usize {
@@ -109,7 +124,11 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         let mut flights = self.stripes[self.stripe].lock();
-        if flights.0.get(&self.location).is_some_and(|flight| flight.id == self.id) {
+        if flights
+            .0
+            .get(&self.location)
+            .is_some_and(|flight| flight.id == self.id)
+        {
             flights.0.remove(&self.location);
         }
     }
@@ -118,7 +137,9 @@ impl Drop for Leader {
 impl Waiter {
     pub(super) async fn outcome(mut self, backend: Backend) -> Outcome {
         match self.0.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(super::abandoned(backend))),
+            Ok(outcome) => outcome
+                .clone()
+                .unwrap_or_else(|| Err(super::abandoned(backend))),
             Err(_) => Err(super::abandoned(backend)),
         }
     }

@@ -18,7 +18,11 @@ struct Fixture {
 }
 
 fn fixture_with(memory: MemoryStore, bytes: u64) -> Fixture {
-    let config = CacheConfig { ttl: Duration::from_mins(1), max_stale: Duration::from_hours(1), bytes };
+    let config = CacheConfig {
+        ttl: Duration::from_mins(1),
+        max_stale: Duration::from_hours(1),
+        bytes,
+    };
     let memory = Arc::new(memory);
     Fixture {
         cache: Arc::new(Cache::new(config, || 0.0, Metrics::new())),
@@ -37,17 +41,36 @@ fn layered() -> Fixture {
 }
 
 fn record(value: &str, version: i64) -> Record {
-    Record::new(value, "text/plain", Revision { incarnation: 0, version }, None)
+    Record::new(
+        value,
+        "text/plain",
+        Revision {
+            incarnation: 0,
+            version,
+        },
+        None,
+    )
 }
 
 /// As Parameter Store orders: by time, then version.
 fn parameter(value: &str, modified_ms: i64, version: i64) -> Record {
-    Record::new(value, "text/plain", Revision { incarnation: modified_ms, version }, Some(modified_ms))
+    Record::new(
+        value,
+        "text/plain",
+        Revision {
+            incarnation: modified_ms,
+            version,
+        },
+        Some(modified_ms),
+    )
 }
 
 impl Fixture {
     fn location(&self, name: &str) -> Location {
-        self.store.locate(&self.tenant, ConfigName::parse(name).unwrap()).first().clone()
+        self.store
+            .locate(&self.tenant, ConfigName::parse(name).unwrap())
+            .first()
+            .clone()
     }
 
     fn id(&self, name: &str) -> LocationId {
@@ -64,7 +87,12 @@ impl Fixture {
         match self.cache.lookup(&self.id(name), Instant::now()) {
             Lookup::Fresh(entry) => (text(&entry.record), true),
             Lookup::Stale(_) | Lookup::Miss(_) => {
-                let outcome = self.cache.fill(&self.store, &[self.location(name)]).await.pop().unwrap();
+                let outcome = self
+                    .cache
+                    .fill(&self.store, &[self.location(name)])
+                    .await
+                    .pop()
+                    .unwrap();
                 (text(&outcome.unwrap()), false)
             }
         }
@@ -82,8 +110,13 @@ impl Fixture {
     async fn read_under_way(&self, name: &'static str) -> tokio::task::JoinHandle<Outcome> {
         self.memory.hold_reads();
         let before = self.memory.reads();
-        let (cache, store, location) = (Arc::clone(&self.cache), Arc::clone(&self.store), self.location(name));
-        let reader = tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
+        let (cache, store, location) = (
+            Arc::clone(&self.cache),
+            Arc::clone(&self.store),
+            self.location(name),
+        );
+        let reader =
+            tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
         while self.memory.reads() == before {
             tokio::task::yield_now().await;
         }
@@ -98,10 +131,17 @@ async fn inv1_an_event_maps_to_exactly_one_entry() {
     let other = ISSUER.tenant("B");
     f.set("x", record("a", 1));
     f.memory.set("B", "x", record("b", 1));
-    let of_b = f.store.locate(&other, ConfigName::parse("x").unwrap()).first().clone();
+    let of_b = f
+        .store
+        .locate(&other, ConfigName::parse("x").unwrap())
+        .first()
+        .clone();
     f.value("x").await;
     f.cache.fill(&f.store, std::slice::from_ref(&of_b)).await;
-    assert_eq!(f.change("x", ChangedTo::Value(record("a2", 2))), Applied::Updated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("a2", 2))),
+        Applied::Updated
+    );
     assert_eq!(f.read("x").await, (Some("a2".to_owned()), true));
     assert!(matches!(f.cache.lookup(of_b.id(), Instant::now()),
         Lookup::Fresh(entry) if &*entry.record.as_ref().unwrap().value == "b"));
@@ -113,10 +153,16 @@ async fn inv2_older_and_repeated_changes_never_replace_newer_values() {
     f.set("x", record("v5", 5));
     f.value("x").await;
     // The record of an earlier write, late: in doubt, the source decides.
-    assert_eq!(f.change("x", ChangedTo::Value(record("v3", 3))), Applied::Invalidated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("v3", 3))),
+        Applied::Invalidated
+    );
     assert_eq!(f.value("x").await.as_deref(), Some("v5"));
     // The same record again changes nothing.
-    assert_eq!(f.change("x", ChangedTo::Value(record("v5", 5))), Applied::NotNewer);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("v5", 5))),
+        Applied::NotNewer
+    );
     assert_eq!(f.read("x").await, (Some("v5".to_owned()), true));
 }
 
@@ -127,11 +173,22 @@ async fn inv2_a_hand_edit_that_keeps_or_lowers_the_version_is_seen() {
     f.value("x").await;
     for (value, version) in [("B", 7), ("A", 7), ("C", 0), ("D", 3)] {
         f.set("x", record(value, version));
-        assert_eq!(f.change("x", ChangedTo::Value(record(value, version))), Applied::Invalidated, "{value}");
-        assert_eq!(f.read("x").await, (Some(value.to_owned()), false), "A -> B -> A included");
+        assert_eq!(
+            f.change("x", ChangedTo::Value(record(value, version))),
+            Applied::Invalidated,
+            "{value}"
+        );
+        assert_eq!(
+            f.read("x").await,
+            (Some(value.to_owned()), false),
+            "A -> B -> A included"
+        );
     }
     // The stream repeats a record from before the hand edits: its version is higher, its value is not newer.
-    assert_eq!(f.change("x", ChangedTo::Value(record("A", 7))), Applied::Invalidated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("A", 7))),
+        Applied::Invalidated
+    );
     assert_eq!(f.value("x").await.as_deref(), Some("D"));
 }
 
@@ -143,15 +200,24 @@ async fn inv2_delete_and_recreate_in_parameter_store() {
     assert_eq!(f.change("x", ChangedTo::Absent(12_000)), Applied::Updated);
     assert_eq!(f.read("x").await, (None, true));
     // A lagging replica still has the deleted one.
-    assert_eq!(f.change("x", ChangedTo::Value(parameter("old", 10_000, 9))), Applied::NotNewer);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(parameter("old", 10_000, 9))),
+        Applied::NotNewer
+    );
     // Version 1 again, and newer.
-    assert_eq!(f.change("x", ChangedTo::Value(parameter("new", 13_000, 1))), Applied::Updated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(parameter("new", 13_000, 1))),
+        Applied::Updated
+    );
     assert_eq!(f.read("x").await, (Some("new".to_owned()), true));
     // The deletion's event comes late.
     assert_eq!(f.change("x", ChangedTo::Absent(12_000)), Applied::NotNewer);
     // Within the second that the event's time leaves open, the source decides.
     f.set("x", parameter("new", 13_000, 1));
-    assert_eq!(f.change("x", ChangedTo::Absent(12_500)), Applied::Invalidated);
+    assert_eq!(
+        f.change("x", ChangedTo::Absent(12_500)),
+        Applied::Invalidated
+    );
     assert_eq!(f.value("x").await.as_deref(), Some("new"));
 }
 
@@ -162,9 +228,19 @@ async fn inv2_a_lagging_copy_does_not_replace_what_an_event_brought() {
     f.value("x").await;
     f.change("x", ChangedTo::Value(parameter("v2", 2_000, 2)));
     advance(Duration::from_mins(2)).await;
-    assert_eq!(f.value("x").await.as_deref(), Some("v2"), "the copy is older than what we hold");
+    assert_eq!(
+        f.value("x").await.as_deref(),
+        Some("v2"),
+        "the copy is older than what we hold"
+    );
     // A secret's change is announced without its value: the old copy is served for a moment only.
-    f.change("x", ChangedTo::Unknown(Revision { incarnation: 3_000, version: 3 }));
+    f.change(
+        "x",
+        ChangedTo::Unknown(Revision {
+            incarnation: 3_000,
+            version: 3,
+        }),
+    );
     f.value("x").await;
     f.set("x", parameter("v3", 3_000, 3));
     advance(LAGGING_TTL).await;
@@ -177,12 +253,23 @@ async fn inv3_a_read_under_way_does_not_insert_after_an_invalidation() {
     f.set("x", record("old", 1));
     let early = f.read_under_way("x").await;
     f.set("x", record("new", 2));
-    assert_eq!(f.change("x", ChangedTo::Unknown(Revision::default())), Applied::NotCached);
+    assert_eq!(
+        f.change("x", ChangedTo::Unknown(Revision::default())),
+        Applied::NotCached
+    );
     // Who comes now does not join the early read, which is still under way.
     assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
     f.memory.release(1);
-    assert_eq!(&*early.await.unwrap().unwrap().unwrap().value, "old", "who asked before may see the value of then");
-    assert_eq!(f.read("x").await, (Some("new".to_owned()), true), "the early read did not overwrite the cache");
+    assert_eq!(
+        &*early.await.unwrap().unwrap().unwrap().value,
+        "old",
+        "who asked before may see the value of then"
+    );
+    assert_eq!(
+        f.read("x").await,
+        (Some("new".to_owned()), true),
+        "the early read did not overwrite the cache"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +277,10 @@ async fn inv3_a_value_that_comes_during_a_read_wins_over_it() {
     let f = fixture();
     f.set("x", record("old", 1));
     let early = f.read_under_way("x").await;
-    assert_eq!(f.change("x", ChangedTo::Value(record("new", 2))), Applied::Updated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("new", 2))),
+        Applied::Updated
+    );
     f.memory.release(1);
     early.await.unwrap().unwrap();
     assert_eq!(f.read("x").await, (Some("new".to_owned()), true));
@@ -202,7 +292,8 @@ async fn inv3_a_cancelled_leader_does_not_fail_its_followers() {
     f.set("x", record("v", 1));
     let leader = f.read_under_way("x").await;
     let (cache, store, location) = (Arc::clone(&f.cache), Arc::clone(&f.store), f.location("x"));
-    let follower = tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
+    let follower =
+        tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
     tokio::task::yield_now().await;
     leader.abort();
     f.memory.release(1);
@@ -217,10 +308,20 @@ async fn inv4_after_an_invalidation_the_source_is_read() {
     f.value("x").await;
     f.set("x", record("2", 2));
     assert_eq!(f.read("x").await, (Some("1".to_owned()), true));
-    assert_eq!(f.change("x", ChangedTo::Unknown(Revision::default())), Applied::Invalidated);
+    assert_eq!(
+        f.change("x", ChangedTo::Unknown(Revision::default())),
+        Applied::Invalidated
+    );
     assert_eq!(f.read("x").await, (Some("2".to_owned()), false));
-    assert_eq!(f.change("x", ChangedTo::Value(record("3", 3))), Applied::Updated);
-    assert_eq!(f.read("x").await, (Some("3".to_owned()), true), "or the value that the event carried is taken");
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("3", 3))),
+        Applied::Updated
+    );
+    assert_eq!(
+        f.read("x").await,
+        (Some("3".to_owned()), true),
+        "or the value that the event carried is taken"
+    );
     // A removal is an invalidation: somebody may have made it anew meanwhile.
     f.set("x", record("4", 4));
     assert_eq!(f.change("x", ChangedTo::Absent(0)), Applied::Invalidated);
@@ -249,7 +350,10 @@ async fn inv5_absence_is_cached_for_the_ttl_and_ends_with_an_event() {
     assert_eq!(f.read("x").await, (None, false));
     advance(Duration::from_secs(59)).await;
     assert_eq!(f.read("x").await, (None, true));
-    assert_eq!(f.change("x", ChangedTo::Value(record("v", 1))), Applied::Updated);
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("v", 1))),
+        Applied::Updated
+    );
     assert_eq!(f.read("x").await, (Some("v".to_owned()), true));
     assert_eq!(f.memory.reads(), 1);
 }
@@ -290,17 +394,36 @@ async fn inv7_a_failed_read_evicts_nothing() {
     f.value("x").await;
     f.change("x", ChangedTo::Unknown(Revision::default()));
     f.memory.set_down(true);
-    assert!(f.cache.fill(&f.store, &[f.location("x")]).await.pop().unwrap().is_err());
+    assert!(
+        f.cache
+            .fill(&f.store, &[f.location("x")])
+            .await
+            .pop()
+            .unwrap()
+            .is_err()
+    );
     let known = |lookup| match lookup {
-        Lookup::Stale(entry) | Lookup::Miss(Some(entry)) => entry.record.as_ref().map(|r| r.value.as_ref().to_owned()),
+        Lookup::Stale(entry) | Lookup::Miss(Some(entry)) => {
+            entry.record.as_ref().map(|r| r.value.as_ref().to_owned())
+        }
         _ => None,
     };
     let lookup = f.cache.lookup(&f.id("x"), Instant::now());
-    assert!(matches!(lookup, Lookup::Stale(_)), "not asked again at once");
+    assert!(
+        matches!(lookup, Lookup::Stale(_)),
+        "not asked again at once"
+    );
     advance(Duration::from_mins(59)).await;
-    assert_eq!(known(f.cache.lookup(&f.id("x"), Instant::now())).as_deref(), Some("v"));
+    assert_eq!(
+        known(f.cache.lookup(&f.id("x"), Instant::now())).as_deref(),
+        Some("v")
+    );
     advance(Duration::from_mins(2)).await;
-    assert_eq!(known(f.cache.lookup(&f.id("x"), Instant::now())), None, "the maximum age");
+    assert_eq!(
+        known(f.cache.lookup(&f.id("x"), Instant::now())),
+        None,
+        "the maximum age"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,13 +432,18 @@ async fn inv8_an_entry_knows_its_age_and_ends_with_its_ttl() {
     f.set("x", record("1", 1));
     f.value("x").await;
     advance(Duration::from_secs(30)).await;
-    let Lookup::Fresh(entry) = f.cache.lookup(&f.id("x"), Instant::now()) else { panic!("it is fresh") };
+    let Lookup::Fresh(entry) = f.cache.lookup(&f.id("x"), Instant::now()) else {
+        panic!("it is fresh")
+    };
     assert_eq!(entry.since.elapsed(), Duration::from_secs(30));
     f.set("x", record("2", 2));
     advance(Duration::from_secs(31)).await;
     assert_eq!(f.read("x").await, (Some("2".to_owned()), false));
     let exposition = f.cache.metrics.exposition(0, 0);
-    assert!(exposition.contains(r#"config_repairs_total{by="ttl"} 1"#), "the TTL found what no event brought");
+    assert!(
+        exposition.contains(r#"config_repairs_total{by="ttl"} 1"#),
+        "the TTL found what no event brought"
+    );
 }
 
 /// Readers, writers behind the store's back, and events in any order: after the last event, the value is right.
@@ -359,8 +487,18 @@ async fn changes_reads_and_events_in_any_order_end_at_the_truth() {
             f.change("x", event);
         }
         let layers = f.store.locate(&f.tenant, ConfigName::parse("x").unwrap());
-        let truth = f.store.read(&[layers.first().clone()]).await.unwrap().pop().unwrap();
+        let truth = f
+            .store
+            .read(&[layers.first().clone()])
+            .await
+            .unwrap()
+            .pop()
+            .unwrap();
         let seen = f.value("x").await;
-        assert_eq!(seen, truth.map(|r| r.value.as_ref().to_owned()), "seed {order}");
+        assert_eq!(
+            seen,
+            truth.map(|r| r.value.as_ref().to_owned()),
+            "seed {order}"
+        );
     }
 }

@@ -31,7 +31,9 @@ impl EntityTag {
 
     /// A tag that this service gave, quotes included.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE64.decode(text.strip_prefix('"')?.strip_suffix('"')?).ok()?;
+        let bytes = BASE64
+            .decode(text.strip_prefix('"')?.strip_suffix('"')?)
+            .ok()?;
         let bytes: [u8; BYTES] = bytes.try_into().ok()?;
         let (origin, rest) = bytes.split_first()?;
         let (incarnation, rest) = rest.split_first_chunk()?;
@@ -70,8 +72,14 @@ impl fmt::Display for EntityTag {
 
 /// Whether a header that lists entity tags has this one (weak comparison, as `If-None-Match` asks) or `*`.
 pub(super) fn any_matches(headers: &HeaderMap, name: HeaderName, tag: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|list| list.split(',')).map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|one| one == "*" || one.trim_start_matches("W/") == tag)
 }
 
 #[cfg(test)]
@@ -83,7 +91,15 @@ mod tests {
     #[test]
     fn tags_come_back_and_tell_apart() {
         let record = |value: &str, incarnation, version| {
-            Record::new(value, "application/json", Revision { incarnation, version }, None)
+            Record::new(
+                value,
+                "application/json",
+                Revision {
+                    incarnation,
+                    version,
+                },
+                None,
+            )
         };
         let tag = EntityTag::of(Origin::Tenant, &record("1", 0, 7));
         assert_eq!(EntityTag::parse(&tag.to_string()), Some(tag));
@@ -95,7 +111,16 @@ mod tests {
         ] {
             assert_ne!(other.to_string(), tag.to_string());
         }
-        for bad in ["", "\"", "\"\"", "abc", "\"AAAA\"", "W/\"x\"", "\"a\", \"b\"", "\"ä\""] {
+        for bad in [
+            "",
+            "\"",
+            "\"\"",
+            "abc",
+            "\"AAAA\"",
+            "W/\"x\"",
+            "\"a\", \"b\"",
+            "\"ä\"",
+        ] {
             assert_eq!(EntityTag::parse(bad), None, "{bad}");
         }
     }
@@ -113,7 +138,11 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("if-none-match", list.parse().unwrap());
-            assert_eq!(any_matches(&headers, HeaderName::from_static("if-none-match"), tag), matches, "{list}");
+            assert_eq!(
+                any_matches(&headers, HeaderName::from_static("if-none-match"), tag),
+                matches,
+                "{list}"
+            );
         }
     }
 }

@@ -32,7 +32,12 @@ impl Problem {
 
     /// One that comes from the routing.
     pub(super) fn plain(status: StatusCode, name: &str, title: &str) -> Response {
-        let problem = Self { r#type: kind(name), title: title.to_owned(), status: status.as_u16(), detail: None };
+        let problem = Self {
+            r#type: kind(name),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: None,
+        };
         problem.into_response()
     }
 }
@@ -56,7 +61,10 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
