@@ -8,7 +8,7 @@
 //! out, a write first claims the item, waits for the clock's next millisecond, and takes its version then:
 //! whatever was given before was given before the claim.
 
-use std::{collections::HashMap, fmt::Write, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -28,8 +28,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::aws::store_error;
+use crate::{aws::store_error, dynamodb::condition::Condition};
 
+mod condition;
 pub mod item;
 
 /// The backend's name.
@@ -54,13 +55,6 @@ pub struct DynamoDbStore {
     table: String,
     reads: Semaphore,
     versions: VersionClock,
-}
-
-/// A write's condition on the item that it replaces.
-struct Condition {
-    expression: String,
-    names: HashMap<String, String>,
-    values: HashMap<String, AttributeValue>,
 }
 
 type Item = HashMap<String, AttributeValue>;
@@ -520,61 +514,4 @@ fn partition_key(tenant: &TenantId) -> String {
 
 fn sort_key(name: &str) -> String {
     format!("{SORT_PREFIX}{name}")
-}
-
-// === impl Condition ===
-
-impl Condition {
-    /// The item carries the version that the service gave it, and that is lower than the one being written.
-    fn assigned_and_older() -> Self {
-        let expression = "#version < :version AND #assigned = #version".to_owned();
-        Self {
-            expression,
-            names: HashMap::new(),
-            values: HashMap::new(),
-        }
-    }
-
-    /// The item is as the claim left it.
-    fn claimed(claim: String, version: i64, value: &str) -> Self {
-        let item = HashMap::from([
-            (item::CLAIM.to_owned(), AttributeValue::S(claim)),
-            (item::VERSION.to_owned(), number(version)),
-            (item::VALUE.to_owned(), AttributeValue::S(value.to_owned())),
-        ]);
-        Self::unchanged(Some(&item))
-    }
-
-    /// What is there is what was read, to the letter: a hand edit that kept the version counts as a change.
-    fn unchanged(old: Option<&Item>) -> Self {
-        let mut names = HashMap::from([("#pk".to_owned(), "PK".to_owned())]);
-        let mut values = HashMap::new();
-        let Some(old) = old else {
-            return Self {
-                expression: "attribute_not_exists(#pk)".to_owned(),
-                names,
-                values,
-            };
-        };
-        let mut expression = "attribute_exists(#pk)".to_owned();
-        for (attribute, name) in [
-            (item::VERSION, "version"),
-            (item::VALUE, "value"),
-            (item::ASSIGNED_VERSION, "assigned"),
-            (item::CLAIM, "claim"),
-        ] {
-            names.insert(format!("#{name}"), attribute.to_owned());
-            if let Some(value) = old.get(attribute) {
-                let _ = write!(expression, " AND #{name} = :old_{name}");
-                values.insert(format!(":old_{name}"), value.clone());
-            } else {
-                let _ = write!(expression, " AND attribute_not_exists(#{name})");
-            }
-        }
-        Self {
-            expression,
-            names,
-            values,
-        }
-    }
 }

@@ -4,23 +4,26 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::DefaultDirectRateLimiter;
 use quick_cache::sync::Cache as QuickCache;
 use tagged_config_domain::{
     Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
     Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
 };
 use tagged_config_stores::Stores;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+use read::LayerState;
 
 use crate::{
-    cache::{Cache, Entry, Lookup},
+    cache::Cache,
     content,
     errors::ApiError,
     metrics::{Metrics, ReadResult},
     page_token::PageTokens,
 };
 
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -31,8 +34,6 @@ pub(crate) const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 50;
 /// Keys of one batch that are read at once.
 const BATCH_CONCURRENCY: usize = 32;
-/// How long a reader waits for the source before it takes the last known value.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Consistent reads that one tenant may force: a second, and at once.
 const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 /// Tenants whose allowance is remembered.
@@ -85,13 +86,6 @@ pub(crate) struct Page {
     pub errors: Vec<(String, ApiError)>,
     /// Continues here; empty at the end.
     pub next_page_token: String,
-}
-
-/// The state of one layer after reading.
-struct LayerState {
-    record: Option<Record>,
-    since: Instant,
-    result: ReadResult,
 }
 
 // === impl ConfigApi ===
@@ -366,179 +360,6 @@ impl ConfigApi {
         Ok((key, store))
     }
 
-    /// The answer that needs no call: the first layer that holds a value, all before it being known absent.
-    fn cached(
-        &self,
-        store: &Arc<dyn Store>,
-        layers: &Layers,
-    ) -> Option<(Origin, Option<LayerState>)> {
-        let now = Instant::now();
-        let mut worst = ReadResult::hit;
-        let mut last = None;
-        for layer in layers.iter() {
-            let entry = match self.cache.lookup(layer.id(), now) {
-                Lookup::Fresh(entry) => entry,
-                Lookup::Stale(entry) => {
-                    worst = ReadResult::stale;
-                    entry
-                }
-                Lookup::Miss(_) => return None,
-            };
-            let found = entry.record.is_some();
-            last = Some((layer.origin(), Some(LayerState::of(&entry, worst))));
-            if found {
-                break;
-            }
-        }
-        if let Some((_, Some(state))) = &last {
-            self.metrics.read(store.backend(), state.result);
-        }
-        last
-    }
-
-    /// Reads what is not known, and falls back on what was known if the source does not answer in time.
-    async fn read_through(
-        &self,
-        store: &Arc<dyn Store>,
-        layers: &Layers,
-    ) -> Result<(Origin, Option<LayerState>), ApiError> {
-        let now = Instant::now();
-        let known: Vec<Lookup> = layers
-            .iter()
-            .map(|layer| self.cache.lookup(layer.id(), now))
-            .collect();
-        let wanted: Vec<_> = layers
-            .iter()
-            .zip(&known)
-            .filter(|(_, lookup)| matches!(lookup, Lookup::Miss(_)))
-            .map(|(layer, _)| layer.clone())
-            .collect();
-        let has_fallback = known
-            .iter()
-            .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
-        let fill = self.cache.fill(store, &wanted);
-        let outcomes = if has_fallback {
-            // The read goes on without us.
-            timeout(PATIENCE, fill).await.unwrap_or_else(|_| {
-                let late = Arc::new(StoreError::TimedOut {
-                    backend: store.backend(),
-                });
-                wanted.iter().map(|_| Err(Arc::clone(&late))).collect()
-            })
-        } else {
-            fill.await
-        };
-        let mut outcomes = outcomes.into_iter();
-        let mut worst = ReadResult::miss;
-        let mut last = None;
-        for (layer, lookup) in layers.iter().zip(known) {
-            let state = match lookup {
-                Lookup::Fresh(entry) => LayerState::of(&entry, worst),
-                Lookup::Stale(entry) => {
-                    worst = ReadResult::stale;
-                    LayerState::of(&entry, worst)
-                }
-                Lookup::Miss(fallback) => match (outcomes.next(), fallback) {
-                    (Some(Ok(record)), _) => LayerState {
-                        record,
-                        since: Instant::now(),
-                        result: worst,
-                    },
-                    (Some(Err(error)), _) if error.is_an_answer() => {
-                        return Err(ApiError::Store(error));
-                    }
-                    (_, Some(entry)) => {
-                        worst = ReadResult::stale;
-                        LayerState::of(&entry, worst)
-                    }
-                    (Some(Err(error)), None) => return Err(ApiError::Store(error)),
-                    (None, None) => {
-                        return Err(StoreError::TimedOut {
-                            backend: store.backend(),
-                        }
-                        .into());
-                    }
-                },
-            };
-            let found = state.record.is_some();
-            last = Some((layer.origin(), Some(state)));
-            if found {
-                break;
-            }
-        }
-        let last = last.unwrap_or((Origin::Tenant, None));
-        if let Some(state) = &last.1 {
-            self.metrics.read(store.backend(), state.result);
-        }
-        Ok(last)
-    }
-
-    /// The caller's own value in this version or a newer one: from the cache, or with one consistent read.
-    async fn at_least(
-        &self,
-        tenant: &TenantId,
-        store: &Arc<dyn Store>,
-        layers: &Layers,
-        min_version: i64,
-    ) -> Result<(Origin, Option<LayerState>), ApiError> {
-        let version_of = |found: &(Origin, Option<LayerState>)| {
-            found
-                .1
-                .as_ref()
-                .and_then(|state| state.record.as_ref())
-                .map(|record| record.revision.version)
-        };
-        if let Lookup::Fresh(entry) = self.cache.lookup(layers.first().id(), Instant::now())
-            && entry
-                .record
-                .as_ref()
-                .is_some_and(|record| record.revision.version >= min_version)
-        {
-            self.metrics.read(store.backend(), ReadResult::hit);
-            return Ok((
-                layers.first().origin(),
-                Some(LayerState::of(&entry, ReadResult::hit)),
-            ));
-        }
-        let limit = self.forced.get_or_insert_with(tenant, || {
-            Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(Quota::per_second(
-                FORCED_PER_SECOND,
-            ))))
-        });
-        if let Ok(limit) = limit
-            && limit.check().is_err()
-        {
-            return Err(ApiError::RateLimited);
-        }
-        self.cache
-            .invalidate(layers.first().id(), Revision::default());
-        let outcome = self
-            .cache
-            .fill(store, std::slice::from_ref(layers.first()))
-            .await
-            .pop();
-        let record = match outcome {
-            Some(Ok(record)) => record,
-            Some(Err(error)) => return Err(ApiError::Store(error)),
-            None => None,
-        };
-        let found = (
-            layers.first().origin(),
-            Some(LayerState {
-                record,
-                since: Instant::now(),
-                result: ReadResult::miss,
-            }),
-        );
-        match version_of(&found) {
-            Some(have) if have < min_version => Err(ApiError::TooOld { have }),
-            _ => {
-                self.metrics.read(store.backend(), ReadResult::miss);
-                Ok(found)
-            }
-        }
-    }
-
     async fn serve(
         &self,
         caller: &Principal,
@@ -578,16 +399,6 @@ impl ConfigApi {
             result,
             age,
         })
-    }
-}
-
-impl LayerState {
-    fn of(entry: &Entry, result: ReadResult) -> Self {
-        Self {
-            record: entry.record.clone(),
-            since: entry.since,
-            result,
-        }
     }
 }
 

@@ -271,7 +271,7 @@ impl ApiError {
         let chain = tagged_config_runtime::telemetry::chain(&**error);
         match &**error {
             StoreError::Refused { .. } => {
-                tracing::error!(operation, error = chain, "the backend refuses this service")
+                tracing::error!(operation, error = chain, "the backend refuses this service");
             }
             StoreError::Unavailable { .. }
             | StoreError::TimedOut { .. }
@@ -279,7 +279,7 @@ impl ApiError {
                 tracing::warn!(operation, error = chain, "the backend failed");
             }
             StoreError::Malformed { .. } => {
-                tracing::warn!(operation, error = chain, "a stored value is malformed")
+                tracing::warn!(operation, error = chain, "a stored value is malformed");
             }
             _ => tracing::debug!(operation, error = chain, "refused"),
         }

@@ -137,10 +137,10 @@ fn write_json(out: &mut String, value: &AttributeValue) {
         AttributeValue::B(blob) => write_string(out, &BASE64.encode(blob)),
         AttributeValue::Ss(texts) => write_array(out, texts, |out, text| write_string(out, text)),
         AttributeValue::Ns(numbers) => {
-            write_array(out, numbers, |out, number| write_number(out, number))
+            write_array(out, numbers, |out, number| write_number(out, number));
         }
         AttributeValue::Bs(blobs) => write_array(out, blobs, |out, blob| {
-            write_string(out, &BASE64.encode(blob))
+            write_string(out, &BASE64.encode(blob));
         }),
         AttributeValue::L(values) => write_array(out, values, write_json),
         AttributeValue::M(map) => {

@@ -3,7 +3,7 @@
 use tagged_config_testkit::{Issuer, MemoryStore};
 use tokio::time::advance;
 
-use super::*;
+use super::{read::PATIENCE, *};
 use crate::cache::CacheConfig;
 
 struct Fixture {
