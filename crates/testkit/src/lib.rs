@@ -4,7 +4,6 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
-    clippy::too_many_lines,
     reason = "a failed expectation is a failed test"
 )]
 

@@ -464,6 +464,16 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         "other types are not looked into"
     );
 
+    let half = stack.web.put(&key).bearer_auth(&user.token).body("{half");
+    let half = half
+        .header("content-type", "application/x-www-form-urlencoded")
+        .send()
+        .await?;
+    assert_eq!(
+        half.status().as_u16(),
+        400,
+        "what curl -d sends is taken for JSON"
+    );
     for (method, path, body, status) in [
         ("GET", "/v1/config/tenant_config_none", "", 404),
         ("GET", "/v1/config/nonsense", "", 400),
