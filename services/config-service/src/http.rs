@@ -180,9 +180,8 @@ async fn put_config<S: JwksSource>(
     let key = key_of(uri.path())?;
     let precondition = preconditions(&headers)?;
     let content_type = match headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
-        None => "",
-        // What `curl -d` says of whatever it sends: nobody keeps a form as configuration.
-        Some(Ok("application/x-www-form-urlencoded")) => "",
+        // The second is what `curl -d` says of whatever it sends: nobody keeps a form as configuration.
+        None | Some(Ok("application/x-www-form-urlencoded")) => "",
         Some(Ok(given)) => given,
         Some(Err(_)) => return Err(ApiError::Invalid("Content-Type is not text".to_owned())),
     };
