@@ -1,10 +1,25 @@
 //! Where config-service is: host names, resolved anew every few seconds, so that tasks come and go.
 
-use std::{collections::HashSet, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{net::lookup_host, sync::mpsc, task::AbortHandle, time::sleep};
-use tonic::transport::{Channel, Endpoint, channel::Change};
+use tokio::{
+    net::lookup_host,
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+use tonic::transport::{Channel, Endpoint};
 
 /// How often names are resolved anew.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -12,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// HTTP/2 pings that find a dead task.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an address that could not be reached is left out.
+const COOL_DOWN: Duration = Duration::from_millis(500);
 
 /// One or more `http://host:port`, comma-separated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +39,26 @@ pub struct Endpoints(Vec<String>);
 #[error("must be http://host:port, several separated by commas, not {0:?}")]
 pub struct BadEndpoint(String);
 
-/// Ends the resolution when the last client is dropped.
+/// The addresses that there are now, one connection each. A new address is taken up, and one that is gone is
+/// dropped, as names are resolved anew.
 #[derive(Debug)]
-pub(crate) struct Resolving(AbortHandle);
+pub(crate) struct Pool {
+    members: watch::Receiver<Vec<Arc<Member>>>,
+    resolving: AbortHandle,
+}
+
+/// One address.
+#[derive(Debug)]
+pub(crate) struct Member {
+    address: SocketAddr,
+    channel: Channel,
+    calls: AtomicUsize,
+    down_until: Mutex<Option<Instant>>,
+}
+
+/// A call under way at a member.
+#[derive(Debug)]
+pub(crate) struct Call(Arc<Member>);
 
 impl FromStr for Endpoints {
     type Err = BadEndpoint;
@@ -43,48 +77,110 @@ impl FromStr for Endpoints {
 }
 
 impl Endpoints {
-    /// A channel that spreads calls over all addresses of all names, the less busy of two at random.
-    pub(crate) fn balance(&self) -> (Channel, Resolving) {
-        let (channel, changes) = Channel::balance_channel(64);
-        let task = tokio::spawn(resolve(self.0.clone(), changes));
-        (channel, Resolving(task.abort_handle()))
+    /// Connects to all addresses of all names, for as long as the pool lives.
+    pub(crate) fn connect(&self) -> Pool {
+        let (sender, members) = watch::channel(Vec::new());
+        let resolving = tokio::spawn(resolve(self.0.clone(), sender)).abort_handle();
+        Pool { members, resolving }
     }
 }
 
-impl Drop for Resolving {
+impl Pool {
+    /// The less busy of two at random, leaving out those that this question was put to already, and those
+    /// that could not be reached a moment ago, as long as there are others. Waits for the first resolution.
+    pub(crate) async fn pick(&self, asked: &[SocketAddr]) -> Option<Call> {
+        let mut members = self.members.clone();
+        let members = members
+            .wait_for(|members| !members.is_empty())
+            .await
+            .ok()?
+            .clone();
+        let now = Instant::now();
+        let all = || members.iter();
+        let mut candidates: Vec<_> = all()
+            .filter(|m| !m.is_down(now) && !asked.contains(&m.address))
+            .collect();
+        if candidates.is_empty() {
+            candidates = all().filter(|m| !asked.contains(&m.address)).collect();
+        }
+        if candidates.is_empty() {
+            candidates = all().collect();
+        }
+        let one = candidates[fastrand::usize(..candidates.len())];
+        let other = candidates[fastrand::usize(..candidates.len())];
+        let busy = |member: &Member| member.calls.load(Ordering::Relaxed);
+        let member = if busy(other) < busy(one) { other } else { one };
+        member.calls.fetch_add(1, Ordering::Relaxed);
+        Some(Call(Arc::clone(member)))
+    }
+}
+
+impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.abort();
+        self.resolving.abort();
     }
 }
 
-async fn resolve(hosts: Vec<String>, changes: mpsc::Sender<Change<SocketAddr, Endpoint>>) {
-    let mut known: HashSet<SocketAddr> = HashSet::new();
+impl Member {
+    fn new(address: SocketAddr) -> Option<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect_lazy();
+        Some(Self {
+            address,
+            channel,
+            calls: AtomicUsize::new(0),
+            down_until: Mutex::new(None),
+        })
+    }
+
+    fn is_down(&self, now: Instant) -> bool {
+        self.down_until.lock().is_some_and(|until| now < until)
+    }
+}
+
+impl Call {
+    /// Where the call goes.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// What it goes over.
+    pub(crate) fn channel(&self) -> Channel {
+        self.0.channel.clone()
+    }
+
+    /// Notes that the address could not be reached: a refused connection fails faster than a good one
+    /// answers, and would otherwise draw every call.
+    pub(crate) fn failed(&self) {
+        *self.0.down_until.lock() = Some(Instant::now() + COOL_DOWN);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn resolve(hosts: Vec<String>, members: watch::Sender<Vec<Arc<Member>>>) {
     loop {
         if let Some(found) = look_up(&hosts).await {
-            for address in found.difference(&known) {
-                let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else {
-                    continue;
-                };
-                let endpoint = endpoint
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
-                    .http2_keep_alive_interval(KEEPALIVE)
-                    .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-                    .keep_alive_while_idle(true);
-                if changes
-                    .send(Change::Insert(*address, endpoint))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            for address in known.difference(&found) {
-                if changes.send(Change::Remove(*address)).await.is_err() {
-                    return;
-                }
-            }
-            known = found;
+            let known = members.borrow().clone();
+            let kept = |address: &SocketAddr| {
+                known
+                    .iter()
+                    .find(|member| member.address == *address)
+                    .cloned()
+            };
+            let member = |address| kept(address).or_else(|| Member::new(*address).map(Arc::new));
+            let now: Vec<_> = found.iter().filter_map(member).collect();
+            members.send_replace(now);
         }
         sleep(RESOLVE_INTERVAL).await;
     }
@@ -126,5 +222,25 @@ mod tests {
         ] {
             assert!(bad.parse::<Endpoints>().is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_left_out_while_there_is_another() {
+        let pool = "http://127.0.0.1:1,http://127.0.0.1:2"
+            .parse::<Endpoints>()
+            .unwrap()
+            .connect();
+        let dead = pool.pick(&[]).await.unwrap();
+        dead.failed();
+        for _ in 0..50 {
+            assert_ne!(pool.pick(&[]).await.unwrap().address(), dead.address());
+        }
+        let other = pool.pick(&[]).await.unwrap().address();
+        assert_eq!(
+            pool.pick(&[other]).await.unwrap().address(),
+            dead.address(),
+            "nothing else is left"
+        );
+        assert!(pool.pick(&[other, dead.address()]).await.is_some());
     }
 }

@@ -17,6 +17,7 @@ use tonic::{
     transport::Channel,
 };
 
+use crate::endpoints::Pool;
 pub use crate::endpoints::{BadEndpoint, Endpoints};
 
 /// Attempts at one question, the first included.
@@ -36,9 +37,8 @@ pub struct ClientConfig {
 /// A client of config-service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ConfigClient {
-    client: ConfigServiceClient<Channel>,
+    pool: Arc<Pool>,
     deadline: Duration,
-    _resolving: Arc<endpoints::Resolving>,
 }
 
 /// A caller's bearer token, to be passed on.
@@ -67,11 +67,9 @@ impl ConfigClient {
     /// A client of these endpoints. Connects when it is first used. Must be called within a Tokio runtime:
     /// names are resolved anew by a task for as long as the client lives.
     pub fn new(config: &ClientConfig) -> Self {
-        let (channel, resolving) = config.endpoints.balance();
         Self {
-            client: ConfigServiceClient::new(channel),
+            pool: Arc::new(config.endpoints.connect()),
             deadline: config.deadline,
-            _resolving: Arc::new(resolving),
         }
     }
 
@@ -111,35 +109,39 @@ impl ConfigClient {
         call: impl AsyncFn(ConfigServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Status> {
         let deadline = Instant::now() + self.deadline;
-        let mut attempt = 1;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+        let late = || Status::deadline_exceeded("config-service did not answer in time");
+        let mut asked = Vec::new();
+        for attempt in 0_u32.. {
+            let member = timeout_at(deadline, self.pool.pick(&asked))
+                .await
+                .map_err(|_| late())?;
+            let member = member
+                .ok_or_else(|| Status::unavailable("no address of config-service is known"))?;
+            asked.push(member.address());
             let mut request = Request::new(question.clone());
             request
                 .metadata_mut()
                 .insert("authorization", token.0.clone());
-            request.set_timeout(left);
-            let answer = timeout_at(deadline, call(self.client.clone(), request)).await;
-            let status = match answer {
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            let client = ConfigServiceClient::new(member.channel());
+            let status = match timeout_at(deadline, call(client, request)).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => status,
-                Err(_) => {
-                    return Err(Status::deadline_exceeded(
-                        "config-service did not answer in time",
-                    ));
-                }
+                Err(_) => return Err(late()),
             };
-            let wait =
-                BACK_OFF.mul_f64(f64::from(1_u32 << (attempt - 1)) * (0.5 + 0.5 * fastrand::f64()));
-            if !worth_retrying(&status)
-                || attempt == MAX_ATTEMPTS
-                || Instant::now() + wait >= deadline
-            {
+            let wait = BACK_OFF
+                .mul_f64(f64::from(1_u32 << attempt.min(8)) * (0.5 + 0.5 * fastrand::f64()));
+            if !worth_retrying(&status) {
                 return Err(status);
             }
+            member.failed();
+            if attempt + 1 == MAX_ATTEMPTS || Instant::now() + wait >= deadline {
+                return Err(status);
+            }
+            drop(member);
             tokio::time::sleep(wait).await;
-            attempt += 1;
         }
+        Err(late())
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tagged_config_runtime::telemetry;
 
 use crate::{change::Change, fanout::Fanout};
 
@@ -41,7 +42,7 @@ pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
         };
         tracing::info!(
             location = %change.id,
-            store.backend = change.id.backend().0,
+            { telemetry::STORE_BACKEND } = change.id.backend().0,
             version = change.revision.version,
             incarnation = change.revision.incarnation,
             targets = fanout.targets,

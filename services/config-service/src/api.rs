@@ -10,6 +10,7 @@ use tagged_config_domain::{
     Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
     Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
 };
+use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
 use tokio::time::Instant;
 
@@ -331,18 +332,18 @@ impl ConfigApi {
         match outcome {
             Ok(version) => tracing::info!(
                 operation,
-                tenant.id = caller.tenant().as_str(),
-                config.key = key.as_str(),
-                store.backend = store.backend().0,
+                { telemetry::TENANT_ID } = caller.tenant().as_str(),
+                { telemetry::CONFIG_KEY } = key.as_str(),
+                { telemetry::STORE_BACKEND } = store.backend().0,
                 version,
                 "configuration changed"
             ),
             Err(error) => {
-                let chain = tagged_config_runtime::telemetry::chain(error);
+                let chain = telemetry::chain(error);
                 tracing::info!(
                     operation,
-                    tenant.id = caller.tenant().as_str(),
-                    config.key = key.as_str(),
+                    { telemetry::TENANT_ID } = caller.tenant().as_str(),
+                    { telemetry::CONFIG_KEY } = key.as_str(),
                     error = chain,
                     "write refused"
                 );
@@ -390,6 +391,13 @@ impl ConfigApi {
             record = revealed.ok_or(ApiError::NotFound)?;
             result = ReadResult::miss;
         }
+        tracing::debug!(
+            { telemetry::TENANT_ID } = caller.tenant().as_str(),
+            { telemetry::CONFIG_KEY } = key.as_str(),
+            { telemetry::STORE_BACKEND } = store.backend().0,
+            { telemetry::CACHE_RESULT } = result.as_str(),
+            "read"
+        );
         let age = since.elapsed();
         Ok(Served {
             key: key.as_str().to_owned(),

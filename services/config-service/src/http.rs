@@ -14,7 +14,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal};
-use tagged_config_runtime::shutdown::Readiness;
+use tagged_config_runtime::{shutdown::Readiness, telemetry};
 use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -319,9 +319,9 @@ async fn request_id(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if response.status().is_server_error() {
-        tracing::warn!(request.id = id, %method, path, status = response.status().as_u16(), "request failed");
+        tracing::warn!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request failed");
     } else {
-        tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "request");
+        tracing::debug!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request");
     }
     insert(response.headers_mut(), "x-request-id", &id);
     response
@@ -340,10 +340,7 @@ async fn caller<S: JwksSource>(
         .authenticate(authorization)
         .await
         .map_err(|error| {
-            tracing::debug!(
-                reason = tagged_config_runtime::telemetry::chain(&error),
-                "unauthenticated"
-            );
+            tracing::debug!(reason = telemetry::chain(&error), "unauthenticated");
             error.into()
         })
 }
@@ -417,12 +414,7 @@ fn freshness_headers(api: &ConfigApi, served: &Served) -> HeaderMap {
     insert(&mut headers, "cache-control", "private, no-cache");
     insert(&mut headers, "vary", "authorization");
     insert(&mut headers, "age", &served.age.as_secs().to_string());
-    let result = match served.result {
-        ReadResult::hit => "hit",
-        ReadResult::stale => "stale",
-        ReadResult::miss | ReadResult::error => "miss",
-    };
-    insert(&mut headers, "x-config-cache", result);
+    insert(&mut headers, "x-config-cache", served.result.as_str());
     insert(
         &mut headers,
         "x-config-age-ms",

@@ -70,6 +70,18 @@ pub(crate) struct Metrics {
     repairs: Family<RepairLabels, Counter>,
 }
 
+impl ReadResult {
+    /// As headers and logs spell it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::hit => "hit",
+            Self::miss => "miss",
+            Self::stale => "stale",
+            Self::error => "error",
+        }
+    }
+}
+
 impl Metrics {
     /// All metrics at zero.
     pub(crate) fn new() -> Arc<Self> {
@@ -168,5 +180,55 @@ impl Metrics {
         // Writing into a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// Every metric of this service that a dashboard or alarm names is one that is exposed.
+    #[test]
+    fn dashboards_and_alarms_name_metrics_that_exist() {
+        let metrics = Metrics::new();
+        metrics.read(Backend("x"), ReadResult::hit);
+        metrics.propagated(Backend("x"), Duration::ZERO, false);
+        metrics.repaired_by_ttl();
+        let exposition = metrics.exposition(0, 0);
+        let root = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../terraform/modules/observability"
+        );
+        let mut named = 0;
+        for text in terraform_files(Path::new(root)) {
+            let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+            let is_metric = |word: &&str| {
+                let ends = ["_total", "_seconds", "_bytes", "_entries"];
+                word.starts_with("config_") && ends.iter().any(|end| word.ends_with(end))
+            };
+            for metric in words.filter(is_metric) {
+                named += 1;
+                assert!(
+                    exposition.contains(metric),
+                    "{metric} is on a dashboard and not exposed"
+                );
+            }
+        }
+        assert!(named > 5, "the dashboards were not found");
+    }
+
+    fn terraform_files(folder: &Path) -> Vec<String> {
+        let mut texts = Vec::new();
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                texts.extend(terraform_files(&path));
+            } else if path.extension().is_some_and(|extension| extension == "tf") {
+                texts.push(fs::read_to_string(path).unwrap());
+            }
+        }
+        texts
     }
 }

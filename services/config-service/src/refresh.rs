@@ -23,8 +23,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Shortest accepted credential, in bytes.
-pub(crate) const MIN_CREDENTIAL_BYTES: usize = 16;
+/// A credential of fewer bytes is warned of.
+pub(crate) const GOOD_CREDENTIAL_BYTES: usize = 16;
 
 /// What callers of the refresh port must present: the current one, or the one before it.
 #[derive(Clone, Debug)]

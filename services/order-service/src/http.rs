@@ -12,7 +12,7 @@ use axum::{
 };
 use tagged_config_auth::{Authenticator, HttpJwks, JwksSource};
 use tagged_config_client::{CallerToken, ConfigClient};
-use tagged_config_runtime::shutdown::Readiness;
+use tagged_config_runtime::{shutdown::Readiness, telemetry};
 
 use crate::{
     pricing::{Order, PricedOrder, price},
@@ -76,7 +76,10 @@ async fn create_order<S: JwksSource>(
         .map_err(|error| ApiError::Body(format!("the body is no order: {error}")))?;
     let settings = Settings::fetch(&state.client, &token).await?;
     let priced = price(order, settings)?;
-    tracing::debug!(tenant.id = caller.tenant().as_str(), "order priced");
+    tracing::debug!(
+        { telemetry::TENANT_ID } = caller.tenant().as_str(),
+        "order priced"
+    );
     Ok(Json(priced))
 }
 
