@@ -21,8 +21,8 @@ from .settings import REGION, Settings
 ROOT = "local"
 LOG = "terraform"
 MIRROR_VARIABLE = "TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR"
-REGISTRY = "https://registry.terraform.io/.well-known/terraform.json"
 _PROVIDER = Path("registry.terraform.io", "hashicorp", "aws")
+REGISTRY = f"https://{_PROVIDER.parts[0]}/.well-known/terraform.json"
 _SKIPPED = {"proc", "sys", "dev", "run", "snap", "node_modules", "target", "lost+found"}
 _SEARCH_DEPTH = 5
 _SEARCH_SECONDS = 5.0
