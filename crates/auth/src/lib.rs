@@ -19,7 +19,7 @@ use tagged_config_domain::{Principal, SigningKeys, TokenError, TokenRules};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
-pub use crate::jwks::{HttpJwks, JwksError, JwksSource};
+pub use crate::jwks::{Jwks, JwksError, JwksSource};
 use crate::verified::VerifiedTokens;
 
 /// How often the keys are fetched anew: within this time the tokens of a key that left are refused.
@@ -31,7 +31,7 @@ const REFETCH_BURST: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const REFETCH_PERIOD: Duration = Duration::from_secs(5);
 
 /// Verifies bearer tokens. One per process.
-pub struct Authenticator<S = HttpJwks> {
+pub struct Authenticator<S = Jwks> {
     rules: TokenRules,
     source: S,
     keys: ArcSwapOption<KeyRing>,

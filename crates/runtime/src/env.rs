@@ -24,6 +24,11 @@ pub struct EnvReader<'e> {
     problems: Vec<String>,
 }
 
+/// What an edge puts before every path, as a REST API of API Gateway does with its stage's name: one segment after a
+/// slash, such as `/live`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix(String);
+
 /// Every variable that is missing or malformed, a line each.
 #[derive(Debug, Error)]
 pub struct BadEnv(Vec<String>);
@@ -106,6 +111,15 @@ impl fmt::Display for BadEnv {
     }
 }
 
+// === impl PathPrefix ===
+
+impl PathPrefix {
+    /// With its slash in front, none behind.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 // === impl FromEnv ===
 
 impl FromEnv for String {
@@ -136,6 +150,21 @@ impl FromEnv for u16 {
 impl FromEnv for u64 {
     fn from_env(text: &str) -> Result<Self, String> {
         number(text)
+    }
+}
+
+impl FromEnv for PathPrefix {
+    fn from_env(text: &str) -> Result<Self, String> {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        match text.strip_prefix('/') {
+            Some(name) if is_name(name) => Ok(Self(text.to_owned())),
+            _ => Err(format!("must be one segment such as /live, not {text:?}")),
+        }
     }
 }
 
@@ -189,6 +218,19 @@ mod tests {
             "E is not set",
         ] {
             assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_path_prefix_is_one_segment() {
+        assert_eq!(
+            PathPrefix::from_env("/live")
+                .as_ref()
+                .map(PathPrefix::as_str),
+            Ok("/live")
+        );
+        for bad in ["live", "/", "/a/b", "/live/", "/a b", "/{x}", "/%2f"] {
+            assert!(PathPrefix::from_env(bad).is_err(), "{bad}");
         }
     }
 

@@ -14,7 +14,10 @@ use tokio::{
     sync::watch,
 };
 
-/// How long a drain may take: shorter than the `stopTimeout` of the ECS task (30 s).
+/// Default of `TAGGED_CONFIG_DRAIN_DELAY`: how long a process that was told to stop serves on, not ready, so that load
+/// balancers and name servers learn of it. On AWS several seconds.
+pub const DEFAULT_DRAIN_DELAY: Duration = Duration::from_millis(500);
+/// How long a drain may take: with the delay, shorter than the `stopTimeout` of the ECS task (60 s).
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(25);
 
 /// Tells load balancers whether to send requests here. Follows the process's life, not its backends' health.

@@ -4,7 +4,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use aws_config::SdkConfig;
-use tagged_config_domain::Store;
+use tagged_config_domain::{Backend, Store};
 use thiserror::Error;
 
 use crate::{
@@ -93,6 +93,11 @@ impl Stores {
             .iter()
             .map(|(_, store)| store)
             .find(|store| store.backend().0 == name)
+    }
+
+    /// The names of all backends.
+    pub fn backends(&self) -> Vec<Backend> {
+        self.0.iter().map(|(_, store)| store.backend()).collect()
     }
 
     /// The error that lists the known tags.

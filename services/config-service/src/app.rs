@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tagged_config_auth::{Authenticator, HttpJwks};
+use tagged_config_auth::{Authenticator, Jwks};
 use tagged_config_domain::TokenRules;
 use tagged_config_proto::{
     DESCRIPTOR_SET,
@@ -21,6 +21,7 @@ use crate::{
     api::ConfigApi,
     cache::Cache,
     config::Config,
+    emf,
     grpc::GrpcService,
     http::{HttpState, router},
     metrics::Metrics,
@@ -28,8 +29,6 @@ use crate::{
     refresh::Refresh,
 };
 
-/// Load balancers learn that we stop before we stop accepting.
-const NOT_READY_BEFORE_DRAIN: Duration = Duration::from_millis(500);
 /// HTTP/2 pings that find dead peers.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,8 +79,11 @@ impl App {
             Arc::clone(&metrics),
         ));
         let stores = Stores::build(config.stores, &sdk);
+        let backends = stores.backends();
         let rules = TokenRules::new(&config.auth.issuer, &config.auth.audience);
-        let jwks = HttpJwks::new(&config.auth.jwks_url).context("TAGGED_CONFIG_JWKS_URL")?;
+        let jwks = Jwks::new(&config.auth.jwks_url)
+            .await
+            .context("TAGGED_CONFIG_JWKS_URL")?;
         let authenticator = Arc::new(Authenticator::new(rules, jwks));
         let page_tokens = PageTokens::new(config.refresh.exposed());
         let api = Arc::new(ConfigApi::new(
@@ -102,13 +104,20 @@ impl App {
         let (trigger, shutdown) = shutdown_pair();
         let (health_reporter, health) = tonic_health::server::health_reporter();
         health_reporter
-            .set_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>()
+            .set_serving::<ConfigServiceServer<GrpcService<Jwks>>>()
             .await;
 
         let keys = {
             let authenticator = Arc::clone(&authenticator);
             tokio::spawn(async move { authenticator.keep_fresh().await })
         };
+        let emf = config.emf_interval.map(|interval| {
+            let (metrics, cache) = (Arc::clone(&metrics), Arc::clone(&cache));
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                emf::emit_every(interval, metrics, cache, backends, stop.wait()).await;
+            })
+        });
         let service = ConfigServiceServer::new(GrpcService::new(
             Arc::clone(&api),
             Arc::clone(&authenticator),
@@ -134,8 +143,8 @@ impl App {
             cache,
             readiness: readiness.clone(),
         };
-        let http_server =
-            axum::serve(http, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
+        let routes = router(Arc::new(state), config.listen.path_prefix.as_ref());
+        let http_server = axum::serve(http, routes).with_graceful_shutdown(shutdown.wait());
 
         let mut servers = tokio::spawn(async move {
             tokio::try_join!(
@@ -155,15 +164,18 @@ impl App {
         }
         readiness.set(false);
         health_reporter
-            .set_not_serving::<ConfigServiceServer<GrpcService<HttpJwks>>>()
+            .set_not_serving::<ConfigServiceServer<GrpcService<Jwks>>>()
             .await;
         health_reporter
             .set_service_status("", tonic_health::ServingStatus::NotServing)
             .await;
-        tokio::time::sleep(NOT_READY_BEFORE_DRAIN).await;
+        tokio::time::sleep(config.listen.drain_delay).await;
         trigger.fire();
         let drained = timeout(DRAIN_LIMIT, &mut servers).await;
         keys.abort();
+        if let Some(emf) = emf {
+            emf.await?;
+        }
         if let Ok(ended) = drained {
             ended??;
         } else {

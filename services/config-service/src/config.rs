@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
+use tagged_config_runtime::{
+    env::{BadEnv, Env, EnvReader, PathPrefix},
+    shutdown::DEFAULT_DRAIN_DELAY,
+};
 use tagged_config_stores::{DynamoDbConfig, ParameterStoreConfig, StoreSpec};
 
 use crate::{
@@ -15,6 +18,8 @@ const DEFAULT_TTL: Duration = Duration::from_mins(1);
 const DEFAULT_MAX_STALE: Duration = Duration::from_hours(1);
 const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 const MIN_CACHE_BYTES: u64 = 4 * 1024;
+/// CloudWatch keeps no more than a point each second.
+const MIN_EMF_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(10);
 
 /// Everything that can be set.
@@ -30,8 +35,11 @@ pub(crate) struct Config {
     pub cache: CacheConfig,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL`, `_REFRESH_CREDENTIAL_PREVIOUS` (none).
     pub refresh: RefreshCredentials,
-    /// `TAGGED_CONFIG_INSTANCE_ID`: this task's name in answers and logs (the gRPC address).
+    /// `TAGGED_CONFIG_INSTANCE_ID`: this task's name in answers and logs (the gRPC address; the host's name where that
+    /// is every address of the host).
     pub instance: Arc<str>,
+    /// `TAGGED_CONFIG_EMF_INTERVAL` (none): how often metrics are written to standard output for CloudWatch.
+    pub emf_interval: Option<Duration>,
 }
 
 /// Addresses, ip:port each.
@@ -46,12 +54,16 @@ pub(crate) struct ListenConfig {
     /// `TAGGED_CONFIG_MAX_CONNECTION_AGE` (10m): after this, less up to a fifth, a gRPC connection is asked
     /// to be made anew, so that load spreads over new tasks.
     pub max_connection_age: Duration,
+    /// `TAGGED_CONFIG_PATH_PREFIX` (none): an edge may put it before every path of the REST facade.
+    pub path_prefix: Option<PathPrefix>,
+    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
+    pub drain_delay: Duration,
 }
 
 /// The issuer.
 #[derive(Debug)]
 pub(crate) struct AuthConfig {
-    /// `TAGGED_CONFIG_JWKS_URL`: `https://...`; behind an emulator it differs from the issuer's.
+    /// `TAGGED_CONFIG_JWKS_URL`: `https://...`, or `s3://bucket/key` for a mirror; it need not lie at the issuer's.
     pub jwks_url: String,
     /// `TAGGED_CONFIG_ISSUER`
     pub issuer: String,
@@ -70,6 +82,9 @@ impl Config {
             "TAGGED_CONFIG_MAX_CONNECTION_AGE",
             DEFAULT_MAX_CONNECTION_AGE,
         );
+        let path_prefix = reader.optional("TAGGED_CONFIG_PATH_PREFIX");
+        let drain_delay = reader.or("TAGGED_CONFIG_DRAIN_DELAY", DEFAULT_DRAIN_DELAY);
+        let emf_interval = reader.optional("TAGGED_CONFIG_EMF_INTERVAL");
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
         let issuer = reader.required("TAGGED_CONFIG_ISSUER");
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
@@ -90,6 +105,11 @@ impl Config {
                 "TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"
             ));
         }
+        if emf_interval.is_some_and(|interval| interval < MIN_EMF_INTERVAL) {
+            reader.reject(format!(
+                "TAGGED_CONFIG_EMF_INTERVAL must be at least {MIN_EMF_INTERVAL:?}"
+            ));
+        }
         if root.as_deref().is_some_and(|root| !is_parameter_root(root)) {
             reader
                 .reject("TAGGED_CONFIG_PARAMETER_ROOT must be like /app/config: one to two levels, no trailing slash");
@@ -108,6 +128,8 @@ impl Config {
                     refresh: refresh_addr?,
                     http: http?,
                     max_connection_age,
+                    path_prefix,
+                    drain_delay,
                 },
                 auth: AuthConfig {
                     jwks_url: jwks_url?,
@@ -123,10 +145,20 @@ impl Config {
                     current: current?,
                     previous,
                 },
-                instance: instance.unwrap_or_else(|| grpc.to_string()).into(),
+                instance: instance.unwrap_or_else(|| own_name(grpc)).into(),
+                emf_interval,
             })
         })();
         reader.finish(config)
+    }
+}
+
+/// A task of ECS listens on every address; its host's name tells it from the others.
+fn own_name(grpc: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        name if grpc.ip().is_unspecified() && !name.is_empty() => format!("{name}:{}", grpc.port()),
+        _ => grpc.to_string(),
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal};
-use tagged_config_runtime::{shutdown::Readiness, telemetry};
+use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -122,8 +122,19 @@ struct ListQuery {
     page_token: String,
 }
 
-/// All routes.
-pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
+/// All routes, with and without what an edge puts before them.
+pub(crate) fn router<S: JwksSource>(
+    state: Arc<HttpState<S>>,
+    prefix: Option<&PathPrefix>,
+) -> Router {
+    let routes = routes(state);
+    match prefix {
+        Some(prefix) => routes.clone().nest(prefix.as_str(), routes),
+        None => routes,
+    }
+}
+
+fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let config = get(get_config::<S>)
         .put(put_config::<S>)
         .delete(delete_config::<S>)

@@ -5,6 +5,7 @@ mod app;
 mod cache;
 mod config;
 mod content;
+mod emf;
 mod errors;
 mod grpc;
 mod healthcheck;

@@ -1,8 +1,9 @@
 //! Prometheus metrics. Names are constants so that dashboards and alarms can be held against them; label
 //! values are enums, never anything a caller chooses.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{
@@ -68,9 +69,58 @@ pub(crate) struct Metrics {
     cache_entries: Gauge,
     propagation: Family<SourceLabels, Histogram>,
     repairs: Family<RepairLabels, Counter>,
+    recent: Mutex<Recent>,
+}
+
+/// What the histograms were given since somebody last asked.
+#[derive(Default)]
+pub(crate) struct Recent {
+    /// Of reads that asked the source, in seconds.
+    pub(crate) read_durations: Samples,
+    /// Of changes, by source, in seconds.
+    pub(crate) propagation: HashMap<&'static str, Samples>,
+}
+
+/// A fair sample of at most [`Samples::LIMIT`] values, and the largest of all.
+#[derive(Default)]
+pub(crate) struct Samples {
+    kept: Vec<f64>,
+    seen: usize,
+    largest: f64,
+}
+
+impl Samples {
+    const LIMIT: usize = 100;
+
+    fn add(&mut self, value: f64) {
+        self.seen += 1;
+        self.largest = self.largest.max(value);
+        if self.kept.len() < Self::LIMIT {
+            self.kept.push(value);
+        } else if let Some(slot) = self.kept.get_mut(fastrand::usize(..self.seen)) {
+            *slot = value;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// The values, the largest among them.
+    pub(crate) fn into_values(mut self) -> Vec<f64> {
+        if self.seen > self.kept.len()
+            && let Some(slot) = self.kept.first_mut()
+        {
+            *slot = self.largest;
+        }
+        self.kept
+    }
 }
 
 impl ReadResult {
+    /// Every one.
+    pub(crate) const ALL: [Self; 4] = [Self::hit, Self::miss, Self::stale, Self::error];
+
     /// As headers and logs spell it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -130,6 +180,7 @@ impl Metrics {
             cache_entries,
             propagation,
             repairs,
+            recent: Mutex::default(),
         })
     }
 
@@ -146,6 +197,7 @@ impl Metrics {
     /// Records how long a read took that asked the source.
     pub(crate) fn read_took(&self, took: Duration) {
         self.read_duration.observe(took.as_secs_f64());
+        self.recent.lock().read_durations.add(took.as_secs_f64());
     }
 
     /// Records how long a change took to arrive.
@@ -161,6 +213,30 @@ impl Metrics {
                 precision,
             })
             .observe(took.as_secs_f64());
+        let mut recent = self.recent.lock();
+        let samples = recent.propagation.entry(source.0).or_default();
+        samples.add(took.as_secs_f64());
+    }
+
+    /// Reads so far.
+    pub(crate) fn reads(&self, backend: Backend, result: ReadResult) -> u64 {
+        let labels = ReadLabels {
+            backend: backend.0,
+            result,
+        };
+        self.reads.get_or_create(&labels).get()
+    }
+
+    /// Changes so far that only the TTL found.
+    pub(crate) fn repairs_by_ttl(&self) -> u64 {
+        self.repairs
+            .get_or_create(&RepairLabels { by: "ttl" })
+            .get()
+    }
+
+    /// What the histograms were given since the last call.
+    pub(crate) fn take_recent(&self) -> Recent {
+        mem::take(&mut self.recent.lock())
     }
 
     /// Counts a change that only the TTL found.

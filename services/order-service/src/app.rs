@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tagged_config_auth::{Authenticator, HttpJwks};
+use tagged_config_auth::{Authenticator, Jwks};
 use tagged_config_client::ConfigClient;
 use tagged_config_domain::TokenRules;
 use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair, stop_signal};
@@ -18,15 +18,14 @@ use crate::{
     http::{HttpState, router},
 };
 
-/// Load balancers learn that we stop before we stop accepting.
-const NOT_READY_BEFORE_DRAIN: Duration = Duration::from_millis(500);
-
 /// Serves until a signal comes, then drains.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("cannot listen on {} (TAGGED_CONFIG_HTTP_ADDR)", config.http))?;
-    let jwks = HttpJwks::new(&config.jwks_url).context("TAGGED_CONFIG_JWKS_URL")?;
+    let jwks = Jwks::new(&config.jwks_url)
+        .await
+        .context("TAGGED_CONFIG_JWKS_URL")?;
     let rules = TokenRules::new(&config.issuer, &config.audience);
     let authenticator = Arc::new(Authenticator::new(rules, jwks));
     let keys = {
@@ -41,8 +40,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         readiness: readiness.clone(),
     };
     let (trigger, shutdown) = shutdown_pair();
-    let server =
-        axum::serve(listener, router(Arc::new(state))).with_graceful_shutdown(shutdown.wait());
+    let routes = router(Arc::new(state), config.path_prefix.as_ref());
+    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.wait());
     let mut server = tokio::spawn(server.into_future());
     readiness.set(true);
     tracing::info!(http = %config.http, "serving");
@@ -51,7 +50,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         signal = stop_signal() => signal.context("cannot listen for signals")?,
     }
     readiness.set(false);
-    tokio::time::sleep(NOT_READY_BEFORE_DRAIN).await;
+    tokio::time::sleep(config.drain_delay).await;
     trigger.fire();
     if let Ok(ended) = timeout(DRAIN_LIMIT, &mut server).await {
         ended?.context("the HTTP listener")?;

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tagged_config_client::{ClientConfig, Endpoints};
-use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
+use tagged_config_runtime::{
+    env::{BadEnv, Env, EnvReader, PathPrefix},
+    shutdown::DEFAULT_DRAIN_DELAY,
+};
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -12,6 +15,10 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Config {
     /// `TAGGED_CONFIG_HTTP_ADDR`: ip:port.
     pub(crate) http: SocketAddr,
+    /// `TAGGED_CONFIG_PATH_PREFIX` (none): an edge may put it before every path.
+    pub(crate) path_prefix: Option<PathPrefix>,
+    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
+    pub(crate) drain_delay: Duration,
     /// `TAGGED_CONFIG_JWKS_URL`
     pub(crate) jwks_url: String,
     /// `TAGGED_CONFIG_ISSUER`
@@ -28,6 +35,8 @@ impl Config {
     pub(crate) fn from_env(env: &dyn Env) -> Result<Self, BadEnv> {
         let mut reader = EnvReader::new(env);
         let http = reader.required("TAGGED_CONFIG_HTTP_ADDR");
+        let path_prefix = reader.optional("TAGGED_CONFIG_PATH_PREFIX");
+        let drain_delay = reader.or("TAGGED_CONFIG_DRAIN_DELAY", DEFAULT_DRAIN_DELAY);
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
         let issuer = reader.required("TAGGED_CONFIG_ISSUER");
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
@@ -47,6 +56,8 @@ impl Config {
             };
             Some(Self {
                 http: http?,
+                path_prefix,
+                drain_delay,
                 jwks_url: jwks_url?,
                 issuer: issuer?,
                 audience: audience?,

@@ -10,9 +10,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tagged_config_auth::{Authenticator, HttpJwks, JwksSource};
+use tagged_config_auth::{Authenticator, Jwks, JwksSource};
 use tagged_config_client::{CallerToken, ConfigClient};
-use tagged_config_runtime::{shutdown::Readiness, telemetry};
+use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 
 use crate::{
     pricing::{Order, PricedOrder, price},
@@ -26,14 +26,25 @@ const OPENAPI: &str = include_str!("../openapi.yaml");
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// What the handlers share.
-pub(crate) struct HttpState<S = HttpJwks> {
+pub(crate) struct HttpState<S = Jwks> {
     pub(crate) authenticator: Arc<Authenticator<S>>,
     pub(crate) client: ConfigClient,
     pub(crate) readiness: Readiness,
 }
 
-/// All routes.
-pub(crate) fn router<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
+/// All routes, with and without what an edge puts before them.
+pub(crate) fn router<S: JwksSource>(
+    state: Arc<HttpState<S>>,
+    prefix: Option<&PathPrefix>,
+) -> Router {
+    let routes = routes(state);
+    match prefix {
+        Some(prefix) => routes.clone().nest(prefix.as_str(), routes),
+        None => routes,
+    }
+}
+
+fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let no_method = async || {
         problem(
             StatusCode::METHOD_NOT_ALLOWED,
