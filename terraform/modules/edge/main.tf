@@ -1,23 +1,51 @@
 # The web ACL in front of the API. It is the same on every target; what it guards is an input.
-# The API itself is one of the modules below this one (`http_api`), picked by the root.
+# The API itself is one of the modules below this one (`rest_api`, `http_api`), picked by the root.
 
 locals {
+  # A configuration value may be 256 KiB long and may hold URLs, paths and markup: these rules would refuse what the
+  # service is for. In the group they only count, and the rule BodyOfNoConfiguration blocks on their labels wherever
+  # the path is not a configuration's.
+  body_rules = {
+    CrossSiteScripting_BODY = "awswaf:managed:aws:core-rule-set:CrossSiteScripting_Body"
+    EC2MetaDataSSRF_BODY    = "awswaf:managed:aws:core-rule-set:EC2MetaDataSSRF_Body"
+    GenericLFI_BODY         = "awswaf:managed:aws:core-rule-set:GenericLFI_Body"
+    GenericRFI_BODY         = "awswaf:managed:aws:core-rule-set:GenericRFI_Body"
+    SizeRestrictions_BODY   = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body"
+  }
+
   managed_rule_groups = {
     AWSManagedRulesAmazonIpReputationList = {
       priority = 10
       counted  = []
+      action   = "none"
     }
-    # A configuration value may be 256 KiB long and may hold URLs: two rules of the common set would refuse what
-    # the service is for. They count only; the service checks the size itself.
+    # VPNs and hosting providers: many callers of an API are in one. Counted, for whoever wants to look.
+    AWSManagedRulesAnonymousIpList = {
+      priority = 15
+      counted  = []
+      action   = "count"
+    }
     AWSManagedRulesCommonRuleSet = {
       priority = 20
-      counted  = ["SizeRestrictions_BODY", "GenericRFI_BODY"]
+      counted  = keys(local.body_rules)
+      action   = "none"
     }
     AWSManagedRulesKnownBadInputsRuleSet = {
       priority = 30
       counted  = []
+      action   = "none"
     }
   }
+
+  configuration_path = "/v1/config"
+}
+
+resource "aws_wafv2_ip_set" "unlimited" {
+  name               = "${var.name}-unlimited"
+  description        = "Whom the rate limit leaves out, such as a load test"
+  scope              = "REGIONAL"
+  ip_address_version = "IPV4"
+  addresses          = var.unlimited_cidr_blocks
 }
 
 resource "aws_wafv2_web_acl" "this" {
@@ -27,6 +55,15 @@ resource "aws_wafv2_web_acl" "this" {
 
   default_action {
     allow {}
+  }
+
+  # A REST API's stage looks at up to 64 KiB of a body (a load balancer at 8, which cannot be raised).
+  association_config {
+    request_body {
+      api_gateway {
+        default_size_inspection_limit = "KB_64"
+      }
+    }
   }
 
   rule {
@@ -51,6 +88,27 @@ resource "aws_wafv2_web_acl" "this" {
             fallback_behavior = "NO_MATCH"
           }
         }
+
+        # Only this rule has exceptions: all others hold for everybody.
+        scope_down_statement {
+          not_statement {
+            statement {
+              ip_set_reference_statement {
+                arn = aws_wafv2_ip_set.unlimited.arn
+
+                dynamic "ip_set_forwarded_ip_config" {
+                  for_each = var.forwarded_ip_header == null ? [] : [var.forwarded_ip_header]
+
+                  content {
+                    header_name       = ip_set_forwarded_ip_config.value
+                    fallback_behavior = "NO_MATCH"
+                    position          = "FIRST"
+                  }
+                }
+              }
+            }
+          }
+        }
       }
     }
 
@@ -69,7 +127,15 @@ resource "aws_wafv2_web_acl" "this" {
       priority = rule.value.priority
 
       override_action {
-        none {}
+        dynamic "none" {
+          for_each = rule.value.action == "none" ? [1] : []
+          content {}
+        }
+
+        dynamic "count" {
+          for_each = rule.value.action == "count" ? [1] : []
+          content {}
+        }
       }
 
       statement {
@@ -99,6 +165,60 @@ resource "aws_wafv2_web_acl" "this" {
     }
   }
 
+  rule {
+    name     = "BodyOfNoConfiguration"
+    priority = 40
+
+    action {
+      block {}
+    }
+
+    statement {
+      and_statement {
+        statement {
+          or_statement {
+            dynamic "statement" {
+              for_each = local.body_rules
+
+              content {
+                label_match_statement {
+                  scope = "LABEL"
+                  key   = statement.value
+                }
+              }
+            }
+          }
+        }
+
+        statement {
+          not_statement {
+            statement {
+              byte_match_statement {
+                search_string         = local.configuration_path
+                positional_constraint = "CONTAINS"
+
+                field_to_match {
+                  uri_path {}
+                }
+
+                text_transformation {
+                  priority = 0
+                  type     = "NONE"
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+
+    visibility_config {
+      cloudwatch_metrics_enabled = true
+      metric_name                = "BodyOfNoConfiguration"
+      sampled_requests_enabled   = true
+    }
+  }
+
   visibility_config {
     cloudwatch_metrics_enabled = true
     metric_name                = var.name
@@ -111,4 +231,69 @@ resource "aws_wafv2_web_acl_association" "this" {
 
   web_acl_arn  = aws_wafv2_web_acl.this.arn
   resource_arn = each.value
+}
+
+# What was blocked or counted; of the rest there is the API's own access log. Tokens are left out.
+resource "aws_wafv2_web_acl_logging_configuration" "this" {
+  count = var.log_group_arn == null ? 0 : 1
+
+  resource_arn            = aws_wafv2_web_acl.this.arn
+  log_destination_configs = [var.log_group_arn]
+
+  depends_on = [aws_cloudwatch_log_resource_policy.log_delivery]
+
+  redacted_fields {
+    single_header {
+      name = "authorization"
+    }
+  }
+
+  logging_filter {
+    default_behavior = "DROP"
+
+    filter {
+      behavior    = "KEEP"
+      requirement = "MEETS_ANY"
+
+      condition {
+        action_condition {
+          action = "BLOCK"
+        }
+      }
+
+      condition {
+        action_condition {
+          action = "COUNT"
+        }
+      }
+    }
+  }
+}
+
+# WAF hands its log to the delivery service, which this lets write to the one group. Without it AWS would make a policy
+# of its own, which nobody would ever remove.
+data "aws_iam_policy_document" "log_delivery" {
+  statement {
+    sid       = "WafLogs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${coalesce(var.log_group_arn, "none")}:*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["delivery.logs.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [try(split(":", var.log_group_arn)[4], "none")]
+    }
+  }
+}
+
+resource "aws_cloudwatch_log_resource_policy" "log_delivery" {
+  count = var.log_group_arn == null ? 0 : 1
+
+  policy_name     = "${var.name}-waf"
+  policy_document = data.aws_iam_policy_document.log_delivery.json
 }

@@ -35,3 +35,26 @@ variable "requests_per_5_minutes" {
     error_message = "requests_per_5_minutes must lie between 10 and 2000000000."
   }
 }
+
+variable "unlimited_cidr_blocks" {
+  type        = list(string)
+  description = "IPv4 ranges that the rate limit leaves out, for load tests. All other rules hold for them too."
+  default     = []
+
+  validation {
+    condition     = alltrue([for block in var.unlimited_cidr_blocks : can(cidrhost(block, 0)) && block != "0.0.0.0/0"])
+    error_message = "unlimited_cidr_blocks must be IPv4 CIDR blocks, and not 0.0.0.0/0."
+  }
+}
+
+variable "log_group_arn" {
+  type        = string
+  description = "ARN of a log group whose name begins with aws-waf-logs-, for blocked and counted requests; null for none."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.log_group_arn == null || can(regex(":log-group:aws-waf-logs-", var.log_group_arn))
+    error_message = "log_group_arn must be null or a log group named aws-waf-logs-...: WAF takes no other."
+  }
+}

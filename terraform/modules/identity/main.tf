@@ -76,7 +76,7 @@ resource "aws_cognito_user_pool_client" "this" {
   user_pool_id = aws_cognito_user_pool.this.id
 
   generate_secret               = false
-  explicit_auth_flows           = var.explicit_auth_flows
+  explicit_auth_flows           = setunion(var.explicit_auth_flows, var.admin_password_sign_in ? ["ALLOW_ADMIN_USER_PASSWORD_AUTH"] : [])
   prevent_user_existence_errors = "ENABLED"
   enable_token_revocation       = true
 
@@ -94,4 +94,12 @@ resource "aws_cognito_user_pool_client" "this" {
     access_token  = "minutes"
     refresh_token = "days"
   }
+}
+
+# The hosted sign-in pages. A pool with a domain cannot be reached through a VPC endpoint; nothing here does.
+resource "aws_cognito_user_pool_domain" "this" {
+  count = var.domain_prefix == null ? 0 : 1
+
+  domain       = var.domain_prefix
+  user_pool_id = aws_cognito_user_pool.this.id
 }

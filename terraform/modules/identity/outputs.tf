@@ -17,3 +17,8 @@ output "issuer" {
   description = "Issuer (`iss`) of the pool's tokens."
   value       = "https://cognito-idp.${var.region}.amazonaws.com/${aws_cognito_user_pool.this.id}"
 }
+
+output "hosted_domain" {
+  description = "Prefix of the hosted sign-in pages' address; null where there are none."
+  value       = one(aws_cognito_user_pool_domain.this[*].domain)
+}

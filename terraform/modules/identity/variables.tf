@@ -26,6 +26,24 @@ variable "explicit_auth_flows" {
   }
 }
 
+variable "admin_password_sign_in" {
+  type        = bool
+  description = "Whether holders of AWS credentials may sign users in by password (ALLOW_ADMIN_USER_PASSWORD_AUTH), as the load test does."
+  default     = false
+}
+
+variable "domain_prefix" {
+  type        = string
+  description = "Prefix of the hosted sign-in pages' address, unique in the region; null for no such pages."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.domain_prefix == null || can(regex("^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", var.domain_prefix))
+    error_message = "domain_prefix must be null or 1 to 63 lower-case letters, digits and inner hyphens."
+  }
+}
+
 variable "mfa" {
   type        = string
   description = "Second factor by authenticator app (TOTP): `OFF`, `OPTIONAL` or `ON`."

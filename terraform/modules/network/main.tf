@@ -1,4 +1,5 @@
-# A VPC with private subnets only: nothing in it has an address on the internet, and no route leads there.
+# A VPC with private subnets only: nothing in it has an address on the internet, and no route leads there, unless NAT
+# is asked for (nat.tf). flow_logs.tf says who talked to whom.
 
 resource "aws_vpc" "this" {
   cidr_block           = var.cidr_block
@@ -19,19 +20,20 @@ resource "aws_subnet" "private" {
   tags = { Name = "${var.name}-private-${each.key}" }
 }
 
-# One table for all zones: there is no NAT gateway per zone to tell them apart.
-# Gateway endpoints (S3, DynamoDB) attach to it.
+# One table for all zones, unless each has a NAT gateway of its own. Gateway endpoints (S3, DynamoDB) attach to it.
 resource "aws_route_table" "private" {
+  for_each = toset(var.nat == "per_zone" ? var.availability_zones : ["all"])
+
   vpc_id = aws_vpc.this.id
 
-  tags = { Name = "${var.name}-private" }
+  tags = { Name = "${var.name}-private-${each.key}" }
 }
 
 resource "aws_route_table_association" "private" {
   for_each = aws_subnet.private
 
   subnet_id      = each.value.id
-  route_table_id = aws_route_table.private.id
+  route_table_id = aws_route_table.private[var.nat == "per_zone" ? each.key : "all"].id
 }
 
 # Adopted and emptied, so that whatever forgets to name a group can talk to nobody.

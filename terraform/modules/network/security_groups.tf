@@ -2,15 +2,36 @@
 # rule; both come from the same entry of `local.connections`, so neither can be forgotten or drift.
 
 locals {
-  groups = {
+  groups = merge(var.load_test_runner ? { load-test = "Load test runner" } : {}, {
     edge           = "API Gateway's VPC link"
     alb            = "Internal load balancer"
     config-service = "config-service tasks"
     order-service  = "order-service tasks"
     invalidator    = "Invalidator function"
+  })
+
+  load_test_connections = {
+    load-test-to-alb = {
+      from        = "load-test"
+      to          = "alb"
+      port        = var.ports.listener
+      description = "Load test through the load balancer"
+    }
+    load-test-to-config-grpc = {
+      from        = "load-test"
+      to          = "config-service"
+      port        = var.ports.config_grpc
+      description = "Load test of each task over gRPC"
+    }
+    load-test-to-config-http = {
+      from        = "load-test"
+      to          = "config-service"
+      port        = var.ports.config_http
+      description = "Metrics of each task, read by the load test"
+    }
   }
 
-  connections = {
+  connections = merge(var.load_test_runner ? local.load_test_connections : {}, {
     edge-to-alb = {
       from        = "edge"
       to          = "alb"
@@ -41,10 +62,10 @@ locals {
       port        = var.ports.config_refresh
       description = "Refresh calls; no other group may reach this port"
     }
-  }
+  })
 
   # What has to call AWS APIs. Interface endpoints live in the subnets, so the VPC's own range is enough.
-  api_callers = toset(["config-service", "order-service", "invalidator"])
+  api_callers = toset(concat(["config-service", "order-service", "invalidator"], var.load_test_runner ? ["load-test"] : []))
 }
 
 resource "aws_security_group" "this" {

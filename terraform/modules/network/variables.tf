@@ -55,3 +55,27 @@ variable "ports" {
     error_message = "ports must give config-service three different ports: the refresh port is admitted to the invalidator only."
   }
 }
+
+variable "nat" {
+  type        = string
+  description = "NAT gateways: `none`, `single` (one for all zones) or `per_zone`. Nothing in this project needs one."
+  default     = "none"
+
+  validation {
+    condition     = contains(["none", "single", "per_zone"], var.nat)
+    error_message = "nat must be none, single or per_zone."
+  }
+}
+
+variable "flow_log_group_arn" {
+  type        = string
+  description = "ARN of the log group of the flow log; null for none."
+  default     = null
+  nullable    = true
+}
+
+variable "load_test_runner" {
+  type        = bool
+  description = "Whether a load test may run in the VPC: a security group of its own, which load balancer and services then admit."
+  default     = false
+}

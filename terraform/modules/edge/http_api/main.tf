@@ -46,6 +46,14 @@ resource "aws_apigatewayv2_integration" "load_balancer" {
   connection_id          = var.integration.connection_id
   payload_format_version = "1.0"
   timeout_milliseconds   = 29000
+
+  dynamic "tls_config" {
+    for_each = var.integration.tls_server_name == null ? [] : [var.integration.tls_server_name]
+
+    content {
+      server_name_to_verify = tls_config.value
+    }
+  }
 }
 
 resource "aws_apigatewayv2_route" "this" {
@@ -62,4 +70,38 @@ resource "aws_apigatewayv2_stage" "default" {
   api_id      = aws_apigatewayv2_api.this.id
   name        = "$default"
   auto_deploy = true
+
+  dynamic "access_log_settings" {
+    for_each = var.access_log_group_arn == null ? [] : [var.access_log_group_arn]
+
+    # Neither token nor query nor body.
+    content {
+      destination_arn = access_log_settings.value
+      format = jsonencode({
+        time              = "$context.requestTime"
+        "request.id"      = "$context.requestId"
+        ip                = "$context.identity.sourceIp"
+        method            = "$context.httpMethod"
+        resource          = "$context.routeKey"
+        status            = "$context.status"
+        bytes             = "$context.responseLength"
+        latencyMs         = "$context.responseLatency"
+        integrationMs     = "$context.integrationLatency"
+        integrationStatus = "$context.integrationStatus"
+        authorizerError   = "$context.authorizer.error"
+        errorType         = "$context.error.responseType"
+        "tenant.id"       = "$context.authorizer.claims['custom:tenantId']"
+      })
+    }
+  }
+
+  dynamic "default_route_settings" {
+    for_each = var.throttle == null ? [] : [var.throttle]
+
+    content {
+      detailed_metrics_enabled = true
+      throttling_rate_limit    = default_route_settings.value.requests_per_second
+      throttling_burst_limit   = default_route_settings.value.burst
+    }
+  }
 }

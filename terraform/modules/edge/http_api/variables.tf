@@ -28,6 +28,7 @@ variable "integration" {
     uri             = string
     connection_type = string
     connection_id   = optional(string)
+    tls_server_name = optional(string)
   })
   description = "Where requests go: `VPC_LINK` with the load balancer's listener ARN and a link's id, or `INTERNET` with a base URL to which the request's path is appended (emulators only: AWS would not append it)."
 
@@ -35,4 +36,21 @@ variable "integration" {
     condition     = contains(["VPC_LINK", "INTERNET"], var.integration.connection_type)
     error_message = "integration.connection_type must be VPC_LINK or INTERNET."
   }
+}
+
+variable "access_log_group_arn" {
+  type        = string
+  description = "ARN of the log group of the access log; null for none."
+  default     = null
+  nullable    = true
+}
+
+variable "throttle" {
+  type = object({
+    requests_per_second = number
+    burst               = number
+  })
+  description = "Requests that all callers together may make; null for the account's limits."
+  default     = null
+  nullable    = true
 }

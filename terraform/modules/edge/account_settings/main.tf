@@ -1,0 +1,48 @@
+# Settings of the whole account in this region, shared by everything in it: made only when the root is told that it may.
+# API Gateway writes a REST API's access log with one role for the account. Destroying this leaves the account without.
+
+data "aws_iam_policy_document" "assume" {
+  statement {
+    sid     = "ApiGateway"
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["apigateway.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [var.account_id]
+    }
+  }
+}
+
+resource "aws_iam_role" "api_gateway" {
+  name               = "${var.name}-api-gateway-logs"
+  description        = "API Gateway of this account: writes access logs"
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+}
+
+# What AWS asks of this role, and cannot be narrower: every REST API of the account logs with it.
+resource "aws_iam_role_policy_attachment" "api_gateway" {
+  role       = aws_iam_role.api_gateway.name
+  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+}
+
+data "aws_partition" "current" {}
+
+resource "aws_api_gateway_account" "this" {
+  cloudwatch_role_arn = aws_iam_role.api_gateway.arn
+
+  depends_on = [aws_iam_role_policy_attachment.api_gateway]
+}
+
+# 40 reads a second are shared by the whole account; this raises them, at a price for each call (docs/cost.md).
+resource "aws_ssm_service_setting" "parameter_store_throughput" {
+  count = var.parameter_store_high_throughput ? 1 : 0
+
+  setting_id    = "/ssm/parameter-store/high-throughput-enabled"
+  setting_value = "true"
+}

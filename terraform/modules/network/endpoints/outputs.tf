@@ -1,0 +1,9 @@
+output "security_group_id" {
+  description = "Id of the security group of the interface endpoints."
+  value       = aws_security_group.this.id
+}
+
+output "endpoint_ids" {
+  description = "Id of each endpoint, by service. Tasks start once all are there."
+  value       = merge({ for service, endpoint in aws_vpc_endpoint.interface : service => endpoint.id }, { for service, endpoint in aws_vpc_endpoint.gateway : service => endpoint.id })
+}
