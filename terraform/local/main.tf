@@ -82,12 +82,12 @@ module "services" {
 module "refresh" {
   source = "../modules/refresh"
 
-  name            = var.name
-  function_name   = local.function_name
-  account_id      = local.account_id
-  region          = var.region
-  invalidator_zip = var.invalidator_zip
-  architecture    = var.invalidator_architecture
+  name          = var.name
+  function_name = local.function_name
+  account_id    = local.account_id
+  region        = var.region
+  package       = { filename = var.invalidator_zip }
+  architecture  = var.invalidator_architecture
 
   extra_environment = {
     AWS_ENDPOINT_URL = var.emulator_url

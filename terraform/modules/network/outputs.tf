@@ -13,11 +13,6 @@ output "private_subnet_ids" {
   value       = [for zone in var.availability_zones : aws_subnet.private[zone].id]
 }
 
-output "private_route_table_id" {
-  description = "Id of the private subnets' route table, for gateway endpoints."
-  value       = aws_route_table.private.id
-}
-
 output "security_group_ids" {
   description = "Id of each security group by role: `edge`, `alb`, `config-service`, `order-service`, `invalidator`."
   value       = { for role, group in aws_security_group.this : role => group.id }

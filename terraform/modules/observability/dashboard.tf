@@ -1,10 +1,10 @@
-# Is it fast, is it fresh, is anything failing: one row each.
+# Is it fast, is it fresh, is anything failing: one row each (of up to two lines).
 
 locals {
   # The programs' own metrics have dimensions that this module need not know, so they are searched by name.
   searched = {
     fast = {
-      title   = "Read latency p50 / p99 (s)"
+      title   = "Reads that asked the source, p50 / p99 (s)"
       metrics = [["config_read_duration_seconds", "p50"], ["config_read_duration_seconds", "p99"]]
     }
     hits = {
@@ -30,6 +30,48 @@ locals {
   }
 
   named = {
+    hit_ratio = {
+      title = "Cache hits, % of reads"
+      metrics = [
+        [{ expression = "100 * hits / reads", label = "hit ratio", id = "ratio" }],
+        [{ expression = "SUM(SEARCH('{${var.metrics_namespace},service,backend,result} MetricName=\"config_reads_total\" result=\"hit\"', 'Sum', 60))", id = "hits", visible = false }],
+        [{ expression = "SUM(SEARCH('{${var.metrics_namespace},service,backend,result} MetricName=\"config_reads_total\"', 'Sum', 60))", id = "reads", visible = false }],
+      ]
+    }
+    paths = {
+      title = "Latency by path at the load balancer, p50 / p99 (s)"
+      metrics = [
+        for pair in setproduct(keys(var.target_group_arn_suffixes), ["p50", "p99"]) :
+        ["AWS/ApplicationELB", "TargetResponseTime", "TargetGroup", var.target_group_arn_suffixes[pair[0]], "LoadBalancer", var.alb_arn_suffix, { stat = pair[1], label = "${pair[0]} ${pair[1]}" }]
+      ]
+    }
+    edge = {
+      title = "API: latency p50 / p99 (ms), 4xx and 5xx"
+      metrics = concat(
+        var.rest_api == null ? [] : [
+          for pair in [["Latency", "p50"], ["Latency", "p99"], ["4XXError", "Sum"], ["5XXError", "Sum"]] :
+          ["AWS/ApiGateway", pair[0], "ApiName", var.rest_api.name, "Stage", var.rest_api.stage, { stat = pair[1] }]
+        ],
+        var.http_api_id == null ? [] : [
+          for pair in [["Latency", "p50"], ["Latency", "p99"], ["4xx", "Sum"], ["5xx", "Sum"]] :
+          ["AWS/ApiGateway", pair[0], "ApiId", var.http_api_id, { stat = pair[1] }]
+        ],
+      )
+    }
+    blocked = {
+      title = "Web ACL: blocked and counted"
+      metrics = var.web_acl_name == null ? [] : [
+        [{ expression = "SEARCH('{AWS/WAFV2,Region,Rule,WebACL} MetricName=\"BlockedRequests\" WebACL=\"${var.web_acl_name}\"', 'Sum', 60)" }],
+        [{ expression = "SEARCH('{AWS/WAFV2,Region,Rule,WebACL} MetricName=\"CountedRequests\" WebACL=\"${var.web_acl_name}\"', 'Sum', 60)" }],
+      ]
+    }
+    tasks = {
+      title = "Running tasks"
+      metrics = var.cluster_name == null ? [] : [
+        for service in ["config-service", "order-service"] :
+        ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", var.cluster_name, "ServiceName", service, { stat = "Average" }]
+      ]
+    }
     answers = {
       title = "Answers by class"
       metrics = [
@@ -56,10 +98,13 @@ locals {
     }
   }
 
+  # What a target has not (tasks, an API with metrics of its own) leaves its place empty.
   rows = [
-    ["fast", "hits", "cache"],
-    ["fresh", "repairs", "fanout"],
-    ["answers", "invalidator", "dead_letters"],
+    for row in [
+      ["fast", "hit_ratio", "hits", "paths", "edge", "cache"],
+      ["fresh", "repairs", "fanout"],
+      ["answers", "invalidator", "dead_letters", "blocked", "tasks"],
+    ] : [for key in row : key if length(local.widget_metrics[key]) > 0]
   ]
 
   widget_metrics = merge(
@@ -83,11 +128,11 @@ resource "aws_cloudwatch_dashboard" "this" {
 
   dashboard_body = jsonencode({
     widgets = flatten([
-      for y, row in local.rows : [
-        for x, key in row : {
+      for index, row in local.rows : [
+        for place, key in row : {
           type   = "metric"
-          x      = x * 8
-          y      = y * 6
+          x      = place % 3 * 8
+          y      = index * 12 + floor(place / 3) * 6
           width  = 8
           height = 6
           properties = {

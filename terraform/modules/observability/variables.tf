@@ -49,3 +49,47 @@ variable "alb_arn_suffix" {
   type        = string
   description = "End of the load balancer's ARN."
 }
+
+variable "log_kms_key_arn" {
+  type        = string
+  description = "ARN of the key that encrypts the log groups (module `key`); null for a key of AWS."
+  default     = null
+  nullable    = true
+}
+
+variable "cluster_name" {
+  type        = string
+  description = "Name of the ECS cluster, for the count of running tasks; null where no tasks run."
+  default     = null
+  nullable    = true
+}
+
+variable "rest_api" {
+  type = object({
+    name  = string
+    stage = string
+  })
+  description = "Name and stage of a REST API, for its latency and errors; null where there is none."
+  default     = null
+  nullable    = true
+}
+
+variable "http_api_id" {
+  type        = string
+  description = "Id of an HTTP API, for its latency and errors; null where there is none."
+  default     = null
+  nullable    = true
+}
+
+variable "web_acl_name" {
+  type        = string
+  description = "Name of the web ACL, for what it blocked; null to leave it out."
+  default     = null
+  nullable    = true
+}
+
+variable "target_group_arn_suffixes" {
+  type        = map(string)
+  description = "End of each target group's ARN, by service, for latency by path."
+  default     = {}
+}

@@ -35,13 +35,22 @@ variable "region" {
 
 # === function ===
 
-variable "invalidator_zip" {
-  type        = string
-  description = "Path of the zip that holds the function's `bootstrap`."
+variable "package" {
+  type = object({
+    filename  = optional(string)
+    s3_bucket = optional(string)
+    s3_key    = optional(string)
+  })
+  description = "Zip with the function's `bootstrap`: a local file (`filename`), or an object (`s3_bucket` and `s3_key`)."
 
   validation {
-    condition     = fileexists(var.invalidator_zip)
-    error_message = "invalidator_zip must be the path of an existing zip: build the invalidator first."
+    condition     = var.package.filename == null ? (var.package.s3_bucket != null && var.package.s3_key != null) : (var.package.s3_bucket == null && var.package.s3_key == null)
+    error_message = "package must have either filename, or s3_bucket and s3_key."
+  }
+
+  validation {
+    condition     = var.package.filename == null ? true : fileexists(var.package.filename)
+    error_message = "package.filename does not exist: build the function first."
   }
 }
 

@@ -1,5 +1,5 @@
 # Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
-# do. config-service: its table and its parameters. order-service: nothing, it asks config-service.
+# do. config-service: its table and its parameters. order-service: nothing of these, it asks config-service.
 
 data "aws_partition" "current" {}
 
@@ -128,6 +128,23 @@ data "aws_iam_policy_document" "config_service" {
       values   = ["dynamodb.${var.region}.amazonaws.com", "ssm.${var.region}.amazonaws.com"]
     }
   }
+}
+
+# Public keys, but not every network has a way to them. order-service has no other permission.
+data "aws_iam_policy_document" "keys" {
+  statement {
+    sid       = "ReadSigningKeys"
+    actions   = ["s3:GetObject"]
+    resources = [coalesce(var.jwks_object_arn, "none")]
+  }
+}
+
+resource "aws_iam_role_policy" "keys" {
+  for_each = var.jwks_object_arn == null ? toset([]) : local.task_roles
+
+  name   = "signing-keys"
+  role   = aws_iam_role.task[each.key].id
+  policy = data.aws_iam_policy_document.keys.json
 }
 
 resource "aws_iam_role_policy" "config_service" {

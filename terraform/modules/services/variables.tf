@@ -126,3 +126,35 @@ variable "image_repository_arns" {
     error_message = "image_repository_arns must name at least one repository."
   }
 }
+
+variable "fargate" {
+  type        = bool
+  description = "Whether the cluster has the Fargate capacity providers: off where no tasks run."
+  default     = false
+}
+
+variable "path_prefix" {
+  type        = string
+  description = "What an API leaves before every path: a REST API's stage, such as `/live`; null for nothing."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.path_prefix == null || can(regex("^/[A-Za-z0-9_-]+$", var.path_prefix))
+    error_message = "path_prefix must be null or one segment such as /live."
+  }
+}
+
+variable "certificate_arn" {
+  type        = string
+  description = "ARN of the certificate of the listener; null for HTTP."
+  default     = null
+  nullable    = true
+}
+
+variable "jwks_object_arn" {
+  type        = string
+  description = "ARN of the S3 object that tasks read the user pool's keys from; null where they fetch a URL."
+  default     = null
+  nullable    = true
+}

@@ -1,4 +1,125 @@
-# What wakes someone. Each description says what users feel.
+# What wakes someone. Each description says what users feel. The first three are the objectives of the service.
+
+# Availability: of 100 answers, less than one is an error of ours.
+resource "aws_cloudwatch_metric_alarm" "availability" {
+  alarm_name          = "${var.name}-availability"
+  alarm_description   = "More than ${var.max_error_percent} % of the answers are server errors."
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.max_error_percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+
+  metric_query {
+    id          = "percent"
+    expression  = "100 * (FILL(task, 0) + FILL(balancer, 0)) / requests"
+    label       = "Server errors, %"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { task = "HTTPCode_Target_5XX_Count", balancer = "HTTPCode_ELB_5XX_Count", requests = "RequestCount" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ApplicationELB"
+        metric_name = metric_query.value
+        dimensions  = { LoadBalancer = var.alb_arn_suffix }
+        period      = 300
+        stat        = "Sum"
+      }
+    }
+  }
+}
+
+# Latency, of either service.
+resource "aws_cloudwatch_metric_alarm" "latency" {
+  for_each = var.target_group_arn_suffixes
+
+  alarm_name          = "${var.name}-latency-${each.key}"
+  alarm_description   = "One request in a hundred to ${each.key} waits longer than ${var.max_latency_seconds} s."
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "TargetResponseTime"
+  dimensions          = { LoadBalancer = var.alb_arn_suffix, TargetGroup = each.value }
+  extended_statistic  = "p99"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.max_latency_seconds
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# Freshness. What was written at a whole second can look up to one second late.
+resource "aws_cloudwatch_metric_alarm" "propagation" {
+  alarm_name          = "${var.name}-propagation"
+  alarm_description   = "One change in a hundred takes longer than ${var.max_propagation_seconds} s to reach a task."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_propagation_seconds"
+  dimensions          = { service = "config-service" }
+  extended_statistic  = "p99"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.max_propagation_seconds
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+resource "aws_cloudwatch_metric_alarm" "repairs" {
+  alarm_name          = "${var.name}-repairs"
+  alarm_description   = "Changes were found that no event had brought: users saw old values until then."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_repairs_total"
+  dimensions          = { service = "config-service" }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+resource "aws_cloudwatch_metric_alarm" "healthy_tasks" {
+  for_each = var.target_group_arn_suffixes
+
+  alarm_name          = "${var.name}-healthy-tasks-${each.key}"
+  alarm_description   = "No healthy task of ${each.key} is behind the load balancer."
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "HealthyHostCount"
+  dimensions          = { LoadBalancer = var.alb_arn_suffix, TargetGroup = each.value }
+  statistic           = "Minimum"
+  period              = 60
+  evaluation_periods  = 2
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+resource "aws_cloudwatch_metric_alarm" "key_mirror_errors" {
+  alarm_name          = "${var.name}-key-mirror-errors"
+  alarm_description   = "Signing keys are not copied: after a rotation of the pool's keys new tokens would be refused."
+  namespace           = "AWS/Lambda"
+  metric_name         = "Errors"
+  dimensions          = { FunctionName = var.key_mirror_function_name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
 
 # Anything in one of these queues is a change of configuration that push has lost.
 resource "aws_cloudwatch_metric_alarm" "dead_letter" {

@@ -2,7 +2,13 @@ output "alarm_arns" {
   description = "ARN of each alarm, by what it is about."
   value = merge(
     { for name, alarm in aws_cloudwatch_metric_alarm.dead_letter : "dead-letter-${name}" => alarm.arn },
+    { for name, alarm in aws_cloudwatch_metric_alarm.latency : "latency-${name}" => alarm.arn },
+    { for name, alarm in aws_cloudwatch_metric_alarm.healthy_tasks : "healthy-tasks-${name}" => alarm.arn },
     {
+      availability       = aws_cloudwatch_metric_alarm.availability.arn
+      propagation        = aws_cloudwatch_metric_alarm.propagation.arn
+      repairs            = aws_cloudwatch_metric_alarm.repairs.arn
+      key-mirror-errors  = aws_cloudwatch_metric_alarm.key_mirror_errors.arn
       fanout-failures    = aws_cloudwatch_metric_alarm.fanout_failures.arn
       invalidator-errors = aws_cloudwatch_metric_alarm.invalidator_errors.arn
       stream-lag         = aws_cloudwatch_metric_alarm.stream_lag.arn

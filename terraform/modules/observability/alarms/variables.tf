@@ -29,3 +29,51 @@ variable "alarm_action_arns" {
   description = "Whom an alarm tells, when it goes off and when it ends: ARNs of SNS topics."
   default     = []
 }
+
+variable "alb_arn_suffix" {
+  type        = string
+  description = "End of the load balancer's ARN."
+}
+
+variable "target_group_arn_suffixes" {
+  type        = map(string)
+  description = "End of each target group's ARN, by service."
+}
+
+variable "key_mirror_function_name" {
+  type        = string
+  description = "Name of the function that copies the signing keys."
+}
+
+variable "max_error_percent" {
+  type        = number
+  description = "Server errors that are still good service, in percent of the answers."
+  default     = 1
+
+  validation {
+    condition     = var.max_error_percent > 0 && var.max_error_percent < 100
+    error_message = "max_error_percent must lie between 0 and 100."
+  }
+}
+
+variable "max_latency_seconds" {
+  type        = number
+  description = "Latency p99 at the load balancer that is still good service, in seconds."
+  default     = 0.25
+
+  validation {
+    condition     = var.max_latency_seconds > 0 && var.max_latency_seconds <= 30
+    error_message = "max_latency_seconds must lie between 0 and 30."
+  }
+}
+
+variable "max_propagation_seconds" {
+  type        = number
+  description = "From a write to its being served everywhere, p99, that is still good service, in seconds."
+  default     = 5
+
+  validation {
+    condition     = var.max_propagation_seconds >= 1 && var.max_propagation_seconds <= 3600
+    error_message = "max_propagation_seconds must lie between 1 and 3600."
+  }
+}

@@ -13,7 +13,7 @@ variables {
   function_name                = "tagged-config-invalidator"
   account_id                   = "111122223333"
   region                       = "eu-west-1"
-  invalidator_zip              = "tests/fixtures/placeholder.zip"
+  package                      = { filename = "tests/fixtures/placeholder.zip" }
   log_group_name               = "/aws/lambda/tagged-config-invalidator"
   log_group_arn                = "arn:aws:logs:eu-west-1:111122223333:log-group:/aws/lambda/tagged-config-invalidator"
   subnet_ids                   = ["subnet-1", "subnet-2"]
@@ -149,10 +149,20 @@ run "a_missing_zip_is_refused" {
   command = plan
 
   variables {
-    invalidator_zip = "tests/fixtures/absent.zip"
+    package = { filename = "tests/fixtures/absent.zip" }
   }
 
-  expect_failures = [var.invalidator_zip]
+  expect_failures = [var.package]
+}
+
+run "a_package_is_a_file_or_an_object" {
+  command = plan
+
+  variables {
+    package = { filename = "tests/fixtures/placeholder.zip", s3_bucket = "b", s3_key = "k" }
+  }
+
+  expect_failures = [var.package]
 }
 
 run "unknown_architecture_is_refused" {

@@ -105,3 +105,42 @@ run "only_rest_is_routed" {
     error_message = "What no rule names must be a 404 of the load balancer."
   }
 }
+
+run "stage_prefix_and_keys" {
+  command = plan
+
+  variables {
+    path_prefix     = "/live"
+    jwks_object_arn = "arn:aws:s3:::keys/jwks.json"
+    certificate_arn = "arn:aws:acm:eu-west-1:111122223333:certificate/1"
+  }
+
+  assert {
+    condition = toset(one(one(aws_lb_listener_rule.this["config"].condition).path_pattern).values) == toset([
+      "/v1/config", "/v1/config/*", "/live/v1/config", "/live/v1/config/*",
+    ])
+    error_message = "The rules do not match paths with and without the stage."
+  }
+
+  assert {
+    condition = jsondecode(data.aws_iam_policy_document.keys.json).Statement == [{
+      Sid = "ReadSigningKeys", Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::keys/jwks.json"
+    }]
+    error_message = "Tasks may read more than the keys' object."
+  }
+
+  assert {
+    condition     = aws_lb_listener.http.protocol == "HTTPS" && aws_lb_listener.http.ssl_policy == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+    error_message = "A certificate does not make the listener HTTPS."
+  }
+}
+
+run "a_prefix_is_one_segment" {
+  command = plan
+
+  variables {
+    path_prefix = "live/"
+  }
+
+  expect_failures = [var.path_prefix]
+}

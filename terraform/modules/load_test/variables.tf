@@ -1,0 +1,102 @@
+variable "name" {
+  type        = string
+  description = "Prefix of every name in this module, for example `tagged-config`."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,23}$", var.name))
+    error_message = "name must be 2 to 24 characters: lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "account_id" {
+  type        = string
+  description = "Account of these resources."
+
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be 12 digits."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region of these resources."
+}
+
+variable "image" {
+  type        = string
+  description = "Image of the load test, with its tag."
+}
+
+variable "architecture" {
+  type        = string
+  description = "Instruction set of the task: `ARM64` or `X86_64`."
+  default     = "ARM64"
+
+  validation {
+    condition     = contains(["ARM64", "X86_64"], var.architecture)
+    error_message = "architecture must be ARM64 or X86_64."
+  }
+}
+
+variable "cpu" {
+  type        = number
+  description = "CPU units of the task (1024 are one processor). A generator that lacks processor measures itself."
+  default     = 4096
+
+  validation {
+    condition     = contains([1024, 2048, 4096, 8192, 16384], var.cpu)
+    error_message = "cpu must be 1024, 2048, 4096, 8192 or 16384."
+  }
+}
+
+variable "memory_mib" {
+  type        = number
+  description = "Memory of the task, in MiB."
+  default     = 8192
+}
+
+variable "environment" {
+  type        = map(string)
+  description = "Environment variables: where the targets are."
+}
+
+variable "log_group_name" {
+  type        = string
+  description = "Name of the log group."
+}
+
+variable "execution_role_arn" {
+  type        = string
+  description = "ARN of the role that starts the task."
+}
+
+variable "user_pool_arn" {
+  type        = string
+  description = "ARN of the user pool, for test users."
+}
+
+variable "table_arn" {
+  type        = string
+  description = "ARN of the configuration table."
+}
+
+variable "parameter_root" {
+  type        = string
+  description = "Path in Parameter Store under which configuration lies."
+}
+
+variable "kms_key_arn" {
+  type        = string
+  description = "ARN of the key that encrypts the table."
+}
+
+variable "cloud_map_namespace" {
+  type        = string
+  description = "Name of the Cloud Map namespace."
+}
+
+variable "invalidator_log_group_arn" {
+  type        = string
+  description = "ARN of the invalidator's log group, for its receipts."
+}

@@ -1,0 +1,14 @@
+variable "namespace" {
+  type        = string
+  description = "Name of the private DNS namespace, for example `tagged-config-dev.internal`."
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]+([.][a-z0-9-]+)+$", var.namespace))
+    error_message = "namespace must be a DNS name of at least two labels, for example tagged-config-dev.internal."
+  }
+}
+
+variable "vpc_id" {
+  type        = string
+  description = "VPC in which the names resolve."
+}
