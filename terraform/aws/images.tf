@@ -1,0 +1,9 @@
+# Applied before the rest by a deployment, which then fills it.
+module "images" {
+  source = "../modules/images"
+
+  name          = local.name
+  account_id    = local.account_id
+  repositories  = toset(concat(["config-service", "order-service"], var.load_test_runner ? ["loadtest"] : []))
+  force_destroy = !var.deletion_protection
+}

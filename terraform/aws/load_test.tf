@@ -1,0 +1,28 @@
+module "load_test" {
+  source = "../modules/load_test"
+  count  = var.load_test_runner ? 1 : 0
+
+  name               = local.name
+  account_id         = local.account_id
+  region             = var.region
+  image              = "${module.images.repository_urls["loadtest"]}:${var.image_tag}"
+  architecture       = var.architecture
+  log_group_name     = module.observability.log_group_names["load-test"]
+  execution_role_arn = module.services.execution_role_arn
+
+  environment = {
+    ALB_URL             = "${var.certificate_arn == null ? "http" : "https"}://${var.certificate_name == null ? module.services.alb_dns_name : var.certificate_name}"
+    CLOUD_MAP_NAMESPACE = module.discovery.namespace
+    USER_POOL_ID        = module.identity.user_pool_id
+    CLIENT_ID           = module.identity.client_id
+    TABLE_NAME          = module.storage.table_name
+    PARAMETER_ROOT      = module.storage.parameter_root
+  }
+
+  user_pool_arn             = module.identity.user_pool_arn
+  table_arn                 = module.storage.table_arn
+  parameter_root            = module.storage.parameter_root
+  kms_key_arn               = module.storage.kms_key_arn
+  cloud_map_namespace       = module.discovery.namespace
+  invalidator_log_group_arn = local.log_group_arns["invalidator"]
+}

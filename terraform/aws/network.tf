@@ -1,0 +1,101 @@
+module "network" {
+  source = "../modules/network"
+
+  name               = local.name
+  cidr_block         = var.cidr_block
+  availability_zones = slice(data.aws_availability_zones.available.names, 0, var.availability_zone_count)
+  ports              = local.ports
+  nat                = var.nat
+  flow_log_group_arn = local.log_group_arns["flow-logs"]
+  load_test_runner   = var.load_test_runner
+}
+
+locals {
+  pull_actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+
+  parameter_arns = [
+    "arn:${local.partition}:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}/*",
+    module.refresh_credential.parameter_arn,
+  ]
+}
+
+module "endpoints" {
+  source = "../modules/network/endpoints"
+
+  name            = local.name
+  account_id      = local.account_id
+  region          = var.region
+  vpc_id          = module.network.vpc_id
+  subnet_ids      = module.network.private_subnet_ids
+  route_table_ids = module.network.private_route_table_ids
+
+  caller_security_group_ids = {
+    for name in module.network.api_caller_names : name => module.network.security_group_ids[name]
+  }
+
+  interface_endpoints = merge(
+    {
+      "ecr.api" = [
+        # This action knows no resource; the token it returns opens only what IAM allows.
+        { sid = "RegistrySignIn", actions = ["ecr:GetAuthorizationToken"], resources = ["*"] },
+        { sid = "PullImages", actions = local.pull_actions, resources = values(module.images.repository_arns) },
+      ]
+      "ecr.dkr" = [
+        { sid = "PullImages", actions = local.pull_actions, resources = values(module.images.repository_arns) },
+      ]
+      logs = [
+        {
+          sid     = "WriteLogs"
+          actions = concat(["logs:CreateLogStream", "logs:PutLogEvents"], var.load_test_runner ? ["logs:FilterLogEvents"] : [])
+          resources = [
+            for program in concat(["config-service", "order-service"], var.load_test_runner ? ["load-test", "invalidator"] : []) :
+            "${local.log_group_arns[program]}:*"
+          ]
+        },
+      ]
+      ssm = [
+        {
+          sid       = "Parameters"
+          actions   = concat(["ssm:GetParameter", "ssm:GetParameters"], var.load_test_runner ? ["ssm:PutParameter", "ssm:DeleteParameter"] : [])
+          resources = local.parameter_arns
+        },
+      ]
+      # Of Cloud Map only the discovery of instances, which has an endpoint of its own. The action knows no resource.
+      data-servicediscovery = [
+        { sid = "FindTasks", actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] },
+      ]
+    },
+    var.load_test_runner ? {
+      cognito-idp = [
+        {
+          sid       = "TestUsers"
+          actions   = ["cognito-idp:AdminCreateUser", "cognito-idp:AdminDeleteUser", "cognito-idp:AdminInitiateAuth", "cognito-idp:AdminSetUserPassword"]
+          resources = [module.identity.user_pool_arn]
+        },
+      ]
+    } : {},
+  )
+
+  gateway_endpoints = {
+    s3 = [
+      # Layers come by addresses that ECR has signed, not by a principal of this account.
+      {
+        sid           = "ImageLayers"
+        actions       = ["s3:GetObject"]
+        resources     = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
+        any_principal = true
+      },
+      { sid = "SigningKeys", actions = ["s3:GetObject"], resources = [module.jwks_mirror.object_arn] },
+    ]
+    dynamodb = [
+      {
+        sid = "Table"
+        actions = [
+          "dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem",
+          "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem",
+        ]
+        resources = [module.storage.table_arn]
+      },
+    ]
+  }
+}

@@ -1,0 +1,292 @@
+variable "environment" {
+  type        = string
+  description = "Environment: `dev` (cheap, goes without a trace) or `prod` (safe)."
+
+  validation {
+    condition     = contains(["dev", "prod"], var.environment)
+    error_message = "environment must be dev or prod."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region of everything."
+  default     = "us-east-1"
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region must look like us-east-1."
+  }
+}
+
+variable "image_tag" {
+  type        = string
+  description = "Tag of the images and packages to run. A deployment sets it; a plan needs none."
+  default     = "planned"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", var.image_tag))
+    error_message = "image_tag must be 1 to 128 letters, digits, dots, hyphens and underscores."
+  }
+}
+
+variable "architecture" {
+  type        = string
+  description = "Instruction set of tasks and functions: `ARM64` or `X86_64`."
+  default     = "ARM64"
+
+  validation {
+    condition     = contains(["ARM64", "X86_64"], var.architecture)
+    error_message = "architecture must be ARM64 or X86_64."
+  }
+}
+
+variable "api_type" {
+  type        = string
+  description = "Kind of API: `rest` (web ACL at the edge) or `http` (cheaper; the web ACL sits on the load balancer). See ADR 7."
+  default     = "rest"
+
+  validation {
+    condition     = contains(["rest", "http"], var.api_type)
+    error_message = "api_type must be rest or http."
+  }
+}
+
+variable "deletion_protection" {
+  type        = bool
+  description = "Whether pool, table and load balancer refuse to be deleted, and buckets and repositories that hold something."
+}
+
+variable "cidr_block" {
+  type        = string
+  description = "IPv4 range of the VPC."
+  default     = "10.40.0.0/16"
+}
+
+variable "availability_zone_count" {
+  type        = number
+  description = "Availability zones to spread over: 2 or 3."
+  default     = 2
+
+  validation {
+    condition     = contains([2, 3], var.availability_zone_count)
+    error_message = "availability_zone_count must be 2 or 3."
+  }
+}
+
+variable "nat" {
+  type        = string
+  description = "NAT gateways: `none`, `single` or `per_zone`. Nothing in this project needs one."
+  default     = "none"
+
+  validation {
+    condition     = contains(["none", "single", "per_zone"], var.nat)
+    error_message = "nat must be none, single or per_zone."
+  }
+}
+
+variable "certificate_arn" {
+  type        = string
+  description = "ARN of an ACM certificate for the internal load balancer; null for HTTP inside the VPC (ADR 5)."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = (var.certificate_arn == null) == (var.certificate_name == null)
+    error_message = "certificate_arn and certificate_name must be given together."
+  }
+}
+
+variable "certificate_name" {
+  type        = string
+  description = "Name in that certificate, which API Gateway verifies."
+  default     = null
+  nullable    = true
+}
+
+variable "table_name" {
+  type        = string
+  description = "Name of the configuration table. Two environments of one account and region need two."
+  default     = "TenantConfigurations"
+}
+
+variable "parameter_root" {
+  type        = string
+  description = "Path in Parameter Store under which configuration lies."
+
+  validation {
+    condition     = can(regex("^(/[A-Za-z0-9_.-]+){1,2}$", var.parameter_root)) && !startswith(var.parameter_root, "/aws") && !startswith(var.parameter_root, "/ssm")
+    error_message = "parameter_root must be one or two segments, each after a slash, and not begin with /aws or /ssm."
+  }
+}
+
+variable "global_defaults" {
+  type        = map(string)
+  description = "Shared defaults under `<root>/global/`, name to JSON value. Created once; operators change them afterwards."
+  default = {
+    "tax/rate"         = "0.20"
+    "currency/default" = "\"USD\""
+  }
+}
+
+variable "key_deletion_window_days" {
+  type        = number
+  description = "Days that encryption keys wait before they are really deleted."
+  default     = 30
+}
+
+variable "refresh_credential_generation" {
+  type        = number
+  description = "Raise it by one to rotate the refresh credential: tasks are started anew."
+  default     = 1
+}
+
+variable "cache_ttl" {
+  type        = string
+  description = "How long a task serves a value that no event has touched, with its unit."
+  default     = "60s"
+
+  validation {
+    condition     = can(regex("^[0-9]+(ms|s|m|h)$", var.cache_ttl))
+    error_message = "cache_ttl must be a duration with its unit, such as 60s."
+  }
+}
+
+variable "cache_bytes" {
+  type        = number
+  description = "Memory of a task's cache, in bytes."
+  default     = 268435456
+}
+
+variable "tasks" {
+  type = map(object({
+    cpu        = number
+    memory_mib = number
+    min        = number
+    max        = number
+  }))
+  description = "Size and number of the tasks of each service: CPU units, MiB, and how few and many there may be."
+
+  validation {
+    condition     = toset(keys(var.tasks)) == toset(["config-service", "order-service"])
+    error_message = "tasks must have the keys config-service and order-service."
+  }
+}
+
+variable "spot_percent" {
+  type        = number
+  description = "Share of the tasks after the first that run on Fargate Spot."
+  default     = 0
+}
+
+variable "autoscaling_enabled" {
+  type        = bool
+  description = "Whether the number of tasks follows the load."
+  default     = true
+}
+
+variable "invalidator_reserved_concurrency" {
+  type        = number
+  description = "Invocations that are kept for the invalidator and that it may not exceed; -1 for the account's pool."
+  default     = -1
+}
+
+variable "mfa" {
+  type        = string
+  description = "Second factor by authenticator app: `OFF`, `OPTIONAL` or `ON`."
+  default     = "OPTIONAL"
+}
+
+variable "domain_prefix" {
+  type        = string
+  description = "Prefix of hosted sign-in pages; null for none."
+  default     = null
+  nullable    = true
+}
+
+variable "admin_password_sign_in" {
+  type        = bool
+  description = "Whether holders of AWS credentials may sign users in by password, as the load test does. Refused in prod."
+  default     = false
+
+  validation {
+    condition     = !(var.admin_password_sign_in && var.environment == "prod")
+    error_message = "admin_password_sign_in must be false in prod."
+  }
+}
+
+variable "requests_per_5_minutes" {
+  type        = number
+  description = "Requests that one client address may make in any 5 minutes before it is blocked."
+  default     = 20000
+}
+
+variable "unlimited_cidr_blocks" {
+  type        = list(string)
+  description = "IPv4 ranges that this limit leaves out, for load tests."
+  default     = []
+}
+
+variable "throttle" {
+  type = object({
+    requests_per_second = number
+    burst               = number
+  })
+  description = "Requests that all callers together may make."
+  default = {
+    requests_per_second = 2000
+    burst               = 1000
+  }
+}
+
+variable "api_access_logs" {
+  type        = bool
+  description = "Whether the API writes an access log. A REST API needs a role that is set for the whole account (`manage_account_settings`, or set by its owner)."
+  default     = true
+}
+
+variable "manage_account_settings" {
+  type        = bool
+  description = "Whether settings of the whole account may be made: API Gateway's log role, Parameter Store's throughput."
+  default     = false
+}
+
+variable "parameter_store_high_throughput" {
+  type        = bool
+  description = "Whether Parameter Store's higher, paid throughput is switched on (with `manage_account_settings`)."
+  default     = false
+
+  validation {
+    condition     = !var.parameter_store_high_throughput || var.manage_account_settings
+    error_message = "parameter_store_high_throughput needs manage_account_settings = true."
+  }
+}
+
+variable "log_retention_days" {
+  type        = number
+  description = "Days that logs are kept."
+  default     = 30
+}
+
+variable "log_queries_enabled" {
+  type        = bool
+  description = "Whether saved queries are made."
+  default     = true
+}
+
+variable "alert_emails" {
+  type        = set(string)
+  description = "Addresses that are told of alarms."
+  default     = []
+}
+
+variable "load_test_runner" {
+  type        = bool
+  description = "Whether a load test can be run in the VPC: task definition, role, security group, endpoint."
+  default     = false
+
+  validation {
+    condition     = !(var.load_test_runner && var.environment == "prod")
+    error_message = "load_test_runner must be false in prod: its users are made with passwords."
+  }
+}
