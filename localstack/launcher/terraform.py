@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Mapping, Sequence
 
 from . import build, commands, emulator, network, terraform_binary
 from .errors import StackError
@@ -79,8 +80,19 @@ def working_copy(folder: Path) -> Path:
     )
 
 
-def initialise(binary: Path, root: Path, data: Path, step: Step, log: Path) -> None:
+def initialise(
+    binary: Path,
+    root: Path,
+    data: Path,
+    step: Step,
+    log: Path,
+    *,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """terraform init. With the internet it is plain; without, from a provider mirror on this machine.
+
+    `variables` is the environment, by default the emulator's.
 
     The mirror is the folder that TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR names, or one found by a short search.
     """
@@ -89,14 +101,14 @@ def initialise(binary: Path, root: Path, data: Path, step: Step, log: Path) -> N
     if not mirror:
         (CACHE / "providers").mkdir(parents=True, exist_ok=True)
     commands.run(
-        [str(binary), "init", "-input=false", "-no-color", *flags],
+        [str(binary), "init", "-input=false", "-no-color", *flags, *options],
         step=step,
         log=log,
         failure="terraform init failed"
         + ("" if mirror else f" (offline? put a provider mirror's folder into {MIRROR_VARIABLE})"),
         timeout_seconds=900,
         cwd=root,
-        environment=environment(data),
+        environment=environment(data) if variables is None else variables,
     )
 
 

@@ -1,0 +1,126 @@
+"""Images and packages: built once for each version, never overwritten."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+
+import boto3
+from botocore.exceptions import ClientError
+from launcher import build
+from launcher import commands as tools
+from launcher.errors import StackError
+from launcher.layout import REPOSITORY
+from launcher.progress import Progress
+
+from stack import Stack
+
+IMAGES = {
+    "config-service": "services/config-service/Dockerfile",
+    "order-service": "services/order-service/Dockerfile",
+}
+FUNCTIONS = ("invalidator", "jwks-mirror")
+FUNCTIONS_FILE = "lambdas/Dockerfile"
+PLATFORMS = {"ARM64": "linux/arm64", "X86_64": "linux/amd64"}
+
+
+def preflight() -> None:
+    """Says what is missing before anything is made."""
+    if shutil.which("docker") is None:
+        raise StackError("docker is not installed: images are built with it (`make plan` and `make local` do without)")
+    if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode != 0:
+        raise StackError("docker buildx is not installed: it builds for other processors (Debian: docker-buildx-plugin)")
+    daemon = subprocess.run(["docker", "info"], capture_output=True, text=True)
+    if daemon.returncode != 0:
+        raise StackError(f"the Docker daemon does not answer: {daemon.stderr.strip().splitlines()[-1:]}")
+
+
+def publish(stack: Stack, tag: str, progress: Progress) -> None:
+    """Builds and pushes what is not there yet."""
+    outputs = stack.outputs()
+    architecture = next((v.split("=", 1)[1] for v in stack.variables if v.startswith("architecture=")), "ARM64")
+    platform = PLATFORMS[architecture]
+    log = stack.folder / "build.log"
+    for program, dockerfile in IMAGES.items():
+        url = outputs["repository_urls"][program]
+        with progress.step(f"image {program}") as step:
+            if _image_exists(stack, outputs, program, tag):
+                step.detail = "is there"
+                continue
+            _sign_in(url, outputs["region"])
+            tools.run(
+                ["docker", "buildx", "build", "--platform", platform, "--file", dockerfile, "--tag", f"{url}:{tag}",
+                 "--provenance=false", "--label", f"org.opencontainers.image.revision={tag}", "--push", "."],
+                step=step, log=log, failure=f"building {program} failed", timeout_seconds=7200, cwd=REPOSITORY,
+            )
+            step.detail = "pushed"
+    with progress.step("functions") as step:
+        s3 = boto3.client("s3", region_name=outputs["region"])
+        if all(_object_exists(s3, outputs["artifacts_bucket"], f"{tag}/{name}.zip") for name in FUNCTIONS):
+            step.detail = "are there"
+            return
+        folder = stack.folder / "functions"
+        shutil.rmtree(folder, ignore_errors=True)
+        tools.run(
+            ["docker", "buildx", "build", "--platform", platform, "--file", FUNCTIONS_FILE, "--output", str(folder), "."],
+            step=step, log=log, failure="building the functions failed", timeout_seconds=7200, cwd=REPOSITORY,
+        )
+        for name in FUNCTIONS:
+            archive = folder / f"{name}.zip"
+            build.pack(folder / name, archive)
+            s3.upload_file(str(archive), outputs["artifacts_bucket"], f"{tag}/{name}.zip")
+        step.detail = "uploaded"
+
+
+def require(stack: Stack, outputs: dict, tag: str) -> None:
+    """Refuses a version that is not whole."""
+    s3 = boto3.client("s3", region_name=outputs["region"])
+    missing = [program for program in IMAGES if not _image_exists(stack, outputs, program, tag)]
+    missing += [name for name in FUNCTIONS if not _object_exists(s3, outputs["artifacts_bucket"], f"{tag}/{name}.zip")]
+    if missing:
+        raise StackError(f"version {tag} is not there any more: {', '.join(missing)}")
+
+
+def before(stack: Stack, tag: str) -> str:
+    """The version that was pushed last before this one."""
+    repository = f"{stack.prefix}/config-service"
+    ecr = boto3.client("ecr", region_name=boto3.session.Session().region_name or "us-east-1")
+    images = [
+        (image["imagePushedAt"], name)
+        for page in ecr.get_paginator("describe_images").paginate(repositoryName=repository)
+        for image in page["imageDetails"]
+        for name in image.get("imageTags", [])
+    ]
+    tags = [name for _, name in sorted(images)]
+    if tag not in tags or tags.index(tag) == 0:
+        raise StackError(f"no version was pushed before {tag}; there are: {', '.join(tags) or 'none'} (choose one with TAG=...)")
+    return tags[tags.index(tag) - 1]
+
+
+def _image_exists(stack: Stack, outputs: dict, program: str, tag: str) -> bool:
+    ecr = boto3.client("ecr", region_name=outputs["region"])
+    try:
+        ecr.describe_images(repositoryName=f"{stack.prefix}/{program}", imageIds=[{"imageTag": tag}])
+        return True
+    except ecr.exceptions.ImageNotFoundException:
+        return False
+
+
+def _object_exists(s3, bucket: str, key: str) -> bool:
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+        return True
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
+            return False
+        raise
+
+
+def _sign_in(url: str, region: str) -> None:
+    answer = boto3.client("ecr", region_name=region).get_authorization_token()["authorizationData"][0]
+    user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
+    command = ["docker", "login", "--username", user, "--password-stdin", url.split("/")[0]]
+    result = subprocess.run(command, input=password, text=True, capture_output=True)
+    if result.returncode != 0:
+        raise StackError(f"docker login failed: {result.stderr.strip()}")

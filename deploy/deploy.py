@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Deploys to AWS, and takes away again; the Makefile's targets call it. `deploy.py --help` lists the commands.
+
+Credentials, region and endpoint are the AWS SDKs' own (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, ...).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+import bootstrap  # noqa: E402
+from launcher import processes  # noqa: E402
+from launcher.errors import StackError  # noqa: E402
+
+
+def main() -> int:
+    """Runs one command. 0: done; 1: failed, with one message."""
+    arguments = _parser().parse_args()
+    try:
+        _enter_venv()
+        import commands  # what follows needs the virtual environment
+
+        return getattr(commands, arguments.command.replace("-", "_"))(arguments)
+    except (StackError, bootstrap.BootstrapError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        if getattr(error, "log", None):
+            print(f"  log: {error.log}", file=sys.stderr)
+            for line in processes.tail(error.log, 25).splitlines():
+                print(f"       | {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again, it goes on from where it was", file=sys.stderr)
+        return 130
+
+
+def _enter_venv() -> None:
+    python = bootstrap.ensure()
+    if Path(sys.executable) != Path(python):
+        os.execv(str(python), [str(python), *sys.argv])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary)
+        sub.add_argument("--env", choices=["dev", "prod"], default="dev", help="environment (default: dev)")
+        sub.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="a Terraform variable")
+        return sub
+
+    command("plan", "show what a deployment would change; needs no build")
+    deploy = command("deploy", "build, push, apply, and check that it answers")
+    deploy.add_argument("--without-build", action="store_true", help="apply only: images and packages are there, or do not matter")
+    rollback = command("rollback", "run an earlier version again")
+    rollback.add_argument("--tag", help="the version (default: the one before the present one)")
+    rollback.add_argument("--without-build", action="store_true", help=argparse.SUPPRESS)
+    destroy = command("destroy", "remove everything that was deployed, with all data")
+    destroy.add_argument("--yes", metavar="ENV", help="the environment's name, instead of being asked for it")
+    command("destroy-verify", "list what is left of an environment; fails if anything is")
+    command("bootstrap-state", "keep the state in an encrypted, versioned bucket from now on")
+    command("status", "show the outputs of what is deployed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
