@@ -1,6 +1,8 @@
 # Every target is one line; what takes more lies in localstack/ and scripts/.
 .DEFAULT_GOAL := help
 STACK := python3 localstack/stack.py
+ENV ?= dev
+DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(foreach variable,$(VARS),--var '$(variable)')
 
 .PHONY: help
 help: ## Show this help
@@ -41,6 +43,34 @@ local-down: ## Stop the stack and remove its state
 .PHONY: test
 test: ## Run every check and test
 	@scripts/test
+
+.PHONY: test-terraform
+test-terraform: ## Check the Terraform, and deploy and destroy the AWS target on an emulator
+	@scripts/test --terraform
+
+.PHONY: plan
+plan: ## Show what a deployment to AWS would change (ENV=dev or prod)
+	@$(DEPLOY)
+
+.PHONY: deploy
+deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...')
+	@$(DEPLOY)
+
+.PHONY: rollback
+rollback: ## Run the version before the present one again (TAG=... for another)
+	@$(DEPLOY) $(if $(TAG),--tag $(TAG))
+
+.PHONY: destroy
+destroy: ## Remove everything that deploy made, with all data
+	@$(DEPLOY)
+
+.PHONY: destroy-verify
+destroy-verify: ## List what is left of an environment
+	@$(DEPLOY)
+
+.PHONY: bootstrap-state
+bootstrap-state: ## Keep Terraform's state in an encrypted, versioned bucket
+	@$(DEPLOY)
 
 .PHONY: lint
 lint: ## Check formatting and lints

@@ -14,7 +14,7 @@ from launcher.errors import StackError
 from launcher.layout import REPOSITORY
 from launcher.progress import Progress
 
-from stack import Stack
+from target import Stack
 
 IMAGES = {
     "config-service": "services/config-service/Dockerfile",

@@ -8,7 +8,7 @@ import boto3
 from botocore.exceptions import ClientError
 from launcher.progress import Progress, Step
 
-from stack import Stack
+from target import Stack
 
 INTERFACE_WAIT_SECONDS = 1200
 

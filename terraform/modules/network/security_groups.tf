@@ -69,6 +69,7 @@ locals {
 }
 
 resource "aws_security_group" "this" {
+  #checkov:skip=CKV2_AWS_5:Handed out by id: the modules of load balancer, tasks, function and VPC link attach them.
   for_each = local.groups
 
   name        = "${var.name}-${each.key}"

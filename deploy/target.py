@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Sequence
 
@@ -48,7 +49,7 @@ class Stack:
     def plan(self, extra: Sequence[str]) -> int:
         """Shows what an apply would change."""
         self.initialise()
-        command = self._command("plan", extra)
+        command = self._command("plan", [*extra, *([] if sys.stdout.isatty() else ["-no-color"])])
         return subprocess.run(command, cwd=ROOT, env=self._environment()).returncode
 
     def apply(self, title: str, extra: Sequence[str], *, verb: str = "apply", timeout_seconds: float = 5400) -> None:
@@ -115,6 +116,7 @@ def commit() -> str:
     tag = git("rev-parse", "--short=12", "HEAD").decode().strip()
     changes = git("diff", "HEAD", "--binary")
     for file in git("ls-files", "--others", "--exclude-standard", "-z").split(b"\0"):
-        if file:
-            changes += file + b"\0" + (REPOSITORY / file.decode()).read_bytes()
+        path = REPOSITORY / file.decode()
+        if file and path.is_file():
+            changes += file + b"\0" + path.read_bytes()
     return f"{tag}-dirty-{hashlib.sha256(changes).hexdigest()[:12]}" if changes else tag
