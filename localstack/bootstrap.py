@@ -1,7 +1,8 @@
-"""Makes the virtual environment of the local stack, with nothing but the standard library.
+"""Makes virtual environments, with nothing but the standard library.
 
-`python3 localstack/bootstrap.py` prints the path of the environment's Python. It is made once, from
+`python3 localstack/bootstrap.py` prints the path of the Python of the local stack's environment. It is made once, from
 requirements.txt with hashes, and made again only when that file or the Python version changes. All stacks share it.
+Tools whose requirements contradict these have an environment of their own, made the same way.
 """
 
 from __future__ import annotations
@@ -18,50 +19,58 @@ LOCAL = HERE.parent / ".local"
 REQUIREMENTS = HERE / "requirements.txt"
 VENV = LOCAL / "venv"
 PYTHON = VENV / "bin" / "python"
-LOG = LOCAL / "venv.log"
-_MARKER = VENV / "made-from"
 
 
 class BootstrapError(RuntimeError):
     """The virtual environment could not be made; the message says what to do."""
 
 
-def is_current() -> bool:
+def is_current(requirements: Path = REQUIREMENTS, venv: Path = VENV) -> bool:
     """Whether the environment exists and was made from today's requirements."""
-    return PYTHON.exists() and _MARKER.exists() and _MARKER.read_text() == _fingerprint()
+    marker = _marker(venv)
+    return _python(venv).exists() and marker.exists() and marker.read_text() == _fingerprint(requirements)
 
 
-def ensure() -> Path:
+def ensure(requirements: Path = REQUIREMENTS, venv: Path = VENV) -> Path:
     """Makes the environment if it is missing or out of date, and returns its Python."""
     LOCAL.mkdir(exist_ok=True)
-    with open(LOCAL / "venv.lock", "w") as lock:
+    with open(venv.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_current():
-            _make()
-    return PYTHON
+        if not is_current(requirements, venv):
+            _make(requirements, venv)
+    return _python(venv)
 
 
-def _make() -> None:
-    if VENV.exists():
-        shutil.rmtree(VENV)
-    with open(LOG, "w") as log:
+def _make(requirements: Path, venv: Path) -> None:
+    if venv.exists():
+        shutil.rmtree(venv)
+    log_file = venv.with_suffix(".log")
+    with open(log_file, "w") as log:
         for command in (
-            [sys.executable, "-m", "venv", str(VENV)],
-            [str(PYTHON), "-m", "pip", "install", "--require-hashes", "--disable-pip-version-check",
-             "--requirement", str(REQUIREMENTS)],
+            [sys.executable, "-m", "venv", str(venv)],
+            [str(_python(venv)), "-m", "pip", "install", "--require-hashes", "--disable-pip-version-check",
+             "--requirement", str(requirements)],
         ):
             result = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
             if result.returncode != 0:
                 raise BootstrapError(
-                    f"could not make the Python environment {VENV}: see {LOG} "
+                    f"could not make the Python environment {venv}: see {log_file} "
                     "(Debian and Ubuntu: apt-get install python3-venv)"
                 )
-    _MARKER.write_text(_fingerprint())
+    _marker(venv).write_text(_fingerprint(requirements))
 
 
-def _fingerprint() -> str:
+def _python(venv: Path) -> Path:
+    return venv / "bin" / "python"
+
+
+def _marker(venv: Path) -> Path:
+    return venv / "made-from"
+
+
+def _fingerprint(requirements: Path) -> str:
     version = ".".join(map(str, sys.version_info[:3]))
-    return f"{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()} python {version}\n"
+    return f"{hashlib.sha256(requirements.read_bytes()).hexdigest()} python {version}\n"
 
 
 if __name__ == "__main__":
