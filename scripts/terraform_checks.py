@@ -1,15 +1,18 @@
 """terraform fmt, validate and test for every module and root, with or without the internet.
 
 Run with the virtual environment's Python. Ends with `N passed, N failed`: one for each check, and one for each
-`run` block of a module's tests.
+`run` block of a module's tests. Modules are checked side by side, as many as there are processors, at most four.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
@@ -28,6 +31,7 @@ class Checks:
         self.failed = 0
         self._binary = binary
         self._copy = copy
+        self._lock = threading.Lock()
 
     def format(self) -> None:
         """terraform fmt over the whole folder."""
