@@ -19,7 +19,9 @@ from target import Stack
 IMAGES = {
     "config-service": "services/config-service/Dockerfile",
     "order-service": "services/order-service/Dockerfile",
+    "loadtest": "loadtest/Dockerfile",
 }
+"""Those that have a repository are built: there is none for the load test where there is no runner."""
 FUNCTIONS = ("invalidator", "jwks-mirror")
 FUNCTIONS_FILE = "lambdas/Dockerfile"
 PLATFORMS = {"ARM64": "linux/arm64", "X86_64": "linux/amd64"}
@@ -39,24 +41,25 @@ def preflight() -> None:
 def publish(stack: Stack, tag: str, progress: Progress) -> None:
     """Builds and pushes what is not there yet."""
     outputs = stack.outputs()
-    architecture = next((v.split("=", 1)[1] for v in stack.variables if v.startswith("architecture=")), "ARM64")
-    platform = PLATFORMS[architecture]
+    platform = PLATFORMS[stack.variable("architecture", "ARM64")]
     log = stack.folder / "build.log"
-    for program, dockerfile in IMAGES.items():
-        url = outputs["repository_urls"][program]
+    for program in outputs["repository_urls"]:
+        if not (REPOSITORY / IMAGES[program]).is_file():
+            raise StackError(f"{IMAGES[program]} is not in this version: go without load_test_runner")
+    for program, url in outputs["repository_urls"].items():
         with progress.step(f"image {program}") as step:
-            if _image_exists(stack, outputs, program, tag):
+            if _image_exists(stack, program, tag):
                 step.detail = "is there"
                 continue
-            _sign_in(url, outputs["region"])
+            _sign_in(url, stack.region)
             tools.run(
-                ["docker", "buildx", "build", "--platform", platform, "--file", dockerfile, "--tag", f"{url}:{tag}",
+                ["docker", "buildx", "build", "--platform", platform, "--file", IMAGES[program], "--tag", f"{url}:{tag}",
                  "--provenance=false", "--label", f"org.opencontainers.image.revision={tag}", "--push", "."],
                 step=step, log=log, failure=f"building {program} failed", timeout_seconds=7200, cwd=REPOSITORY,
             )
             step.detail = "pushed"
     with progress.step("functions") as step:
-        s3 = boto3.client("s3", region_name=outputs["region"])
+        s3 = boto3.client("s3", region_name=stack.region)
         if all(_object_exists(s3, outputs["artifacts_bucket"], f"{tag}/{name}.zip") for name in FUNCTIONS):
             step.detail = "are there"
             return
@@ -75,8 +78,8 @@ def publish(stack: Stack, tag: str, progress: Progress) -> None:
 
 def require(stack: Stack, outputs: dict, tag: str) -> None:
     """Refuses a version that is not whole."""
-    s3 = boto3.client("s3", region_name=outputs["region"])
-    missing = [program for program in IMAGES if not _image_exists(stack, outputs, program, tag)]
+    s3 = boto3.client("s3", region_name=stack.region)
+    missing = [program for program in outputs["repository_urls"] if not _image_exists(stack, program, tag)]
     missing += [name for name in FUNCTIONS if not _object_exists(s3, outputs["artifacts_bucket"], f"{tag}/{name}.zip")]
     if missing:
         raise StackError(f"version {tag} is not there any more: {', '.join(missing)}")
@@ -85,7 +88,7 @@ def require(stack: Stack, outputs: dict, tag: str) -> None:
 def before(stack: Stack, tag: str) -> str:
     """The version that was pushed last before this one."""
     repository = f"{stack.prefix}/config-service"
-    ecr = boto3.client("ecr", region_name=boto3.session.Session().region_name or "us-east-1")
+    ecr = boto3.client("ecr", region_name=stack.region)
     images = [
         (image["imagePushedAt"], name)
         for page in ecr.get_paginator("describe_images").paginate(repositoryName=repository)
@@ -98,8 +101,8 @@ def before(stack: Stack, tag: str) -> str:
     return tags[tags.index(tag) - 1]
 
 
-def _image_exists(stack: Stack, outputs: dict, program: str, tag: str) -> bool:
-    ecr = boto3.client("ecr", region_name=outputs["region"])
+def _image_exists(stack: Stack, program: str, tag: str) -> bool:
+    ecr = boto3.client("ecr", region_name=stack.region)
     try:
         ecr.describe_images(repositoryName=f"{stack.prefix}/{program}", imageIds=[{"imageTag": tag}])
         return True

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 
 import boto3
+import boto3.exceptions
 import botocore.exceptions
 from launcher.errors import StackError
 from launcher.progress import Progress
@@ -19,6 +20,7 @@ from target import BACKEND, Stack, commit
 
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
 DESTROY_ATTEMPTS = 4
+AWS_ERRORS = (boto3.exceptions.Boto3Error, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -37,7 +39,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     tag = commit()
     if not arguments.without_build:
         artifacts.preflight()
-    _api_log_role(arguments)
+    _api_log_role(stack)
     progress.line(f"{stack.prefix}: version {tag}, account {account}")
     stack.apply("repositories", ["-target=module.images", f"-var=image_tag={tag}"])
     if not arguments.without_build:
@@ -161,17 +163,15 @@ def _account() -> str:
         raise StackError(f"the AWS credentials do not work: {error}") from None
 
 
-def _api_log_role(arguments: argparse.Namespace) -> None:
+def _api_log_role(stack: Stack) -> None:
     """A REST API's access log needs a role of the whole account: better said now than by a failing apply."""
-    chosen = dict(variable.partition("=")[::2] for variable in arguments.var)
     if (
-        chosen.get("api_type", "rest") != "rest"
-        or chosen.get("api_access_logs") == "false"
-        or chosen.get("manage_account_settings") == "true"
+        stack.variable("api_type", "rest") != "rest"
+        or stack.variable("api_access_logs", "true") == "false"
+        or stack.variable("manage_account_settings", "false") == "true"
     ):
         return
-    region = boto3.session.Session().region_name or "us-east-1"
-    if not boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn"):
+    if not boto3.client("apigateway", region_name=stack.region).get_account().get("cloudwatchRoleArn"):
         raise StackError(
             "this account has no role that API Gateway logs with, and a REST API with an access log needs one. Either let "
             "Terraform set it for the whole account (VARS='manage_account_settings=true'), or go without the "

@@ -25,7 +25,10 @@ def main() -> int:
         _enter_venv()
         import commands  # what follows needs the virtual environment
 
-        return getattr(commands, arguments.command.replace("-", "_"))(arguments)
+        try:
+            return getattr(commands, arguments.command.replace("-", "_"))(arguments)
+        except commands.AWS_ERRORS as error:
+            raise StackError(f"AWS refused: {error}") from error
     except (StackError, bootstrap.BootstrapError) as error:
         print(f"error: {error}", file=sys.stderr)
         if getattr(error, "log", None):

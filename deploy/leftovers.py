@@ -18,7 +18,7 @@ def find(stack: Stack) -> tuple[list[str], list[str]]:
 
     The index of tags lags behind by minutes, so what it names is looked up where that is cheap.
     """
-    tagging = _client("resourcegroupstaggingapi")
+    tagging = _client("resourcegroupstaggingapi", stack.region)
     filters = [{"Key": "Project", "Values": ["tagged-config"]}, {"Key": "Environment", "Values": [stack.name]}]
     left, pending = set(_log_groups(stack)), set()
     for page in tagging.get_paginator("get_resources").paginate(TagFilters=filters):
@@ -34,7 +34,7 @@ def find(stack: Stack) -> tuple[list[str], list[str]]:
 
 def wait_for_interfaces(stack: Stack, step: Step) -> None:
     """Until no network interface of a function holds the environment's groups."""
-    ec2 = _client("ec2")
+    ec2 = _client("ec2", stack.region)
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{stack.prefix}-*"]}])
     ids = [group["GroupId"] for group in groups["SecurityGroups"]]
     deadline = time.monotonic() + INTERFACE_WAIT_SECONDS
@@ -54,7 +54,7 @@ def wait_for_interfaces(stack: Stack, step: Step) -> None:
 
 def remove_what_aws_made(stack: Stack, progress: Progress) -> None:
     """Log groups that services made under names of their own, which no state knows."""
-    logs = _client("logs")
+    logs = _client("logs", stack.region)
     with progress.step("log groups") as step:
         names = _log_groups(stack)
         for name in names:
@@ -63,7 +63,7 @@ def remove_what_aws_made(stack: Stack, progress: Progress) -> None:
 
 
 def _log_groups(stack: Stack) -> list[str]:
-    logs = _client("logs")
+    logs = _client("logs", stack.region)
     prefixes = [
         f"/{stack.prefix}/", f"/aws/lambda/{stack.prefix}-", f"/aws/ecs/containerinsights/{stack.prefix}/",
         f"aws-waf-logs-{stack.prefix}",
@@ -78,25 +78,25 @@ def _log_groups(stack: Stack) -> list[str]:
 
 def _still_there(arn: str) -> bool | str:
     """False for what the index of tags has not forgotten yet; "pending" for what AWS deletes later."""
-    _, _, service, _, _, resource = arn.split(":", 5)
+    _, _, service, region, _, resource = arn.split(":", 5)
     kind, _, name = resource.partition("/")
     try:
         if service == "kms":
-            state = _client("kms").describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
+            state = _client("kms", region).describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
             return "pending" if state == "PendingDeletion" else True
         if service == "ecs" and kind == "cluster":
-            clusters = _client("ecs").describe_clusters(clusters=[arn])["clusters"]
+            clusters = _client("ecs", region).describe_clusters(clusters=[arn])["clusters"]
             return any(cluster["status"] != "INACTIVE" for cluster in clusters)
         if service == "ecs" and kind == "service":
             _, cluster, _ = resource.split("/")
-            services = _client("ecs").describe_services(cluster=cluster, services=[arn])["services"]
+            services = _client("ecs", region).describe_services(cluster=cluster, services=[arn])["services"]
             return any(service["status"] not in ("INACTIVE", "DRAINING") for service in services)
         if service == "ecs" and kind == "task-definition":
-            status = _client("ecs").describe_task_definition(taskDefinition=arn)["taskDefinition"]["status"]
+            status = _client("ecs", region).describe_task_definition(taskDefinition=arn)["taskDefinition"]["status"]
             # Revisions stay, inactive and free of charge.
             return "pending" if status != "ACTIVE" else True
         if service == "ec2":
-            return _ec2_still_there(kind, name)
+            return _ec2_still_there(kind, name, region)
     except ClientError as error:
         if any(word in error.response["Error"]["Code"] for word in ("NotFound", "NotFoundException", "ClientException")):
             return False
@@ -104,8 +104,8 @@ def _still_there(arn: str) -> bool | str:
     return True
 
 
-def _ec2_still_there(kind: str, name: str) -> bool:
-    ec2 = _client("ec2")
+def _ec2_still_there(kind: str, name: str, region: str) -> bool:
+    ec2 = _client("ec2", region)
     if kind == "vpc-endpoint":
         found = ec2.describe_vpc_endpoints(VpcEndpointIds=[name])["VpcEndpoints"]
         return any(endpoint["State"].lower() not in ("deleted", "deleting") for endpoint in found)
@@ -117,5 +117,5 @@ def _ec2_still_there(kind: str, name: str) -> bool:
     return True
 
 
-def _client(service: str):
-    return boto3.client(service, region_name=boto3.session.Session().region_name or "us-east-1")
+def _client(service: str, region: str):
+    return boto3.client(service, region_name=region)

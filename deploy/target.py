@@ -77,6 +77,16 @@ class Stack:
         answer = json.loads(self._read("output", "-json", *self._state()))
         return {name: output["value"] for name, output in answer.items()}
 
+    def variable(self, name: str, default: str) -> str:
+        """A variable that was given, or else the root's own default, which no environment's file changes."""
+        given = dict(variable.partition("=")[::2] for variable in self.variables)
+        return given.get(name, default)
+
+    @property
+    def region(self) -> str:
+        """Where everything is, also before there are outputs."""
+        return self.variable("region", "us-east-1")
+
     def state_file(self) -> Path:
         """Where the state lies until there is a bucket for it."""
         return ROOT / f"{self.name}.tfstate"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from typing import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_account_settings=true"]
-OVERRIDE = 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 1\n}\n'
+OVERRIDE = 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n'
 COPIED = ("terraform", "deploy", "localstack")
 
 
@@ -47,6 +48,17 @@ class Checks:
         self.passed += good
         self.failed += not good
         return good
+
+    def checks_of(self, command: list[str]) -> None:
+        """A command that counts its own checks in its last line."""
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+        )
+        lines = result.stdout.splitlines()
+        print(*lines[:-1], sep="\n", flush=True)
+        summary = re.fullmatch(r"(\d+) passed, (\d+) failed", lines[-1] if lines else "")
+        self.passed += int(summary[1]) if summary else 0
+        self.failed += int(summary[2]) if summary else 1
 
 
 @contextlib.contextmanager
@@ -134,6 +146,8 @@ def main() -> int:
             checks.check("deploy without Docker or a log role says so", command, environment, expect="error: ", code=1)
             command = deploy("deploy", "dev", "--without-build", variables=everything)
             if checks.check("deploy dev", command, environment, expect="make rollback ENV=dev"):
+                state = folder / "terraform" / "aws" / "dev.tfstate"
+                checks.checks_of([sys.executable, str(REPOSITORY / "scripts" / "deployed_checks.py"), str(state)])
                 command = deploy("destroy-verify", "dev", variables=[])
                 checks.check("what is deployed counts as left", command, environment, expect="LEFT: ", code=1)
                 command = deploy("destroy", "dev", "--yes", "prod", variables=everything)
@@ -145,4 +159,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Ended from outside, the server still goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -6,6 +6,7 @@ Run with the virtual environment's Python. Ends with `N passed, N failed`: one f
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -38,21 +39,19 @@ class Checks:
         result = self._run(["fmt", "-check", "-recursive", "-diff", "-no-color"], self._copy, Path(tempfile.gettempdir()))
         self._count("fmt", result)
 
-    def directory(self, root: Path) -> None:
+    def directory(self, root: Path, data: Path) -> None:
         """init, validate and, where there are tests, test."""
         name = str(root.relative_to(self._copy))
-        with tempfile.TemporaryDirectory() as folder:
-            data, log = Path(folder, "data"), Path(folder, "init.log")
-            try:
-                with Progress().step(f"{name}: init") as step:
-                    terraform.initialise(self._binary, root, data, step, log)
-                self._count(f"{name}: validate", self._run(["validate", "-no-color"], root, data))
-                if any(root.glob("tests/*.tftest.hcl")):
-                    self._count_tests(name, self._run(["test", "-no-color"], root, data))
-            except StackError as error:
-                print(tail(log, 30))
-                print(f"FAIL  {name}: {error}")
-                self.failed += 1
+        data.mkdir()
+        log = data / "init.log"
+        try:
+            with Progress(io.StringIO()).step(f"{name}: init") as step:
+                terraform.initialise(self._binary, root, data, step, log)
+            self._count(f"{name}: validate", self._run(["validate", "-no-color"], root, data))
+            if any(root.glob("tests/*.tftest.hcl")):
+                self._count_tests(name, self._run(["test", "-no-color"], root, data))
+        except (StackError, subprocess.TimeoutExpired) as error:
+            self._report(0, 1, tail(log, 30), f"FAIL  {name}: {error}")
 
     def _run(self, arguments: list[str], root: Path, data: Path) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -67,12 +66,10 @@ class Checks:
         )
 
     def _count(self, name: str, result: subprocess.CompletedProcess) -> None:
-        good = result.returncode == 0
-        if not good:
-            print(result.stdout)
-        print(f"{'ok   ' if good else 'FAIL '} {name}", flush=True)
-        self.passed += good
-        self.failed += not good
+        if result.returncode == 0:
+            self._report(1, 0, "", f"ok    {name}")
+        else:
+            self._report(0, 1, result.stdout, f"FAIL  {name}")
 
     def _count_tests(self, name: str, result: subprocess.CompletedProcess) -> None:
         summary = re.search(r"(\d+) passed, (\d+) failed", result.stdout)
@@ -80,12 +77,17 @@ class Checks:
             self._count(f"{name}: test", result)
             return
         passed, failed = int(summary[1]), int(summary[2])
-        if failed or result.returncode != 0:
-            print(result.stdout)
+        if result.returncode != 0:
             failed = max(failed, 1)
-        print(f"{'FAIL ' if failed else 'ok   '} {name}: {passed} tests passed, {failed} failed", flush=True)
-        self.passed += passed
-        self.failed += failed
+        line = f"{'FAIL ' if failed else 'ok   '} {name}: {passed} tests passed, {failed} failed"
+        self._report(passed, failed, result.stdout if failed else "", line)
+
+    def _report(self, passed: int, failed: int, output: str, line: str) -> None:
+        """In one piece: modules are checked side by side."""
+        with self._lock:
+            print(output, line, sep="\n" if output else "", flush=True)
+            self.passed += passed
+            self.failed += failed
 
 
 def main() -> int:
@@ -93,8 +95,15 @@ def main() -> int:
         copy = terraform.working_copy(Path(folder, "source"))
         checks = Checks(terraform_binary.find_or_fetch(), copy)
         checks.format()
-        for root in sorted({file.parent for pattern in ("*/*.tf", "modules/**/*.tf") for file in copy.glob(pattern)}):
-            checks.directory(root)
+        roots = sorted({file.parent for pattern in ("*/*.tf", "modules/**/*.tf") for file in copy.glob(pattern)})
+        data = [Path(folder, f"data-{number}") for number in range(len(roots))]
+        # The first one finds or fetches the provider; the others take it from there, since its cache is not made for
+        # several who write.
+        checks.directory(roots[0], data[0])
+        if checks.failed == 0:
+            os.environ[terraform.MIRROR_VARIABLE] = str(data[0] / "providers")
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            list(pool.map(checks.directory, roots[1:], data[1:]))
     print(f"{checks.passed} passed, {checks.failed} failed")
     return 1 if checks.failed else 0
 

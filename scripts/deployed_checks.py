@@ -1,0 +1,313 @@
+"""What must hold of a whole deployed target, read from its Terraform state, where every ARN is known: who may do what,
+who reaches whom, what guards what. `terraform test` asserts the modules one by one.
+
+Run as `deployed_checks.py STATE_FILE`, of a target with the REST API and everything optional switched on.
+Prints a line for each check and ends with `N passed, N failed`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+from pathlib import Path
+from typing import Callable, Iterator
+
+CHECKS: list[Callable[["State"], Iterator[str]]] = []
+
+# Reads, and what AWS says knows no resource.
+WITHOUT_A_RESOURCE = {
+    "dynamodb:ListStreams", "ecr:GetAuthorizationToken", "servicediscovery:DiscoverInstances",
+}
+# The one exception to "no * beside a write": network interfaces of the function in the VPC, denied to its code.
+NETWORK_INTERFACES = {
+    "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
+}
+
+# Everything that a role may do: actions by the end of the resource's ARN. Nothing else may be allowed.
+ROLES = {
+    "config-service": {
+        "table/*": {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
+                    "dynamodb:Query", "dynamodb:UpdateItem"},
+        "parameter*/config/*": {"ssm:GetParameters"},
+        "key/*": {"kms:Decrypt"},
+        "jwks.json": {"s3:GetObject"},
+    },
+    "order-service": {"jwks.json": {"s3:GetObject"}},
+    "invalidator": {
+        "table/*/stream/*": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"},
+        "parameter*/config/*": {"ssm:GetParameter", "ssm:GetParameters"},
+        "parameter*/internal/refresh-credential": {"ssm:GetParameter", "ssm:GetParameters"},
+        "key/*": {"kms:Decrypt"},
+        "*-dead-letter": {"sqs:SendMessage"},
+        "log-group:/aws/lambda/*-invalidator:[*]": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "[*]": {"dynamodb:ListStreams", "servicediscovery:DiscoverInstances"} | NETWORK_INTERFACES,
+    },
+    "jwks-mirror": {
+        "jwks.json": {"s3:GetObject", "s3:PutObject"},
+        "*-jwks-mirror-dead-letter": {"sqs:SendMessage"},
+        "log-group:/aws/lambda/*-jwks-mirror:[*]": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    },
+}
+
+
+class State:
+    """The managed resources of a state file."""
+
+    def __init__(self, file: Path) -> None:
+        self._resources = [r for r in json.loads(file.read_text())["resources"] if r["mode"] == "managed"]
+
+    def all(self, kind: str) -> list[dict]:
+        """Attributes of every resource of a type."""
+        return [instance["attributes"] for r in self._resources if r["type"] == kind for instance in r["instances"]]
+
+    def keyed(self, kind: str) -> dict[str, dict]:
+        """The same by the key of `for_each`."""
+        return {
+            str(instance.get("index_key")): instance["attributes"]
+            for r in self._resources if r["type"] == kind for instance in r["instances"]
+        }
+
+    def everything(self) -> Iterator[tuple[str, dict]]:
+        """Every resource with its address, roughly."""
+        for r in self._resources:
+            for instance in r["instances"]:
+                yield f"{r.get('module', 'root')}.{r['type']}.{r['name']}", instance["attributes"]
+
+    def statements(self, role: str = "*") -> Iterator[tuple[str, dict]]:
+        """Statements of the roles' own policies, with the role's name."""
+        for policy in self.all("aws_iam_role_policy"):
+            if fnmatch.fnmatch(policy["role"], role):
+                for statement in _list(json.loads(policy["policy"])["Statement"]):
+                    yield policy["role"], statement
+
+
+def check(function: Callable[[State], Iterator[str]]) -> Callable[[State], Iterator[str]]:
+    """Its docstring is the check's title; it yields one line for each thing that is wrong."""
+    CHECKS.append(function)
+    return function
+
+
+@check
+def tags(state: State) -> Iterator[str]:
+    """everything that can be tagged names project, environment and maker"""
+    for address, attributes in state.everything():
+        if "tags_all" in attributes and not {"Project", "Environment", "ManagedBy"} <= set(attributes["tags_all"] or {}):
+            yield address
+
+
+@check
+def writes_name_their_resource(state: State) -> Iterator[str]:
+    """no role has * beside a write, but for network interfaces of the function in the VPC"""
+    for role, statement in state.statements():
+        if statement["Effect"] != "Allow" or "*" not in _list(statement["Resource"]):
+            continue
+        actions = set(_list(statement["Action"]))
+        if not (actions <= WITHOUT_A_RESOURCE or (role.endswith("-invalidator") and actions == NETWORK_INTERFACES)):
+            yield f"{role}: {statement['Sid']}"
+
+
+@check
+def no_wild_actions(state: State) -> Iterator[str]:
+    """no role is allowed an action with a *"""
+    for role, statement in state.statements():
+        if statement["Effect"] == "Allow" and any("*" in action for action in _list(statement["Action"])):
+            yield f"{role}: {statement['Sid']}"
+
+
+@check
+def matrix(state: State) -> Iterator[str]:
+    """each role has exactly the actions and resources of the matrix"""
+    for name, expected in ROLES.items():
+        found: dict[str, set[str]] = {}
+        for role, statement in state.statements(f"*-{name}"):
+            if statement["Effect"] != "Allow":
+                continue
+            for resource in _list(statement["Resource"]):
+                ends = [end for end in expected if fnmatch.fnmatchcase(resource, end if end == "[*]" else f"*{end}")]
+                # The most exact one: a stream lies below its table.
+                found.setdefault(max(ends, key=len, default=resource), set()).update(_list(statement["Action"]))
+        for end in sorted(expected.keys() | found.keys()):
+            if found.get(end, set()) != expected.get(end, set()):
+                yield f"{name} on {end}: {sorted(found.get(end, set()) ^ expected.get(end, set()))}"
+
+
+@check
+def attached(state: State) -> Iterator[str]:
+    """no role has a policy of AWS but API Gateway's for its log"""
+    for attachment in state.all("aws_iam_role_policy_attachment"):
+        if not attachment["policy_arn"].endswith("/AmazonAPIGatewayPushToCloudWatchLogs"):
+            yield f"{attachment['role']}: {attachment['policy_arn']}"
+
+
+@check
+def decryption(state: State) -> Iterator[str]:
+    """keys are used through the services whose data they encrypt, and no other way"""
+    for role, statement in state.statements():
+        through = statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService")
+        if any(action.startswith("kms:") for action in _list(statement["Action"])) and not through:
+            yield f"{role}: {statement['Sid']}"
+
+
+@check
+def refresh_port(state: State) -> Iterator[str]:
+    """the refresh port admits the invalidator and nobody else"""
+    groups = {group["name"].split("-", 3)[-1]: group["id"] for group in state.all("aws_security_group")}
+    rules = [rule for rule in state.all("aws_vpc_security_group_ingress_rule") if rule["from_port"] <= 50052 <= rule["to_port"]]
+    callers = [rule["referenced_security_group_id"] for rule in rules]
+    if callers != [groups["invalidator"]] or rules[0]["security_group_id"] != groups["config-service"]:
+        yield str(callers)
+
+
+@check
+def ingress(state: State) -> Iterator[str]:
+    """traffic comes in from named groups only, through one port a rule, each described"""
+    for key, rule in state.keyed("aws_vpc_security_group_ingress_rule").items():
+        addresses = [rule[name] for name in ("cidr_ipv4", "cidr_ipv6", "prefix_list_id") if rule.get(name)]
+        if addresses or not rule["referenced_security_group_id"] or rule["from_port"] != rule["to_port"] or not rule["description"]:
+            yield key
+
+
+@check
+def web_acl(state: State) -> Iterator[str]:
+    """the web ACL guards the API's stage"""
+    stage = state.all("aws_api_gateway_stage")[0]["arn"]
+    guarded = [association["resource_arn"] for association in state.all("aws_wafv2_web_acl_association")]
+    if guarded != [stage]:
+        yield str(guarded)
+
+
+@check
+def authorizer(state: State) -> Iterator[str]:
+    """every path of the API wants an ID token of the one client, and goes to the load balancer by the VPC link"""
+    body = json.loads(state.all("aws_api_gateway_rest_api")[0]["body"])
+    client = state.all("aws_cognito_user_pool_client")[0]["id"]
+    pool = state.all("aws_cognito_user_pool")[0]["arn"]
+    balancer, link = state.all("aws_lb")[0]["arn"], state.all("aws_apigatewayv2_vpc_link")[0]["id"]
+    (scheme,) = body["components"]["securitySchemes"].values()
+    found = scheme["x-amazon-apigateway-authorizer"]
+    if found["providerARNs"] != [pool] or found["identityValidationExpression"] != f"^{client}$":
+        yield str(found)
+    for path, methods in body["paths"].items():
+        for name, method in methods.items():
+            target = method["x-amazon-apigateway-integration"]
+            if method["security"] != [{"cognito": []}]:
+                yield f"{name} {path} asks for {method['security']}"
+            if (target["connectionType"], target["connectionId"], target["integrationTarget"]) != ("VPC_LINK", link, balancer):
+                yield f"{name} {path} goes elsewhere"
+
+
+@check
+def users(state: State) -> Iterator[str]:
+    """no user can write tenant or role, and none can sign up"""
+    for client in state.all("aws_cognito_user_pool_client"):
+        yield from (name for name in client["write_attributes"] if name.startswith("custom:"))
+        if not client["write_attributes"]:
+            yield "write_attributes is empty: Cognito then takes every standard one"
+    if not state.all("aws_cognito_user_pool")[0]["admin_create_user_config"][0]["allow_admin_create_user_only"]:
+        yield "users can sign up"
+
+
+@check
+def logs(state: State) -> Iterator[str]:
+    """every log group has an end and a key"""
+    for group in state.all("aws_cloudwatch_log_group"):
+        if not group["retention_in_days"] or not group["kms_key_id"]:
+            yield group["name"]
+
+
+@check
+def tokens_in_logs(state: State) -> Iterator[str]:
+    """no access log holds a token, a query or a body"""
+    for stage in state.all("aws_api_gateway_stage"):
+        for settings in stage["access_log_settings"]:
+            for word in ("authorization", "querystring", "requestOverride", "$context.authorizer.claims}", "$input"):
+                if word.lower() in settings["format"].lower():
+                    yield word
+
+
+@check
+def containers(state: State) -> Iterator[str]:
+    """no container writes to its root, runs as root, keeps a capability, or has a secret in its environment"""
+    for definition in state.all("aws_ecs_task_definition"):
+        for container in json.loads(definition["container_definitions"]):
+            hardened = container["readonlyRootFilesystem"] and container["user"].startswith("65532")
+            if not hardened or container["linuxParameters"]["capabilities"]["drop"] != ["ALL"]:
+                yield container["name"]
+            yield from (e["name"] for e in container["environment"] if "CREDENTIAL" in e["name"] or "SECRET" in e["name"])
+
+
+@check
+def secrets(state: State) -> Iterator[str]:
+    """the refresh credential is not in the state"""
+    for parameter in state.all("aws_ssm_parameter"):
+        if parameter["type"] == "SecureString" and (parameter.get("value") or parameter.get("insecure_value")):
+            yield parameter["name"]
+
+
+@check
+def dead_letters(state: State) -> Iterator[str]:
+    """what cannot be handled is kept: by the rules' targets and by the stream's mapping"""
+    # The functions' own queues cannot be seen here: moto forgets them.
+    yield from (target["rule"] for target in state.all("aws_cloudwatch_event_target") if not target["dead_letter_config"])
+    yield from (m["function_name"] for m in state.all("aws_lambda_event_source_mapping") if not m["destination_config"])
+
+
+@check
+def at_rest(state: State) -> Iterator[str]:
+    """table, queues, topic and buckets are encrypted; keys rotate"""
+    yield from (t["name"] for t in state.all("aws_dynamodb_table") if not t["server_side_encryption"][0]["kms_key_arn"])
+    yield from (q["name"] for q in state.all("aws_sqs_queue") if not q["sqs_managed_sse_enabled"])
+    yield from (t["name"] for t in state.all("aws_sns_topic") if not t["kms_master_key_id"])
+    yield from (k["description"] for k in state.all("aws_kms_key") if not k["enable_key_rotation"])
+    encrypted = {e["bucket"] for e in state.all("aws_s3_bucket_server_side_encryption_configuration")}
+    closed = {
+        b["bucket"] for b in state.all("aws_s3_bucket_public_access_block")
+        if b["block_public_acls"] and b["block_public_policy"] and b["ignore_public_acls"] and b["restrict_public_buckets"]
+    }
+    yield from (b["bucket"] for b in state.all("aws_s3_bucket") if b["bucket"] not in encrypted & closed)
+
+
+@check
+def endpoints(state: State) -> Iterator[str]:
+    """every endpoint has a policy of its own, for this account, and none lets every action through"""
+    for endpoint in state.all("aws_vpc_endpoint"):
+        for statement in _list(json.loads(endpoint["policy"])["Statement"]):
+            if "*" in _list(statement["Action"]) or (
+                "Condition" not in statement and not all("starport-layer-bucket" in r for r in _list(statement["Resource"]))
+            ):
+                yield f"{endpoint['service_name']}: {statement.get('Sid')}"
+
+
+@check
+def rollouts(state: State) -> Iterator[str]:
+    """a deployment keeps all tasks, and goes back by itself when new ones fail; the first task is never on Spot"""
+    for service in state.all("aws_ecs_service"):
+        breaker = service["deployment_circuit_breaker"]
+        if service["deployment_minimum_healthy_percent"] != 100 or not (breaker and breaker[0]["enable"] and breaker[0]["rollback"]):
+            yield service["name"]
+        if not any(s["capacity_provider"] == "FARGATE" and s["base"] >= 1 for s in service["capacity_provider_strategy"]):
+            yield service["name"]
+
+
+def _list(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def main() -> int:
+    state = State(Path(sys.argv[1]))
+    failed = 0
+    for function in CHECKS:
+        try:
+            wrong = list(function(state))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            wrong = [f"could not be read: {error!r}"]
+        print(f"{'FAIL ' if wrong else 'ok   '} {function.__doc__}{': ' + '; '.join(wrong) if wrong else ''}")
+        failed += bool(wrong)
+    print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
