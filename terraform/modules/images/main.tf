@@ -4,7 +4,7 @@
 resource "aws_ecr_repository" "this" {
   for_each = var.repositories
 
-  #checkov:skip=CKV_AWS_136:AES-256 with keys of ECR; images hold no secret and no tenant's data.
+  #checkov:skip=CKV_AWS_136:Without kms_key_arn AES-256 with keys of ECR; images hold no secret and no tenant's data.
   name                 = "${var.name}/${each.key}"
   image_tag_mutability = "IMMUTABLE"
   force_delete         = var.force_destroy
@@ -14,7 +14,8 @@ resource "aws_ecr_repository" "this" {
   }
 
   encryption_configuration {
-    encryption_type = "AES256"
+    encryption_type = var.kms_key_arn == null ? "AES256" : "KMS"
+    kms_key         = var.kms_key_arn
   }
 }
 

@@ -27,6 +27,11 @@ variable "repositories" {
     condition     = length(var.repositories) > 0
     error_message = "repositories must name at least one program."
   }
+
+  validation {
+    condition     = alltrue([for program in var.repositories : can(regex("^[a-z][a-z0-9-]+$", program))])
+    error_message = "repositories must be lower-case letters, digits and hyphens, starting with a letter."
+  }
 }
 
 variable "kept_images" {
@@ -38,6 +43,13 @@ variable "kept_images" {
     condition     = var.kept_images >= 2 && var.kept_images <= 1000
     error_message = "kept_images must lie between 2 and 1000."
   }
+}
+
+variable "kms_key_arn" {
+  type        = string
+  description = "ARN of the key that encrypts images; null for a key of ECR. Another one makes new repositories."
+  default     = null
+  nullable    = true
 }
 
 variable "force_destroy" {

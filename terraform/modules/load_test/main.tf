@@ -29,7 +29,8 @@ resource "aws_ecs_task_definition" "this" {
     readonlyRootFilesystem = true
     privileged             = false
     user                   = "65532:65532"
-    command                = ["latency", "--target", "grpc"]
+    stopTimeout            = 120
+    command                = var.command
     environment            = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
     mountPoints            = [{ sourceVolume = "reports", containerPath = "/reports", readOnly = false }]
 
@@ -68,6 +69,12 @@ data "aws_iam_policy_document" "assume" {
       variable = "aws:SourceAccount"
       values   = [var.account_id]
     }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:ecs:${var.region}:${var.account_id}:*"]
+    }
   }
 }
 
@@ -78,6 +85,7 @@ resource "aws_iam_role" "this" {
 }
 
 data "aws_iam_policy_document" "this" {
+  # Users of any tenant: a password sign-in by an administrator cannot be bounded further. Hence never in prod.
   statement {
     sid = "TestUsers"
     actions = [

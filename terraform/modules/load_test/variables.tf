@@ -26,6 +26,17 @@ variable "region" {
 variable "image" {
   type        = string
   description = "Image of the load test, with its tag."
+
+  validation {
+    condition     = can(regex("[^/]:[A-Za-z0-9_][A-Za-z0-9._-]*$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image must end with a tag, and not with latest: a report names what it measured with."
+  }
+}
+
+variable "command" {
+  type        = list(string)
+  description = "Arguments of the load test; whoever starts it may override them."
+  default     = ["latency", "--target", "grpc"]
 }
 
 variable "architecture" {
@@ -54,11 +65,30 @@ variable "memory_mib" {
   type        = number
   description = "Memory of the task, in MiB."
   default     = 8192
+
+  validation {
+    condition = contains(
+      {
+        "1024"  = range(2048, 8193, 1024)
+        "2048"  = range(4096, 16385, 1024)
+        "4096"  = range(8192, 30721, 1024)
+        "8192"  = range(16384, 61441, 4096)
+        "16384" = range(32768, 122881, 8192)
+      }[tostring(var.cpu)],
+      var.memory_mib,
+    )
+    error_message = "memory_mib must be what Fargate has for the cpu: 2048 to 8192 for 1024; 4096 to 16384 for 2048; 8192 to 30720 for 4096 (steps of 1024); 16384 to 61440 for 8192 (steps of 4096); 32768 to 122880 for 16384 (steps of 8192)."
+  }
 }
 
 variable "environment" {
   type        = map(string)
-  description = "Environment variables: where the targets are."
+  description = "Environment variables: where the targets are. Never a secret: they are readable in the task definition."
+
+  validation {
+    condition     = !anytrue([for name in keys(var.environment) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
+    error_message = "environment must not hold CREDENTIAL, PASSWORD, SECRET, TOKEN or PRIVATE_KEY in a name."
+  }
 }
 
 variable "log_group_name" {
@@ -84,6 +114,11 @@ variable "table_arn" {
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies."
+
+  validation {
+    condition     = can(regex("^(/[A-Za-z0-9_.-]+){1,4}$", var.parameter_root))
+    error_message = "parameter_root must be 1 to 4 segments of letters, digits, '_', '.' and '-', each after a '/', without a trailing '/'."
+  }
 }
 
 variable "kms_key_arn" {

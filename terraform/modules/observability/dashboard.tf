@@ -1,41 +1,54 @@
 # Is it fast, is it fresh, is anything failing: one row each (of up to two lines).
 
 locals {
-  # The programs' own metrics have dimensions that this module need not know, so they are searched by name.
-  searched = {
+  # Of config-service's own metrics, and of the invalidator's.
+  config_service = ["service", "config-service"]
+
+  # For each widget its title and what it draws: a metric with its dimensions, and last how it is counted.
+  widgets = {
     fast = {
       title   = "Reads that asked the source, p50 / p99 (s)"
-      metrics = [["config_read_duration_seconds", "p50"], ["config_read_duration_seconds", "p99"]]
+      metrics = [for stat in ["p50", "p99"] : concat([var.metrics_namespace, "config_read_duration_seconds"], local.config_service, [{ stat = stat, label = stat }])]
     }
-    hits = {
-      title   = "Reads by backend and result"
-      metrics = [["config_reads_total", "Sum"]]
-    }
-    fresh = {
-      title   = "Change written -> applied, p50 / p99 / max (s)"
-      metrics = [["config_propagation_seconds", "p50"], ["config_propagation_seconds", "p99"], ["config_propagation_seconds", "Maximum"]]
-    }
-    repairs = {
-      title   = "Changes that push missed"
-      metrics = [["config_repairs_total", "Sum"]]
-    }
-    fanout = {
-      title   = "Refresh fan-out: targets and failures"
-      metrics = [["refresh_fanout_targets", "Maximum"], ["refresh_fanout_failures", "Sum"]]
-    }
-    cache = {
-      title   = "Cache: bytes and entries"
-      metrics = [["config_cache_bytes", "Maximum"], ["config_cache_entries", "Maximum"]]
-    }
-  }
-
-  named = {
     hit_ratio = {
       title = "Cache hits, % of reads"
       metrics = [
         [{ expression = "100 * hits / reads", label = "hit ratio", id = "ratio" }],
         [{ expression = "SUM(SEARCH('{${var.metrics_namespace},service,backend,result} MetricName=\"config_reads_total\" result=\"hit\"', 'Sum', 60))", id = "hits", visible = false }],
-        [{ expression = "SUM(SEARCH('{${var.metrics_namespace},service,backend,result} MetricName=\"config_reads_total\"', 'Sum', 60))", id = "reads", visible = false }],
+        concat([var.metrics_namespace, "config_reads_total"], local.config_service, [{ stat = "Sum", id = "reads", visible = false }]),
+      ]
+    }
+    hits = {
+      title   = "Reads by backend and result"
+      metrics = [[{ expression = "SEARCH('{${var.metrics_namespace},service,backend,result} MetricName=\"config_reads_total\"', 'Sum', 60)" }]]
+    }
+    cache = {
+      title = "Cache of the fullest task: bytes, and entries (right)"
+      metrics = [
+        concat([var.metrics_namespace, "config_cache_bytes"], local.config_service, [{ stat = "Maximum", label = "bytes" }]),
+        concat([var.metrics_namespace, "config_cache_entries"], local.config_service, [{ stat = "Maximum", label = "entries", yAxis = "right" }]),
+      ]
+    }
+    fresh = {
+      title   = "Change written -> applied, p50 / p99 / max (s)"
+      metrics = [for stat in ["p50", "p99", "Maximum"] : concat([var.metrics_namespace, "config_propagation_seconds"], local.config_service, [{ stat = stat, label = stat }])]
+    }
+    repairs = {
+      title   = "Changes that push missed, by what found them"
+      metrics = [[{ expression = "SEARCH('{${var.metrics_namespace},service,by} MetricName=\"config_repairs_total\"', 'Sum', 60)" }]]
+    }
+    fanout = {
+      title = "Refresh fan-out: tasks, and those that failed"
+      metrics = [
+        [var.metrics_namespace, "refresh_fanout_targets", { stat = "Maximum", label = "tasks" }],
+        [var.metrics_namespace, "refresh_fanout_failures", { stat = "Sum", label = "failures" }],
+      ]
+    }
+    fanout_times = {
+      title = "Refresh fan-out: age of the change at its end, and the calls alone, p50 / p99 (ms)"
+      metrics = [
+        for pair in setproduct(["refresh_change_age_ms", "refresh_fanout_ms"], ["p50", "p99"]) :
+        [var.metrics_namespace, pair[0], { stat = pair[1], label = "${pair[0] == "refresh_fanout_ms" ? "calls" : "age"} ${pair[1]}" }]
       ]
     }
     paths = {
@@ -102,25 +115,10 @@ locals {
   rows = [
     for row in [
       ["fast", "hit_ratio", "hits", "paths", "edge", "cache"],
-      ["fresh", "repairs", "fanout"],
+      ["fresh", "repairs", "fanout", "fanout_times"],
       ["answers", "invalidator", "dead_letters", "blocked", "tasks"],
-    ] : [for key in row : key if length(local.widget_metrics[key]) > 0]
+    ] : [for key in row : key if length(local.widgets[key].metrics) > 0]
   ]
-
-  widget_metrics = merge(
-    { for key, widget in local.named : key => widget.metrics },
-    {
-      for key, widget in local.searched : key => [
-        for metric in widget.metrics :
-        [{ expression = "SEARCH('Namespace=\"${var.metrics_namespace}\" MetricName=\"${metric[0]}\"', '${metric[1]}', 60)" }]
-      ]
-    },
-  )
-
-  titles = merge(
-    { for key, widget in local.named : key => widget.title },
-    { for key, widget in local.searched : key => widget.title },
-  )
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
@@ -136,11 +134,11 @@ resource "aws_cloudwatch_dashboard" "this" {
           width  = 8
           height = 6
           properties = {
-            title   = local.titles[key]
+            title   = local.widgets[key].title
             region  = var.region
             view    = "timeSeries"
             period  = 60
-            metrics = local.widget_metrics[key]
+            metrics = local.widgets[key].metrics
           }
         }
       ]

@@ -31,7 +31,7 @@ locals {
 }
 
 resource "aws_lb" "this" {
-  #checkov:skip=CKV_AWS_91:Every request has a line in the API's access log, and the load balancer is reached through the API alone.
+  #checkov:skip=CKV_AWS_91:Optional: every request has a line in the API's access log, and the load balancer is reached through the API alone.
   #checkov:skip=CKV2_AWS_28:The web ACL guards the API's stage; with an HTTP API it is associated here, by the module edge.
   #checkov:skip=CKV_AWS_150:Deletion protection is a variable: on in prod, off where environments come and go.
   #checkov:skip=CKV2_AWS_20:Internal, reached by VPC link; the listener is HTTPS when a certificate is given (ADR 5).
@@ -44,6 +44,16 @@ resource "aws_lb" "this" {
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
   idle_timeout               = 60
+
+  dynamic "access_logs" {
+    for_each = var.access_logs_bucket == null ? [] : [var.access_logs_bucket]
+
+    content {
+      enabled = true
+      bucket  = access_logs.value
+      prefix  = var.name
+    }
+  }
 }
 
 resource "aws_lb_target_group" "this" {

@@ -47,16 +47,31 @@ variable "listener_port" {
   type        = number
   description = "TCP port of the load balancer's listener."
   default     = 80
+
+  validation {
+    condition     = var.listener_port >= 1 && var.listener_port <= 65535
+    error_message = "listener_port must lie between 1 and 65535."
+  }
 }
 
 variable "config_http_port" {
   type        = number
   description = "TCP port of config-service's REST facade."
+
+  validation {
+    condition     = var.config_http_port >= 1 && var.config_http_port <= 65535
+    error_message = "config_http_port must lie between 1 and 65535."
+  }
 }
 
 variable "order_http_port" {
   type        = number
   description = "TCP port of order-service."
+
+  validation {
+    condition     = var.order_http_port >= 1 && var.order_http_port <= 65535
+    error_message = "order_http_port must lie between 1 and 65535."
+  }
 }
 
 variable "health_check_path" {
@@ -95,6 +110,11 @@ variable "table_arn" {
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies."
+
+  validation {
+    condition     = can(regex("^(/[A-Za-z0-9_.-]+){1,4}$", var.parameter_root))
+    error_message = "parameter_root must be 1 to 4 segments of letters, digits, '_', '.' and '-', each after a '/', without a trailing '/'."
+  }
 }
 
 variable "refresh_credential_parameter_arn" {
@@ -150,11 +170,28 @@ variable "certificate_arn" {
   description = "ARN of the certificate of the listener; null for HTTP."
   default     = null
   nullable    = true
+
+  validation {
+    condition     = var.certificate_arn == null || can(regex("^arn:[a-z-]+:(acm|iam):", var.certificate_arn))
+    error_message = "certificate_arn must be null or the ARN of a certificate of ACM or IAM."
+  }
 }
 
 variable "jwks_object_arn" {
   type        = string
   description = "ARN of the S3 object that tasks read the user pool's keys from; null where they fetch a URL."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.jwks_object_arn == null || can(regex("^arn:[a-z-]+:s3:::[^/*]+/[^*]+$", var.jwks_object_arn))
+    error_message = "jwks_object_arn must be null or the ARN of one object, without a wildcard."
+  }
+}
+
+variable "access_logs_bucket" {
+  type        = string
+  description = "Name of a bucket that takes the load balancer's access logs (its policy must admit the load balancers of the region); null for none."
   default     = null
   nullable    = true
 }

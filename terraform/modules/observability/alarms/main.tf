@@ -1,4 +1,4 @@
-# What wakes someone. Each description says what users feel. The first three are the objectives of the service.
+# What wakes someone. Each description says what users feel. The first ones are the objectives of the service.
 
 # Availability: of 100 answers, less than one is an error of ours.
 resource "aws_cloudwatch_metric_alarm" "availability" {
@@ -28,6 +28,53 @@ resource "aws_cloudwatch_metric_alarm" "availability" {
         namespace   = "AWS/ApplicationELB"
         metric_name = metric_query.value
         dimensions  = { LoadBalancer = var.alb_arn_suffix }
+        period      = 300
+        stat        = "Sum"
+      }
+    }
+  }
+}
+
+# The same of reads by gRPC, which pass no load balancer. A stale answer is an answer.
+resource "aws_cloudwatch_metric_alarm" "read_errors" {
+  alarm_name          = "${var.name}-read-errors"
+  alarm_description   = "More than ${var.max_error_percent} % of the reads of configuration get no answer."
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.max_error_percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+
+  metric_query {
+    id          = "percent"
+    expression  = "100 * (FILL(table, 0) + FILL(parameters, 0)) / reads"
+    label       = "Reads without an answer, %"
+    return_data = true
+  }
+
+  metric_query {
+    id = "reads"
+
+    metric {
+      namespace   = var.metrics_namespace
+      metric_name = "config_reads_total"
+      dimensions  = { service = "config-service" }
+      period      = 300
+      stat        = "Sum"
+    }
+  }
+
+  dynamic "metric_query" {
+    for_each = { table = "dynamodb", parameters = "parameter-store" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = var.metrics_namespace
+        metric_name = "config_reads_total"
+        dimensions  = { service = "config-service", backend = metric_query.value, result = "error" }
         period      = 300
         stat        = "Sum"
       }

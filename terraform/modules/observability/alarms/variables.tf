@@ -28,6 +28,11 @@ variable "alarm_action_arns" {
   type        = list(string)
   description = "Whom an alarm tells, when it goes off and when it ends: ARNs of SNS topics."
   default     = []
+
+  validation {
+    condition     = length(var.alarm_action_arns) <= 5
+    error_message = "alarm_action_arns must name at most 5: CloudWatch takes no more."
+  }
 }
 
 variable "alb_arn_suffix" {

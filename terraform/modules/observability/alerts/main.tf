@@ -1,7 +1,17 @@
 # Where alarms go: a topic, and whoever subscribes to it. AWS asks each address to confirm.
 
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+# Put together from names, so that the policy is known at plan.
+locals {
+  topic_name = "${var.name}-alerts"
+  topic_arn  = "arn:${data.aws_partition.current.partition}:sns:${data.aws_region.current.name}:${var.account_id}:${local.topic_name}"
+}
+
 resource "aws_sns_topic" "this" {
-  name              = "${var.name}-alerts"
+  name              = local.topic_name
   kms_master_key_id = var.kms_key_arn
 }
 
@@ -9,7 +19,7 @@ data "aws_iam_policy_document" "this" {
   statement {
     sid       = "AlarmsOfThisAccount"
     actions   = ["sns:Publish"]
-    resources = [aws_sns_topic.this.arn]
+    resources = [local.topic_arn]
 
     principals {
       type        = "Service"

@@ -174,3 +174,181 @@ run "unknown_architecture_is_refused" {
 
   expect_failures = [var.architecture]
 }
+
+run "a_package_from_a_bucket" {
+  command = plan
+
+  variables {
+    package = { s3_bucket = "artifacts", s3_key = "abc/invalidator.zip" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.invalidator.s3_bucket == "artifacts" && aws_lambda_function.invalidator.s3_key == "abc/invalidator.zip" && aws_lambda_function.invalidator.filename == null
+    error_message = "The function is not what lies in the bucket."
+  }
+}
+
+run "function_is_an_arm64_program_with_names_only" {
+  command = plan
+
+  variables {
+    reserved_concurrency = 20
+  }
+
+  assert {
+    condition = (
+      aws_lambda_function.invalidator.runtime == "provided.al2023"
+      && aws_lambda_function.invalidator.architectures == tolist(["arm64"])
+      && aws_lambda_function.invalidator.reserved_concurrent_executions == 20
+    )
+    error_message = "The function is not a program for ARM64, or takes the account's pool."
+  }
+
+  assert {
+    condition     = one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER"] == var.refresh_credential_parameter
+    error_message = "The function is given the credential, not its parameter's name."
+  }
+}
+
+run "every_way_to_fail_has_a_queue" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(aws_sqs_queue.dead_letter)) == toset(["rule", "function", "stream"])
+    error_message = "A way to fail has no queue."
+  }
+
+  assert {
+    condition     = alltrue([for queue in aws_sqs_queue.dead_letter : queue.sqs_managed_sse_enabled && queue.message_retention_seconds == 1209600])
+    error_message = "Dead letters are lost early, or lie unencrypted."
+  }
+
+  assert {
+    condition     = one(aws_cloudwatch_event_target.invalidator.retry_policy).maximum_retry_attempts == 10
+    error_message = "EventBridge would try for a day."
+  }
+
+  assert {
+    condition     = aws_lambda_function_event_invoke_config.invalidator.maximum_retry_attempts == 2
+    error_message = "Failed events are not tried again."
+  }
+}
+
+run "only_the_rule_may_invoke" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_permission.events.principal == "events.amazonaws.com" && aws_lambda_permission.events.source_account == "111122223333"
+    error_message = "A rule of another account may invoke the function."
+  }
+}
+
+run "a_package_needs_a_key" {
+  command = plan
+
+  variables {
+    package = { s3_bucket = "b" }
+  }
+
+  expect_failures = [var.package]
+}
+
+run "no_package_is_refused" {
+  command = plan
+
+  variables {
+    package = {}
+  }
+
+  expect_failures = [var.package]
+}
+
+run "a_short_timeout_is_refused" {
+  command = plan
+
+  variables {
+    timeout_seconds = 1
+  }
+
+  expect_failures = [var.timeout_seconds]
+}
+
+run "too_little_memory_is_refused" {
+  command = plan
+
+  variables {
+    memory_mib = 64
+  }
+
+  expect_failures = [var.memory_mib]
+}
+
+run "switching_off_by_concurrency_is_refused" {
+  command = plan
+
+  variables {
+    reserved_concurrency = 0
+  }
+
+  expect_failures = [var.reserved_concurrency]
+}
+
+run "a_port_that_does_not_exist_is_refused" {
+  command = plan
+
+  variables {
+    refresh_port = 0
+  }
+
+  expect_failures = [var.refresh_port]
+}
+
+run "a_relative_parameter_is_refused" {
+  command = plan
+
+  variables {
+    refresh_credential_parameter = "credential"
+  }
+
+  expect_failures = [var.refresh_credential_parameter]
+}
+
+run "root_with_a_trailing_slash_is_refused" {
+  command = plan
+
+  variables {
+    parameter_root = "/x/"
+  }
+
+  expect_failures = [var.parameter_root]
+}
+
+run "a_malformed_function_is_refused" {
+  command = plan
+
+  variables {
+    function_name = "a b"
+  }
+
+  expect_failures = [var.function_name]
+}
+
+run "a_malformed_account_is_refused" {
+  command = plan
+
+  variables {
+    account_id = "1"
+  }
+
+  expect_failures = [var.account_id]
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}

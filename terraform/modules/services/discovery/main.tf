@@ -18,10 +18,9 @@ resource "aws_service_discovery_service" "this" {
     namespace_id   = aws_service_discovery_private_dns_namespace.this.id
     routing_policy = "MULTIVALUE"
 
-    # Short: addresses of stopped tasks must not be asked for long.
     dns_records {
       type = "A"
-      ttl  = 5
+      ttl  = var.ttl_seconds
     }
   }
 

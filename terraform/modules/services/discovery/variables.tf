@@ -12,3 +12,14 @@ variable "vpc_id" {
   type        = string
   description = "VPC in which the names resolve."
 }
+
+variable "ttl_seconds" {
+  type        = number
+  description = "How long an answer may be kept: as long, addresses of stopped tasks may still be asked."
+  default     = 5
+
+  validation {
+    condition     = var.ttl_seconds >= 1 && var.ttl_seconds <= 60
+    error_message = "ttl_seconds must lie between 1 and 60."
+  }
+}

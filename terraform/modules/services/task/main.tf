@@ -87,6 +87,9 @@ resource "aws_ecs_service" "this" {
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
 
+  # After a zone has been away, tasks are spread over all zones again.
+  availability_zone_rebalancing = "ENABLED"
+
   # The first task is never on Spot.
   capacity_provider_strategy {
     capacity_provider = "FARGATE"
@@ -125,7 +128,7 @@ resource "aws_ecs_service" "this" {
   }
 
   lifecycle {
-    # Scaling owns it after the start.
+    # Scaling owns it after the start; without scaling, whoever changes it by hand.
     ignore_changes = [desired_count]
   }
 }

@@ -25,7 +25,12 @@ variable "program" {
 
 variable "image" {
   type        = string
-  description = "Image with its tag."
+  description = "Image with its tag, which names one build for good."
+
+  validation {
+    condition     = can(regex("[^/]:[A-Za-z0-9_][A-Za-z0-9._-]*$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image must end with a tag, and not with latest: a rollback must find what it goes back to."
+  }
 }
 
 variable "architecture" {
@@ -56,8 +61,19 @@ variable "memory_mib" {
   default     = 1024
 
   validation {
-    condition     = var.memory_mib >= 512 && var.memory_mib <= 122880
-    error_message = "memory_mib must lie between 512 and 122880; Fargate takes only some for each cpu."
+    condition = contains(
+      {
+        "256"   = [512, 1024, 2048]
+        "512"   = range(1024, 4097, 1024)
+        "1024"  = range(2048, 8193, 1024)
+        "2048"  = range(4096, 16385, 1024)
+        "4096"  = range(8192, 30721, 1024)
+        "8192"  = range(16384, 61441, 4096)
+        "16384" = range(32768, 122881, 8192)
+      }[tostring(var.cpu)],
+      var.memory_mib,
+    )
+    error_message = "memory_mib must be what Fargate has for the cpu: 512, 1024 or 2048 for 256; 1024 to 4096 for 512; 2048 to 8192 for 1024; 4096 to 16384 for 2048; 8192 to 30720 for 4096 (steps of 1024); 16384 to 61440 for 8192 (steps of 4096); 32768 to 122880 for 16384 (steps of 8192)."
   }
 }
 
@@ -69,11 +85,21 @@ variable "ports" {
     condition     = contains(keys(var.ports), "http")
     error_message = "ports must have the key http."
   }
+
+  validation {
+    condition     = alltrue([for port in values(var.ports) : port >= 1024 && port <= 65535])
+    error_message = "ports must lie between 1024 and 65535: the program is not root and has no capability."
+  }
 }
 
 variable "environment" {
   type        = map(string)
   description = "Environment variables. Never a secret: they are readable in the task definition."
+
+  validation {
+    condition     = !anytrue([for name in keys(var.environment) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
+    error_message = "environment must not hold CREDENTIAL, PASSWORD, SECRET, TOKEN or PRIVATE_KEY in a name: give its ARN in secrets."
+  }
 }
 
 variable "secrets" {
@@ -91,6 +117,11 @@ variable "secrets_generation" {
   type        = number
   description = "Raise it with a secret that is rotated, so that tasks are started anew."
   default     = 1
+
+  validation {
+    condition     = var.secrets_generation >= 1 && floor(var.secrets_generation) == var.secrets_generation
+    error_message = "secrets_generation must be a whole number from 1 up."
+  }
 }
 
 variable "log_group_name" {
@@ -120,7 +151,12 @@ variable "cluster_name" {
 
 variable "subnet_ids" {
   type        = list(string)
-  description = "Private subnets of the tasks."
+  description = "Private subnets of the tasks, in at least two zones."
+
+  validation {
+    condition     = length(var.subnet_ids) >= 2
+    error_message = "subnet_ids must name at least 2 subnets, in different zones."
+  }
 }
 
 variable "security_group_id" {

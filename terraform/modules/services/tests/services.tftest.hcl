@@ -144,3 +144,249 @@ run "a_prefix_is_one_segment" {
 
   expect_failures = [var.path_prefix]
 }
+
+run "execution_role_is_exactly_the_matrix" {
+  command = plan
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(data.aws_iam_policy_document.execution.json).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
+      }) == jsonencode({
+      RegistrySignIn = { actions = ["ecr:GetAuthorizationToken"], resources = ["*"] }
+      PullImages = {
+        actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        resources = var.image_repository_arns
+      }
+      WriteLogs = {
+        actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        resources = sort([for arn in values(var.log_group_arns) : "${arn}:*"])
+      }
+      ReadRefreshCredential    = { actions = ["ssm:GetParameters"], resources = [var.refresh_credential_parameter_arn] }
+      DecryptRefreshCredential = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
+    })
+    error_message = "The execution role is not what it was agreed to be: ${data.aws_iam_policy_document.execution.json}"
+  }
+}
+
+run "keys_are_used_through_their_services_only" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for s in concat(
+        jsondecode(data.aws_iam_policy_document.execution.json).Statement,
+        jsondecode(data.aws_iam_policy_document.config_service.json).Statement,
+      ) : can(s.Condition.StringEquals["kms:ViaService"]) if contains(flatten([s.Action]), "kms:Decrypt")
+    ])
+    error_message = "A key can be used around the service whose data it encrypts."
+  }
+}
+
+run "without_a_bucket_of_keys_order_service_may_nothing" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role_policy.keys) == 0
+    error_message = "A role reads keys from nowhere."
+  }
+
+  assert {
+    condition     = length(aws_ecs_cluster_capacity_providers.this) == 0 && length(aws_lb.this.access_logs) == 0
+    error_message = "Something is on by default that a small target lacks."
+  }
+
+  assert {
+    condition     = aws_lb_listener.http.protocol == "HTTP" && aws_lb_listener.http.port == 80
+    error_message = "The listener is not HTTP on 80 without a certificate."
+  }
+}
+
+run "paths_without_a_prefix" {
+  command = plan
+
+  assert {
+    condition = jsonencode({
+      for key, rule in aws_lb_listener_rule.this : key => sort(one(one(rule.condition).path_pattern).values)
+      }) == jsonencode({
+      config           = ["/v1/config", "/v1/config/*"]
+      config-batch-get = ["/v1/config:batchGet"]
+      order            = ["/v1/orders", "/v1/orders/*"]
+    })
+    error_message = "The rules are not the API's paths."
+  }
+
+  assert {
+    condition     = aws_lb_listener_rule.this["config-batch-get"].priority < aws_lb_listener_rule.this["config"].priority
+    error_message = "The rules are not in their order."
+  }
+}
+
+run "an_ending_target_drains_for_less_than_its_task_lives" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for group in aws_lb_target_group.this : tonumber(group.deregistration_delay) == 30 && group.target_type == "ip"])
+    error_message = "A target is drained for longer than a task may take to stop."
+  }
+}
+
+run "fargate_protection_and_access_logs" {
+  command = plan
+
+  variables {
+    fargate             = true
+    deletion_protection = true
+    access_logs_bucket  = "logs"
+  }
+
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.this[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    error_message = "The cluster lacks a capacity provider."
+  }
+
+  assert {
+    condition     = one(aws_ecs_cluster.this.setting).value == "enabled"
+    error_message = "Container Insights is off."
+  }
+
+  assert {
+    condition     = aws_lb.this.enable_deletion_protection && aws_lb.this.drop_invalid_header_fields
+    error_message = "The load balancer could be deleted, or passes malformed headers on."
+  }
+
+  assert {
+    condition     = one(aws_lb.this.access_logs).bucket == "logs" && one(aws_lb.this.access_logs).enabled
+    error_message = "Access logs go nowhere."
+  }
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_malformed_account_is_refused" {
+  command = plan
+
+  variables {
+    account_id = "1"
+  }
+
+  expect_failures = [var.account_id]
+}
+
+run "one_subnet_is_refused" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-1"]
+  }
+
+  expect_failures = [var.subnet_ids]
+}
+
+run "a_health_path_without_a_slash_is_refused" {
+  command = plan
+
+  variables {
+    health_check_path = "readyz"
+  }
+
+  expect_failures = [var.health_check_path]
+}
+
+run "a_long_drain_is_refused" {
+  command = plan
+
+  variables {
+    deregistration_delay_seconds = 3601
+  }
+
+  expect_failures = [var.deregistration_delay_seconds]
+}
+
+run "a_port_that_does_not_exist_is_refused" {
+  command = plan
+
+  variables {
+    listener_port = 0
+  }
+
+  expect_failures = [var.listener_port]
+}
+
+run "a_config_port_that_does_not_exist_is_refused" {
+  command = plan
+
+  variables {
+    config_http_port = 70000
+  }
+
+  expect_failures = [var.config_http_port]
+}
+
+run "an_order_port_that_does_not_exist_is_refused" {
+  command = plan
+
+  variables {
+    order_http_port = 0
+  }
+
+  expect_failures = [var.order_http_port]
+}
+
+run "a_missing_log_group_is_refused" {
+  command = plan
+
+  variables {
+    log_group_arns = { config-service = "arn:aws:logs:eu-west-1:111122223333:log-group:/x" }
+  }
+
+  expect_failures = [var.log_group_arns]
+}
+
+run "no_repository_is_refused" {
+  command = plan
+
+  variables {
+    image_repository_arns = []
+  }
+
+  expect_failures = [var.image_repository_arns]
+}
+
+run "root_with_a_trailing_slash_is_refused" {
+  command = plan
+
+  variables {
+    parameter_root = "/x/"
+  }
+
+  expect_failures = [var.parameter_root]
+}
+
+run "a_certificate_is_an_arn" {
+  command = plan
+
+  variables {
+    certificate_arn = "api.example.com"
+  }
+
+  expect_failures = [var.certificate_arn]
+}
+
+run "keys_are_one_object" {
+  command = plan
+
+  variables {
+    jwks_object_arn = "arn:aws:s3:::keys/*"
+  }
+
+  expect_failures = [var.jwks_object_arn]
+}

@@ -85,3 +85,56 @@ run "malformed_default_is_refused" {
 
   expect_failures = [var.global_defaults]
 }
+
+run "what_holds_data_can_be_protected" {
+  command = plan
+
+  variables {
+    deletion_protection      = true
+    key_deletion_window_days = 30
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.this.deletion_protection_enabled && aws_kms_key.this.deletion_window_in_days == 30
+    error_message = "The table could be deleted by accident, or the key goes at once."
+  }
+}
+
+run "defaults_are_plain_and_described" {
+  command = plan
+
+  assert {
+    condition     = aws_ssm_parameter.global["tax/rate"].type == "String" && aws_ssm_parameter.global["tax/rate"].value == "0.20"
+    error_message = "A shared default is not what was given."
+  }
+}
+
+run "a_short_table_name_is_refused" {
+  command = plan
+
+  variables {
+    table_name = "T"
+  }
+
+  expect_failures = [var.table_name]
+}
+
+run "a_short_wait_is_refused" {
+  command = plan
+
+  variables {
+    key_deletion_window_days = 6
+  }
+
+  expect_failures = [var.key_deletion_window_days]
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}

@@ -1,0 +1,203 @@
+# Plans only, with keys that mean nothing: no call leaves the machine.
+provider "aws" {
+  region                      = "eu-west-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+variables {
+  name                      = "tagged-config-dev"
+  account_id                = "111122223333"
+  region                    = "eu-west-1"
+  image                     = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/tagged-config-dev/loadtest:abc"
+  environment               = { ALB_URL = "http://alb.internal" }
+  log_group_name            = "/tagged-config-dev/load-test"
+  execution_role_arn        = "arn:aws:iam::111122223333:role/execution"
+  user_pool_arn             = "arn:aws:cognito-idp:eu-west-1:111122223333:userpool/eu-west-1_x"
+  table_arn                 = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurations"
+  parameter_root            = "/tagged-config-dev/config"
+  kms_key_arn               = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000"
+  cloud_map_namespace       = "tagged-config-dev.internal"
+  invalidator_log_group_arn = "arn:aws:logs:eu-west-1:111122223333:log-group:/aws/lambda/tagged-config-dev-invalidator"
+}
+
+run "role_is_exactly_the_matrix" {
+  command = plan
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(data.aws_iam_policy_document.this.json).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])), condition = try(s.Condition, null) }
+      }) == jsonencode({
+      TestUsers = {
+        actions = [
+          "cognito-idp:AdminCreateUser", "cognito-idp:AdminDeleteUser", "cognito-idp:AdminInitiateAuth",
+          "cognito-idp:AdminSetUserPassword",
+        ]
+        resources = [var.user_pool_arn]
+        condition = null
+      }
+      TestItems = {
+        actions   = ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+        resources = [var.table_arn]
+        condition = {
+          "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = "TENANT#lt-*" }
+          Null                      = { "dynamodb:LeadingKeys" = "false" }
+        }
+      }
+      TestParameters = {
+        actions   = ["ssm:DeleteParameter", "ssm:PutParameter"]
+        resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config-dev/config/tenants/lt-*"]
+        condition = null
+      }
+      EncryptItems = {
+        actions   = ["kms:Decrypt"]
+        resources = [var.kms_key_arn]
+        condition = { StringEquals = { "kms:ViaService" = "dynamodb.eu-west-1.amazonaws.com" } }
+      }
+      FindTasks = {
+        actions   = ["servicediscovery:DiscoverInstances"]
+        resources = ["*"]
+        condition = { StringEquals = { "servicediscovery:NamespaceName" = "tagged-config-dev.internal" } }
+      }
+      Receipts = {
+        actions   = ["logs:FilterLogEvents"]
+        resources = ["${var.invalidator_log_group_arn}:*"]
+        condition = null
+      }
+    })
+    error_message = "The load test's role is not what it was agreed to be: ${data.aws_iam_policy_document.this.json}"
+  }
+}
+
+run "role_is_for_this_accounts_tasks" {
+  command = plan
+
+  assert {
+    condition = one(jsondecode(data.aws_iam_policy_document.assume.json).Statement).Condition == {
+      StringEquals = { "aws:SourceAccount" = "111122223333" }
+      ArnLike      = { "aws:SourceArn" = "arn:aws:ecs:eu-west-1:111122223333:*" }
+    }
+    error_message = "The role can be assumed on behalf of another account."
+  }
+}
+
+run "container_is_closed" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for c in jsondecode(aws_ecs_task_definition.this.container_definitions) :
+      c.readonlyRootFilesystem && !c.privileged && c.user == "65532:65532" && c.linuxParameters.capabilities.drop == ["ALL"]
+    ])
+    error_message = "The container could write to its root, run as root, or keep a capability."
+  }
+
+  assert {
+    condition     = one(jsondecode(aws_ecs_task_definition.this.container_definitions)).command == ["latency", "--target", "grpc"]
+    error_message = "The command is not the agreed one."
+  }
+
+  assert {
+    condition     = one(jsondecode(aws_ecs_task_definition.this.container_definitions)).mountPoints == [{ sourceVolume = "reports", containerPath = "/reports", readOnly = false }]
+    error_message = "Reports have nowhere to go."
+  }
+
+  assert {
+    condition     = one(aws_ecs_task_definition.this.runtime_platform).cpu_architecture == "ARM64" && aws_ecs_task_definition.this.network_mode == "awsvpc"
+    error_message = "The task is not an ARM64 task of Fargate."
+  }
+}
+
+run "a_secret_in_the_environment_is_refused" {
+  command = plan
+
+  variables {
+    environment = { USER_PASSWORD = "hunter2" }
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "an_untagged_image_is_refused" {
+  command = plan
+
+  variables {
+    image = "registry:5000/loadtest"
+  }
+
+  expect_failures = [var.image]
+}
+
+run "a_moving_tag_is_refused" {
+  command = plan
+
+  variables {
+    image = "loadtest:latest"
+  }
+
+  expect_failures = [var.image]
+}
+
+run "unknown_architecture_is_refused" {
+  command = plan
+
+  variables {
+    architecture = "amd64"
+  }
+
+  expect_failures = [var.architecture]
+}
+
+run "a_size_that_fargate_lacks_is_refused" {
+  command = plan
+
+  variables {
+    memory_mib = 4096
+  }
+
+  expect_failures = [var.memory_mib]
+}
+
+run "a_processor_that_fargate_lacks_is_refused" {
+  command = plan
+
+  variables {
+    cpu = 3000
+  }
+
+  expect_failures = [var.cpu]
+}
+
+run "root_with_a_trailing_slash_is_refused" {
+  command = plan
+
+  variables {
+    parameter_root = "/x/"
+  }
+
+  expect_failures = [var.parameter_root]
+}
+
+run "a_malformed_account_is_refused" {
+  command = plan
+
+  variables {
+    account_id = "1"
+  }
+
+  expect_failures = [var.account_id]
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}

@@ -1,0 +1,151 @@
+# Plans only, with keys that mean nothing: no call leaves the machine.
+provider "aws" {
+  region                      = "eu-west-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+variables {
+  name                      = "tagged-config"
+  function_name             = "tagged-config-invalidator"
+  key_mirror_function_name  = "tagged-config-jwks-mirror"
+  dead_letter_queue_names   = { rule = "r", function = "f", stream = "s" }
+  alb_arn_suffix            = "app/a/1"
+  target_group_arn_suffixes = { config-service = "targetgroup/c/1", order-service = "targetgroup/o/1" }
+  alarm_action_arns         = ["arn:aws:sns:eu-west-1:111122223333:tagged-config-alerts"]
+}
+
+run "objectives" {
+  command = plan
+
+  variables {
+    max_error_percent       = 2
+    max_latency_seconds     = 0.5
+    max_propagation_seconds = 3
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.availability.threshold == 2
+      && toset([for query in aws_cloudwatch_metric_alarm.availability.metric_query : one(query.metric[*].metric_name)])
+      == toset([null, "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count", "RequestCount"])
+    )
+    error_message = "Availability is not server errors of all answers."
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.read_errors.threshold == 2
+      && toset([for query in aws_cloudwatch_metric_alarm.read_errors.metric_query : try(one(query.metric).dimensions["backend"], null)])
+      == toset([null, "dynamodb", "parameter-store"])
+    )
+    error_message = "Reads that get no answer are not counted for both backends."
+  }
+
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.latency : alarm.extended_statistic == "p99" && alarm.threshold == 0.5
+    ]) && length(aws_cloudwatch_metric_alarm.latency) == 2
+    error_message = "Latency is not p99 of each service."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.propagation.extended_statistic == "p99" && aws_cloudwatch_metric_alarm.propagation.threshold == 3
+    error_message = "Freshness is not p99 of propagation."
+  }
+
+  assert {
+    condition = aws_cloudwatch_metric_alarm.propagation.dimensions == tomap({ service = "config-service" }) && (
+      aws_cloudwatch_metric_alarm.repairs.dimensions == tomap({ service = "config-service" })
+    )
+    error_message = "The alarm asks for a metric that no program emits."
+  }
+}
+
+run "everyone_is_told_when_it_starts_and_ends" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for alarm in concat(
+        values(aws_cloudwatch_metric_alarm.dead_letter),
+        values(aws_cloudwatch_metric_alarm.latency),
+        values(aws_cloudwatch_metric_alarm.healthy_tasks),
+        [
+          aws_cloudwatch_metric_alarm.availability, aws_cloudwatch_metric_alarm.read_errors,
+          aws_cloudwatch_metric_alarm.propagation, aws_cloudwatch_metric_alarm.repairs,
+          aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
+          aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
+        ],
+      ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
+    ])
+    error_message = "An alarm tells nobody, or does not say what users feel."
+  }
+}
+
+run "no_task_is_an_alarm_even_without_data" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.healthy_tasks : alarm.treat_missing_data == "breaching" && alarm.threshold == 1])
+    error_message = "That no task is there would go unseen."
+  }
+
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.dead_letter : alarm.threshold == 0 && alarm.evaluation_periods == 1]) && length(aws_cloudwatch_metric_alarm.dead_letter) == 3
+    error_message = "A dead letter could lie unseen."
+  }
+}
+
+run "no_error_at_all_is_refused" {
+  command = plan
+
+  variables {
+    max_error_percent = 0
+  }
+
+  expect_failures = [var.max_error_percent]
+}
+
+run "no_latency_at_all_is_refused" {
+  command = plan
+
+  variables {
+    max_latency_seconds = 0
+  }
+
+  expect_failures = [var.max_latency_seconds]
+}
+
+run "freshness_below_a_second_is_refused" {
+  command = plan
+
+  variables {
+    max_propagation_seconds = 0.5
+  }
+
+  expect_failures = [var.max_propagation_seconds]
+}
+
+run "six_topics_are_refused" {
+  command = plan
+
+  variables {
+    alarm_action_arns = ["1", "2", "3", "4", "5", "6"]
+  }
+
+  expect_failures = [var.alarm_action_arns]
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}
