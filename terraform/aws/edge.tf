@@ -5,7 +5,8 @@ module "edge" {
   source = "../modules/edge"
 
   name                   = local.name
-  forwarded_ip_header    = var.api_type == "rest" ? null : "X-Forwarded-For"
+  forwarded_ip_header    = one(module.http_api[*].client_ip_header)
+  path_prefix            = local.path_prefix
   requests_per_5_minutes = var.requests_per_5_minutes
   unlimited_cidr_blocks  = var.unlimited_cidr_blocks
   log_group_arn          = local.log_group_arns["waf"]

@@ -12,9 +12,19 @@ data "aws_availability_zones" "available" {
   #checkov:skip=CKV_AWS_394:Names are sorted and the first two or three are taken (network.tf): a new zone comes last.
   state = "available"
 
+  # A VPC link (V2) refuses subnets in these, and cannot be changed once made.
+  exclude_zone_ids = ["apne1-az3", "apne2-az4", "ape1-az1", "cac1-az3", "cac1-az4", "euw3-az2", "use1-az3", "usw1-az2"]
+
   filter {
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.names) >= var.availability_zone_count
+      error_message = "${var.region} has ${length(self.names)} zones that a VPC link can be in: lower availability_zone_count, or take another region."
+    }
   }
 }
 

@@ -23,7 +23,7 @@ module "edge" {
   source = "../modules/edge"
 
   name                = var.name
-  forwarded_ip_header = "X-Forwarded-For"
+  forwarded_ip_header = module.http_api.client_ip_header
 
   protected_resources = {
     load_balancer = module.services.alb_arn

@@ -37,7 +37,8 @@ locals {
     }
   }
 
-  configuration_path = "/v1/config"
+  # From the first character on, with and without the stage of a REST API: no other path can get around the rules.
+  configuration_paths = "^${var.path_prefix == null ? "" : "(${var.path_prefix})?"}/v1/config(/|:batchGet$|$)"
 }
 
 resource "aws_wafv2_ip_set" "unlimited" {
@@ -194,9 +195,8 @@ resource "aws_wafv2_web_acl" "this" {
         statement {
           not_statement {
             statement {
-              byte_match_statement {
-                search_string         = local.configuration_path
-                positional_constraint = "CONTAINS"
+              regex_match_statement {
+                regex_string = local.configuration_paths
 
                 field_to_match {
                   uri_path {}

@@ -21,7 +21,19 @@ variable "forwarded_ip_header" {
 
   validation {
     condition     = var.forwarded_ip_header == null || can(regex("^[A-Za-z0-9-]{1,255}$", var.forwarded_ip_header))
-    error_message = "forwarded_ip_header must be null or a header's name, for example X-Forwarded-For."
+    error_message = "forwarded_ip_header must be null or a header's name, for example X-Client-Ip."
+  }
+}
+
+variable "path_prefix" {
+  type        = string
+  description = "What the guarded resource may see before every path: a REST API's stage, such as `/live`; null for nothing."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.path_prefix == null || can(regex("^/[A-Za-z0-9_-]+$", var.path_prefix))
+    error_message = "path_prefix must be null or one segment such as /live."
   }
 }
 

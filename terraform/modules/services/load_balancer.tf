@@ -12,19 +12,28 @@ locals {
   prefixes = compact(["/", var.path_prefix == null ? "" : "${var.path_prefix}/"])
 
   rules = {
+    health = {
+      priority     = 5
+      target_group = "config"
+      methods      = ["GET"]
+      paths        = ["v1/health"]
+    }
     config-batch-get = {
       priority     = 10
       target_group = "config"
+      methods      = []
       paths        = ["v1/config:batchGet"]
     }
     config = {
       priority     = 20
       target_group = "config"
+      methods      = []
       paths        = ["v1/config", "v1/config/*"]
     }
     order = {
       priority     = 30
       target_group = "order"
+      methods      = []
       paths        = ["v1/orders", "v1/orders/*"]
     }
   }
@@ -123,6 +132,16 @@ resource "aws_lb_listener_rule" "this" {
   condition {
     path_pattern {
       values = [for pair in setproduct(local.prefixes, each.value.paths) : "${pair[0]}${pair[1]}"]
+    }
+  }
+
+  dynamic "condition" {
+    for_each = length(each.value.methods) == 0 ? [] : [each.value.methods]
+
+    content {
+      http_request_method {
+        values = condition.value
+      }
     }
   }
 

@@ -207,10 +207,12 @@ run "paths_without_a_prefix" {
 
   assert {
     condition = jsonencode({
-      for key, rule in aws_lb_listener_rule.this : key => sort(one(one(rule.condition).path_pattern).values)
+      for key, rule in aws_lb_listener_rule.this :
+      key => sort(flatten([for condition in rule.condition : condition.path_pattern[*].values]))
       }) == jsonencode({
       config           = ["/v1/config", "/v1/config/*"]
       config-batch-get = ["/v1/config:batchGet"]
+      health           = ["/v1/health"]
       order            = ["/v1/orders", "/v1/orders/*"]
     })
     error_message = "The rules are not the API's paths."
@@ -219,6 +221,27 @@ run "paths_without_a_prefix" {
   assert {
     condition     = aws_lb_listener_rule.this["config-batch-get"].priority < aws_lb_listener_rule.this["config"].priority
     error_message = "The rules are not in their order."
+  }
+}
+
+run "health_is_read_only" {
+  command = plan
+
+  variables {
+    path_prefix = "/live"
+  }
+
+  assert {
+    condition = (
+      toset(flatten([for condition in aws_lb_listener_rule.this["health"].condition : condition.http_request_method[*].values])) == toset(["GET"])
+      && toset(flatten([for condition in aws_lb_listener_rule.this["health"].condition : condition.path_pattern[*].values])) == toset(["/live/v1/health", "/v1/health"])
+    )
+    error_message = "More than GET of the one path gets to a task without a token."
+  }
+
+  assert {
+    condition     = alltrue([for key, rule in aws_lb_listener_rule.this : length(rule.condition) == 1 if key != "health"])
+    error_message = "A path of the API is bound to a method."
   }
 }
 
