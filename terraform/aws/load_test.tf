@@ -10,13 +10,17 @@ module "load_test" {
   log_group_name     = module.observability.log_group_names["load-test"]
   execution_role_arn = module.services.execution_role_arn
 
+  vpc_id           = module.network.vpc_id
+  alb              = { dns_name = module.services.alb_dns_name, zone_id = module.services.alb_zone_id }
+  certificate_name = var.certificate_name
+
   environment = {
-    ALB_URL             = "${var.certificate_arn == null ? "http" : "https"}://${var.certificate_name == null ? module.services.alb_dns_name : var.certificate_name}"
-    CLOUD_MAP_NAMESPACE = module.discovery.namespace
-    USER_POOL_ID        = module.identity.user_pool_id
-    CLIENT_ID           = module.identity.client_id
-    TABLE_NAME          = module.storage.table_name
-    PARAMETER_ROOT      = module.storage.parameter_root
+    CLOUD_MAP_NAMESPACE   = module.discovery.namespace
+    USER_POOL_ID          = module.identity.user_pool_id
+    CLIENT_ID             = module.identity.client_id
+    TABLE_NAME            = module.storage.table_name
+    PARAMETER_ROOT        = module.storage.parameter_root
+    INVALIDATOR_LOG_GROUP = module.observability.log_group_names["invalidator"]
   }
 
   user_pool_arn             = module.identity.user_pool_arn

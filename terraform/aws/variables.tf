@@ -102,6 +102,11 @@ variable "certificate_name" {
   description = "Name in that certificate, which API Gateway verifies."
   default     = null
   nullable    = true
+
+  validation {
+    condition     = var.certificate_name == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.certificate_name))
+    error_message = "certificate_name must be null or a host name such as config.example.com, without a wildcard."
+  }
 }
 
 variable "table_name" {
@@ -288,5 +293,20 @@ variable "load_test_runner" {
   validation {
     condition     = !(var.load_test_runner && var.environment == "prod")
     error_message = "load_test_runner must be false in prod: its users are made with passwords."
+  }
+
+  validation {
+    condition     = !var.load_test_runner || var.admin_password_sign_in
+    error_message = "load_test_runner needs admin_password_sign_in = true: it signs its users in by password."
+  }
+
+  validation {
+    condition     = !var.load_test_runner || var.domain_prefix == null
+    error_message = "load_test_runner needs domain_prefix = null: a pool with a domain has no endpoint in a VPC."
+  }
+
+  validation {
+    condition     = !var.load_test_runner || var.mfa != "ON"
+    error_message = "load_test_runner needs mfa OFF or OPTIONAL: its users have no authenticator."
   }
 }

@@ -3,6 +3,14 @@
 
 data "aws_partition" "current" {}
 
+locals {
+  # Fargate is not documented to name the region, and the SDK wants one.
+  environment = merge(var.environment, {
+    ALB_URL    = var.certificate_name == null ? "http://${var.alb.dns_name}" : "https://${var.certificate_name}"
+    AWS_REGION = var.region
+  })
+}
+
 resource "aws_ecs_task_definition" "this" {
   #checkov:skip=CKV_AWS_336:The root is read-only; reports go to a volume of the task.
   family                   = "${var.name}-load-test"
@@ -31,7 +39,7 @@ resource "aws_ecs_task_definition" "this" {
     user                   = "65532:65532"
     stopTimeout            = 120
     command                = var.command
-    environment            = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
+    environment            = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
     mountPoints            = [{ sourceVolume = "reports", containerPath = "/reports", readOnly = false }]
 
     linuxParameters = {
@@ -97,10 +105,17 @@ data "aws_iam_policy_document" "this" {
     resources = [var.user_pool_arn]
   }
 
-  # Only items of tenants that the load test itself made: their ids begin so.
+  # Only items of tenants that the load test itself made, and of its own list of them: their ids begin so.
   statement {
-    sid       = "TestItems"
-    actions   = ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+    sid = "TestItems"
+    actions = [
+      "dynamodb:BatchWriteItem",
+      "dynamodb:DeleteItem",
+      "dynamodb:GetItem",
+      "dynamodb:PutItem",
+      "dynamodb:Query",
+      "dynamodb:UpdateItem",
+    ]
     resources = [var.table_arn]
 
     condition {

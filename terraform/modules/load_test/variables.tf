@@ -36,7 +36,7 @@ variable "image" {
 variable "command" {
   type        = list(string)
   description = "Arguments of the load test; whoever starts it may override them."
-  default     = ["latency", "--target", "grpc"]
+  default     = ["latency", "--target", "grpc", "--out", "/reports"]
 }
 
 variable "architecture" {
@@ -83,12 +83,37 @@ variable "memory_mib" {
 
 variable "environment" {
   type        = map(string)
-  description = "Environment variables: where the targets are. Never a secret: they are readable in the task definition."
+  description = "Environment variables: where the targets are, beside the load balancer (ALB_URL). Never a secret: they are readable in the task definition."
 
   validation {
     condition     = !anytrue([for name in keys(var.environment) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
     error_message = "environment must not hold CREDENTIAL, PASSWORD, SECRET, TOKEN or PRIVATE_KEY in a name."
   }
+}
+
+variable "alb" {
+  type = object({
+    dns_name = string
+    zone_id  = string
+  })
+  description = "The load balancer: its DNS name, and the zone that has this name."
+}
+
+variable "certificate_name" {
+  type        = string
+  description = "Name in the load balancer's certificate, which is then resolved to it in the VPC; null for HTTP."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.certificate_name == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.certificate_name))
+    error_message = "certificate_name must be null or a host name such as config.example.com, without a wildcard."
+  }
+}
+
+variable "vpc_id" {
+  type        = string
+  description = "VPC of the load test."
 }
 
 variable "log_group_name" {

@@ -28,6 +28,11 @@ output "alb_dns_name" {
   value       = aws_lb.this.dns_name
 }
 
+output "alb_zone_id" {
+  description = "Zone that has this DNS name, for an alias to it."
+  value       = aws_lb.this.zone_id
+}
+
 output "listener_arn" {
   description = "ARN of the listener, available once its rules are."
   value       = aws_lb_listener.http.arn

@@ -13,7 +13,9 @@ variables {
   account_id                = "111122223333"
   region                    = "eu-west-1"
   image                     = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/tagged-config-dev/loadtest:abc"
-  environment               = { ALB_URL = "http://alb.internal" }
+  environment               = { TABLE_NAME = "TenantConfigurations" }
+  alb                       = { dns_name = "internal-a.eu-west-1.elb.amazonaws.com", zone_id = "Z1" }
+  vpc_id                    = "vpc-1"
   log_group_name            = "/tagged-config-dev/load-test"
   execution_role_arn        = "arn:aws:iam::111122223333:role/execution"
   user_pool_arn             = "arn:aws:cognito-idp:eu-west-1:111122223333:userpool/eu-west-1_x"
@@ -41,7 +43,10 @@ run "role_is_exactly_the_matrix" {
         condition = null
       }
       TestItems = {
-        actions   = ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+        actions = [
+          "dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
+          "dynamodb:UpdateItem",
+        ]
         resources = [var.table_arn]
         condition = {
           "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = "TENANT#lt-*" }
@@ -97,7 +102,7 @@ run "container_is_closed" {
   }
 
   assert {
-    condition     = one(jsondecode(aws_ecs_task_definition.this.container_definitions)).command == ["latency", "--target", "grpc"]
+    condition     = one(jsondecode(aws_ecs_task_definition.this.container_definitions)).command == ["latency", "--target", "grpc", "--out", "/reports"]
     error_message = "The command is not the agreed one."
   }
 
@@ -110,6 +115,56 @@ run "container_is_closed" {
     condition     = one(aws_ecs_task_definition.this.runtime_platform).cpu_architecture == "ARM64" && aws_ecs_task_definition.this.network_mode == "awsvpc"
     error_message = "The task is not an ARM64 task of Fargate."
   }
+}
+
+run "targets_are_named" {
+  command = plan
+
+  assert {
+    condition = { for e in one(jsondecode(aws_ecs_task_definition.this.container_definitions)).environment : e.name => e.value } == {
+      ALB_URL    = "http://internal-a.eu-west-1.elb.amazonaws.com"
+      AWS_REGION = "eu-west-1"
+      TABLE_NAME = "TenantConfigurations"
+    }
+    error_message = "The load test is not told where its targets are."
+  }
+
+  assert {
+    condition     = length(aws_route53_zone.certificate) == 0
+    error_message = "A zone is paid for that nobody asks."
+  }
+}
+
+run "the_certificates_name_leads_to_the_load_balancer" {
+  command = plan
+
+  variables {
+    certificate_name = "config.example.com"
+  }
+
+  assert {
+    condition     = contains(one(jsondecode(aws_ecs_task_definition.this.container_definitions)).environment, { name = "ALB_URL", value = "https://config.example.com" })
+    error_message = "The load test would not verify the certificate's name."
+  }
+
+  assert {
+    condition = (
+      one(aws_route53_zone.certificate[0].vpc).vpc_id == "vpc-1"
+      && one(aws_route53_record.certificate[0].alias).name == "internal-a.eu-west-1.elb.amazonaws.com"
+      && aws_route53_record.certificate[0].name == "config.example.com"
+    )
+    error_message = "The name leads elsewhere, or does so outside the VPC."
+  }
+}
+
+run "a_wildcard_is_no_name" {
+  command = plan
+
+  variables {
+    certificate_name = "*.example.com"
+  }
+
+  expect_failures = [var.certificate_name]
 }
 
 run "a_secret_in_the_environment_is_refused" {

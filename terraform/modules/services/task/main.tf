@@ -5,6 +5,9 @@
 # within `stop_timeout_seconds`. Failing tasks trip the circuit breaker, which rolls back.
 
 locals {
+  # Fargate is not documented to name the region, and the SDK wants one.
+  environment = merge(var.environment, { AWS_REGION = var.region })
+
   spot_weight = var.spot_percent
   base_weight = 100 - var.spot_percent
 }
@@ -39,7 +42,7 @@ resource "aws_ecs_task_definition" "this" {
 
     portMappings = [for port in sort(keys(var.ports)) : { name = port, containerPort = var.ports[port], hostPort = var.ports[port], protocol = "tcp" }]
 
-    environment = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
+    environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
     secrets     = [for name in sort(keys(var.secrets)) : { name = name, valueFrom = var.secrets[name] }]
 
     # The program asks itself: the image has no shell.
