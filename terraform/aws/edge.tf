@@ -27,7 +27,6 @@ module "account_settings" {
   count  = var.manage_account_settings ? 1 : 0
 
   name                            = local.name
-  account_id                      = local.account_id
   parameter_store_high_throughput = var.parameter_store_high_throughput
 }
 

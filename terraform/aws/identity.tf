@@ -5,6 +5,8 @@ module "identity" {
   region                 = var.region
   mfa                    = var.mfa
   domain_prefix          = var.domain_prefix
+  callback_urls          = var.callback_urls
+  logout_urls            = var.logout_urls
   admin_password_sign_in = var.admin_password_sign_in
   deletion_protection    = var.deletion_protection
 }

@@ -13,10 +13,7 @@ module "network" {
 locals {
   pull_actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
 
-  parameter_arns = [
-    "arn:${local.partition}:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}/*",
-    module.refresh_credential.parameter_arn,
-  ]
+  parameters_arn = "arn:${local.partition}:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}"
 }
 
 module "endpoints" {
@@ -53,13 +50,23 @@ module "endpoints" {
           ]
         },
       ]
-      ssm = [
-        {
-          sid       = "Parameters"
-          actions   = concat(["ssm:GetParameter", "ssm:GetParameters"], var.load_test_runner ? ["ssm:PutParameter", "ssm:DeleteParameter"] : [])
-          resources = local.parameter_arns
-        },
-      ]
+      ssm = concat(
+        [
+          {
+            sid       = "ReadParameters"
+            actions   = ["ssm:GetParameters"]
+            resources = ["${local.parameters_arn}/*", module.refresh_credential.parameter_arn]
+          },
+          { sid = "ReadRefreshCredential", actions = ["ssm:GetParameter"], resources = [module.refresh_credential.parameter_arn] },
+        ],
+        var.load_test_runner ? [
+          {
+            sid       = "TestParameters"
+            actions   = ["ssm:DeleteParameter", "ssm:PutParameter"]
+            resources = ["${local.parameters_arn}/tenants/lt-*"]
+          },
+        ] : [],
+      )
       # Of Cloud Map only the discovery of instances, which has an endpoint of its own. The action knows no resource.
       data-servicediscovery = [
         { sid = "FindTasks", actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] },
@@ -76,6 +83,13 @@ module "endpoints" {
     } : {},
   )
 
+  # Layers of images come from S3, and the signing keys. The invalidator needs neither: Lambda itself loads its code, and reads
+  # the table's stream.
+  gateway_callers = {
+    s3       = setsubtract(module.network.api_caller_names, ["invalidator"])
+    dynamodb = setsubtract(module.network.api_caller_names, ["invalidator", "order-service"])
+  }
+
   gateway_endpoints = {
     s3 = [
       # Layers come by addresses that ECR has signed, not by a principal of this account.
@@ -90,10 +104,13 @@ module "endpoints" {
     dynamodb = [
       {
         sid = "Table"
-        actions = [
-          "dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem",
-          "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem",
-        ]
+        actions = concat(
+          [
+            "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
+            "dynamodb:UpdateItem",
+          ],
+          var.load_test_runner ? ["dynamodb:BatchWriteItem"] : [],
+        )
         resources = [module.storage.table_arn]
       },
     ]

@@ -24,6 +24,8 @@ locals {
     order-service  = module.services.target_group_arn_suffixes["order"]
   }
 
+  rest_api = var.api_type == "rest" ? { name = local.name, stage = local.stage_name } : null
+
   dead_letter_queue_names = merge(module.refresh.dead_letter_queue_names, { key-mirror = module.jwks_mirror.dead_letter_queue_name })
 }
 
@@ -51,7 +53,7 @@ module "observability" {
   alb_arn_suffix            = module.services.alb_arn_suffix
   target_group_arn_suffixes = local.target_group_arn_suffixes
   cluster_name              = local.name
-  rest_api                  = var.api_type == "rest" ? { name = local.name, stage = local.stage_name } : null
+  rest_api                  = local.rest_api
   http_api_id               = one(module.http_api[*].api_id)
   web_acl_name              = module.edge.web_acl_name
 }
@@ -74,6 +76,8 @@ module "alarms" {
   dead_letter_queue_names   = local.dead_letter_queue_names
   alb_arn_suffix            = module.services.alb_arn_suffix
   target_group_arn_suffixes = local.target_group_arn_suffixes
+  rest_api                  = local.rest_api
+  http_api_id               = one(module.http_api[*].api_id)
   alarm_action_arns         = [module.alerts.topic_arn]
 }
 

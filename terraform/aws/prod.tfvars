@@ -14,4 +14,3 @@ tasks = {
   config-service = { cpu = 1024, memory_mib = 2048, min = 3, max = 20 }
   order-service  = { cpu = 512, memory_mib = 1024, min = 3, max = 20 }
 }
-invalidator_reserved_concurrency = 20

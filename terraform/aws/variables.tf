@@ -192,7 +192,7 @@ variable "autoscaling_enabled" {
 
 variable "invalidator_reserved_concurrency" {
   type        = number
-  description = "Invocations that are kept for the invalidator and that it may not exceed; -1 for the account's pool."
+  description = "Invocations that are kept for the invalidator and that it may not exceed; -1 for the account's pool. AWS wants 100 of the account's left, and a new account may have but 10 in all."
   default     = -1
 }
 
@@ -207,6 +207,23 @@ variable "domain_prefix" {
   description = "Prefix of hosted sign-in pages; null for none."
   default     = null
   nullable    = true
+}
+
+variable "callback_urls" {
+  type        = set(string)
+  description = "Where those pages may send a user who has signed in; needed with domain_prefix, and only then."
+  default     = []
+
+  validation {
+    condition     = (length(var.callback_urls) > 0) == (var.domain_prefix != null)
+    error_message = "callback_urls and domain_prefix must be given together."
+  }
+}
+
+variable "logout_urls" {
+  type        = set(string)
+  description = "Where those pages may send a user who has signed out."
+  default     = []
 }
 
 variable "admin_password_sign_in" {

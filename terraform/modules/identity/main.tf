@@ -2,6 +2,10 @@
 # of users' hands: nobody signs up (an administrator creates users and sets it once, it is immutable), and the only
 # client may write `email` and nothing else.
 
+locals {
+  hosted = var.domain_prefix != null
+}
+
 resource "aws_cognito_user_pool" "this" {
   name                     = var.name
   username_attributes      = ["email"]
@@ -80,6 +84,15 @@ resource "aws_cognito_user_pool_client" "this" {
   prevent_user_existence_errors = "ENABLED"
   enable_token_revocation       = true
 
+  # Hosted pages, where there are any. A public client has no secret, so it proves itself by PKCE. `openid` and no other
+  # scope: with `email` beside it the ID token would hold the e-mail address and no longer the tenant.
+  allowed_oauth_flows_user_pool_client = local.hosted ? true : null
+  allowed_oauth_flows                  = local.hosted ? ["code"] : null
+  allowed_oauth_scopes                 = local.hosted ? ["openid"] : null
+  callback_urls                        = local.hosted ? var.callback_urls : null
+  logout_urls                          = local.hosted ? var.logout_urls : null
+  supported_identity_providers         = local.hosted ? var.supported_identity_providers : null
+
   # Left out, write_attributes would allow every standard attribute and read_attributes would leave the custom
   # ones out of the ID token.
   read_attributes  = ["email", "email_verified", "custom:tenantId", "custom:userRole"]
@@ -96,9 +109,9 @@ resource "aws_cognito_user_pool_client" "this" {
   }
 }
 
-# The hosted sign-in pages. A pool with a domain cannot be reached through a VPC endpoint; nothing here does.
+# The hosted sign-in pages. A pool with a domain cannot be reached through a VPC endpoint, as only a load test would.
 resource "aws_cognito_user_pool_domain" "this" {
-  count = var.domain_prefix == null ? 0 : 1
+  count = local.hosted ? 1 : 0
 
   domain       = var.domain_prefix
   user_pool_id = aws_cognito_user_pool.this.id

@@ -44,6 +44,49 @@ variable "domain_prefix" {
   }
 }
 
+variable "callback_urls" {
+  type        = set(string)
+  description = "Where the hosted pages may send a user who has signed in, with a code; needed with domain_prefix, and only then."
+  default     = []
+
+  validation {
+    condition     = (length(var.callback_urls) > 0) == (var.domain_prefix != null)
+    error_message = "callback_urls and domain_prefix must be given together."
+  }
+
+  validation {
+    condition     = alltrue([for url in var.callback_urls : can(regex("^(https://[^/#]+|http://localhost(:[0-9]+)?)(/[^#]*)?$", url))])
+    error_message = "callback_urls must begin with https:// (or http://localhost) and have no #fragment."
+  }
+}
+
+variable "logout_urls" {
+  type        = set(string)
+  description = "Where the hosted pages may send a user who has signed out."
+  default     = []
+
+  validation {
+    condition     = length(var.logout_urls) == 0 || var.domain_prefix != null
+    error_message = "logout_urls need domain_prefix."
+  }
+
+  validation {
+    condition     = alltrue([for url in var.logout_urls : can(regex("^(https://[^/#]+|http://localhost(:[0-9]+)?)(/[^#]*)?$", url))])
+    error_message = "logout_urls must begin with https:// (or http://localhost) and have no #fragment."
+  }
+}
+
+variable "supported_identity_providers" {
+  type        = set(string)
+  description = "Who may sign users in on the hosted pages. Another provider than the pool itself (`COGNITO`) makes its own users, whose tenant nobody could set: it is immutable."
+  default     = ["COGNITO"]
+
+  validation {
+    condition     = length(var.supported_identity_providers) > 0 && alltrue([for name in var.supported_identity_providers : can(regex("^[A-Za-z0-9_.-]{1,32}$", name))])
+    error_message = "supported_identity_providers must be COGNITO, or names of providers of the pool: 1 to 32 letters, digits, '_', '.' and '-'."
+  }
+}
+
 variable "mfa" {
   type        = string
   description = "Second factor by authenticator app (TOTP): `OFF`, `OPTIONAL` or `ON`."

@@ -3,11 +3,6 @@ output "vpc_id" {
   value       = aws_vpc.this.id
 }
 
-output "vpc_cidr_block" {
-  description = "IPv4 range of the VPC."
-  value       = aws_vpc.this.cidr_block
-}
-
 output "private_subnet_ids" {
   description = "Ids of the private subnets, in the order of `availability_zones`."
   value       = [for zone in var.availability_zones : aws_subnet.private[zone].id]

@@ -64,7 +64,7 @@ locals {
     }
   })
 
-  # What has to call AWS APIs. Interface endpoints live in the subnets, so the VPC's own range is enough.
+  # What has to call AWS APIs. The way there comes with the endpoints (module endpoints), or with NAT.
   api_callers = toset(concat(["config-service", "order-service", "invalidator"], var.load_test_runner ? ["load-test"] : []))
 }
 
@@ -107,17 +107,4 @@ resource "aws_vpc_security_group_ingress_rule" "connection" {
   to_port                      = each.value.port
 
   tags = { Name = each.key }
-}
-
-resource "aws_vpc_security_group_egress_rule" "aws_api" {
-  for_each = local.api_callers
-
-  security_group_id = aws_security_group.this[each.key].id
-  cidr_ipv4         = aws_vpc.this.cidr_block
-  description       = "AWS APIs through interface endpoints in the VPC"
-  ip_protocol       = "tcp"
-  from_port         = 443
-  to_port           = 443
-
-  tags = { Name = "${each.key}-to-aws-api" }
 }

@@ -32,12 +32,15 @@ data "aws_iam_policy_document" "invalidator" {
   }
 
   statement {
-    sid     = "ReadParameters"
-    actions = ["ssm:GetParameter", "ssm:GetParameters"]
-    resources = [
-      "${local.parameter_arn_prefix}${var.parameter_root}/*",
-      "${local.parameter_arn_prefix}${var.refresh_credential_parameter}",
-    ]
+    sid       = "ReadParameters"
+    actions   = ["ssm:GetParameters"]
+    resources = ["${local.parameter_arn_prefix}${var.parameter_root}/*"]
+  }
+
+  statement {
+    sid       = "ReadRefreshCredential"
+    actions   = ["ssm:GetParameter"]
+    resources = ["${local.parameter_arn_prefix}${var.refresh_credential_parameter}"]
   }
 
   statement {

@@ -34,12 +34,11 @@ resource "aws_cloudwatch_event_target" "invalidator" {
 }
 
 resource "aws_lambda_permission" "events" {
-  statement_id   = "ParameterChangeRule"
-  action         = "lambda:InvokeFunction"
-  function_name  = aws_lambda_function.invalidator.function_name
-  principal      = "events.amazonaws.com"
-  source_arn     = aws_cloudwatch_event_rule.parameter_change.arn
-  source_account = var.account_id
+  statement_id  = "ParameterChangeRule"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.invalidator.function_name
+  principal     = "events.amazonaws.com"
+  source_arn    = aws_cloudwatch_event_rule.parameter_change.arn
 }
 
 # === DynamoDB, by its stream ===

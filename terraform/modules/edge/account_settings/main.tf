@@ -1,6 +1,7 @@
 # Settings of the whole account in this region, shared by everything in it: made only when the root is told that it may.
-# API Gateway writes a REST API's access log with one role for the account. Destroying this leaves the account without.
+# API Gateway writes a REST API's access log with one role for the account.
 
+# AWS documents no condition that API Gateway would fulfil here.
 data "aws_iam_policy_document" "assume" {
   statement {
     sid     = "ApiGateway"
@@ -9,12 +10,6 @@ data "aws_iam_policy_document" "assume" {
     principals {
       type        = "Service"
       identifiers = ["apigateway.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [var.account_id]
     }
   }
 }
@@ -35,6 +30,9 @@ data "aws_partition" "current" {}
 
 resource "aws_api_gateway_account" "this" {
   cloudwatch_role_arn = aws_iam_role.api_gateway.arn
+
+  # Without it the account would go on naming a role that is no more. Deprecated: the provider's next major version always does.
+  reset_on_delete = true
 
   depends_on = [aws_iam_role_policy_attachment.api_gateway]
 }

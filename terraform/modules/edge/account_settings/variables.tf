@@ -8,16 +8,6 @@ variable "name" {
   }
 }
 
-variable "account_id" {
-  type        = string
-  description = "Account of these resources."
-
-  validation {
-    condition     = can(regex("^[0-9]{12}$", var.account_id))
-    error_message = "account_id must be 12 digits."
-  }
-}
-
 variable "parameter_store_high_throughput" {
   type        = bool
   description = "Whether Parameter Store's higher, paid throughput is switched on for the account."

@@ -27,6 +27,19 @@ resource "aws_vpc_security_group_ingress_rule" "caller" {
   tags = { Name = "${each.key}-to-aws-api" }
 }
 
+resource "aws_vpc_security_group_egress_rule" "interface" {
+  for_each = var.caller_security_group_ids
+
+  security_group_id            = each.value
+  referenced_security_group_id = aws_security_group.this.id
+  description                  = "AWS APIs through interface endpoints in the VPC"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+
+  tags = { Name = "${each.key}-to-aws-api" }
+}
+
 data "aws_iam_policy_document" "this" {
   for_each = merge(var.interface_endpoints, var.gateway_endpoints)
 
@@ -84,10 +97,11 @@ resource "aws_vpc_endpoint" "gateway" {
 
 # A gateway endpoint has no address in the VPC: security groups know it by its prefix list.
 locals {
-  gateway_rules = {
-    for pair in setproduct(keys(var.caller_security_group_ids), keys(var.gateway_endpoints)) :
-    "${pair[0]}-to-${pair[1]}" => { caller = pair[0], service = pair[1] }
-  }
+  gateway_rules = merge([
+    for service, callers in var.gateway_callers : {
+      for caller in callers : "${caller}-to-${service}" => { caller = caller, service = service }
+    }
+  ]...)
 }
 
 resource "aws_vpc_security_group_egress_rule" "gateway" {

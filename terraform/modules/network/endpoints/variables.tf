@@ -67,3 +67,18 @@ variable "gateway_endpoints" {
     error_message = "gateway_endpoints may have the keys s3 and dynamodb: AWS has no other gateway endpoints."
   }
 }
+
+variable "gateway_callers" {
+  type        = map(set(string))
+  description = "Who may reach each gateway endpoint: by service, keys of caller_security_group_ids."
+
+  validation {
+    condition     = toset(keys(var.gateway_callers)) == toset(keys(var.gateway_endpoints))
+    error_message = "gateway_callers must have the keys of gateway_endpoints."
+  }
+
+  validation {
+    condition     = alltrue([for callers in values(var.gateway_callers) : length(setsubtract(callers, keys(var.caller_security_group_ids))) == 0])
+    error_message = "gateway_callers must name keys of caller_security_group_ids."
+  }
+}

@@ -1,5 +1,16 @@
 # What wakes someone. Each description says what users feel. The first ones are the objectives of the service.
 
+locals {
+  # The two kinds of API name the same thing differently.
+  api = var.rest_api == null ? {
+    errors     = "5xx"
+    dimensions = { ApiId = var.http_api_id }
+    } : {
+    errors     = "5XXError"
+    dimensions = { ApiName = try(var.rest_api.name, ""), Stage = try(var.rest_api.stage, "") }
+  }
+}
+
 # Availability: of 100 answers, less than one is an error of ours.
 resource "aws_cloudwatch_metric_alarm" "availability" {
   alarm_name          = "${var.name}-availability"
@@ -28,6 +39,41 @@ resource "aws_cloudwatch_metric_alarm" "availability" {
         namespace   = "AWS/ApplicationELB"
         metric_name = metric_query.value
         dimensions  = { LoadBalancer = var.alb_arn_suffix }
+        period      = 300
+        stat        = "Sum"
+      }
+    }
+  }
+}
+
+# The same at the edge, where a broken link or load balancer shows that no task ever hears of.
+resource "aws_cloudwatch_metric_alarm" "edge_errors" {
+  alarm_name          = "${var.name}-edge-errors"
+  alarm_description   = "More than ${var.max_error_percent} % of the answers of the API are server errors."
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.max_error_percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+
+  metric_query {
+    id          = "percent"
+    expression  = "100 * FILL(errors, 0) / requests"
+    label       = "Server errors of the API, %"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { errors = local.api.errors, requests = "Count" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ApiGateway"
+        metric_name = metric_query.value
+        dimensions  = local.api.dimensions
         period      = 300
         stat        = "Sum"
       }

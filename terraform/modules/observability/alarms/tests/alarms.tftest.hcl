@@ -15,6 +15,7 @@ variables {
   dead_letter_queue_names   = { rule = "r", function = "f", stream = "s" }
   alb_arn_suffix            = "app/a/1"
   target_group_arn_suffixes = { config-service = "targetgroup/c/1", order-service = "targetgroup/o/1" }
+  rest_api                  = { name = "tagged-config", stage = "live" }
   alarm_action_arns         = ["arn:aws:sns:eu-west-1:111122223333:tagged-config-alerts"]
 }
 
@@ -65,6 +66,51 @@ run "objectives" {
   }
 }
 
+run "a_broken_link_shows_at_a_rest_api" {
+  command = plan
+
+  assert {
+    condition = {
+      for query in aws_cloudwatch_metric_alarm.edge_errors.metric_query :
+      one(query.metric).metric_name => one(query.metric).dimensions if length(query.metric) > 0
+      } == {
+      "5XXError" = tomap({ ApiName = "tagged-config", Stage = "live" })
+      Count      = tomap({ ApiName = "tagged-config", Stage = "live" })
+    }
+    error_message = "Errors of the REST API are not counted."
+  }
+}
+
+run "a_broken_link_shows_at_an_http_api" {
+  command = plan
+
+  variables {
+    rest_api    = null
+    http_api_id = "a1"
+  }
+
+  assert {
+    condition = {
+      for query in aws_cloudwatch_metric_alarm.edge_errors.metric_query :
+      one(query.metric).metric_name => one(query.metric).dimensions if length(query.metric) > 0
+      } == {
+      "5xx" = tomap({ ApiId = "a1" })
+      Count = tomap({ ApiId = "a1" })
+    }
+    error_message = "Errors of the HTTP API are not counted."
+  }
+}
+
+run "no_api_is_refused" {
+  command = plan
+
+  variables {
+    rest_api = null
+  }
+
+  expect_failures = [var.http_api_id]
+}
+
 run "everyone_is_told_when_it_starts_and_ends" {
   command = plan
 
@@ -75,7 +121,8 @@ run "everyone_is_told_when_it_starts_and_ends" {
         values(aws_cloudwatch_metric_alarm.latency),
         values(aws_cloudwatch_metric_alarm.healthy_tasks),
         [
-          aws_cloudwatch_metric_alarm.availability, aws_cloudwatch_metric_alarm.read_errors,
+          aws_cloudwatch_metric_alarm.availability, aws_cloudwatch_metric_alarm.edge_errors,
+          aws_cloudwatch_metric_alarm.read_errors,
           aws_cloudwatch_metric_alarm.propagation, aws_cloudwatch_metric_alarm.repairs,
           aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,

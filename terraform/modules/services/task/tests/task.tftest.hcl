@@ -30,6 +30,20 @@ variables {
   spot_percent            = 50
 }
 
+run "a_new_share_of_spot_does_not_replace_the_service" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_service.this.force_new_deployment && length(aws_ecs_service.this.capacity_provider_strategy) == 2
+    error_message = "A change of the capacity provider strategy would replace the service."
+  }
+
+  assert {
+    condition     = contains(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment, { name = "AWS_REGION", value = "eu-west-1" })
+    error_message = "The program is not told its region."
+  }
+}
+
 run "container_is_closed" {
   command = plan
 
