@@ -132,6 +132,7 @@ class Settings:
             "ISSUER": self.output("issuer"),
             "TABLE_NAME": self.output("table_name"),
             "PARAMETER_ROOT": self.output("parameter_root"),
+            "INVALIDATOR_LOG_GROUP": self.output("invalidator_log_group"),
             "TENANT_A_USER": users["TENANT_A_USER"],
             "TENANT_B_USER": users["TENANT_B_USER"],
             "TENANT_A_READER": users["TENANT_A_READER"],

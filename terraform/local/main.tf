@@ -34,7 +34,9 @@ module "identity" {
   mfa    = "OFF"
 
   # Scripts sign in with a password; the emulator is the only one to see it.
-  explicit_auth_flows = ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+  explicit_auth_flows = [
+    "ALLOW_USER_PASSWORD_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH",
+  ]
 }
 
 module "storage" {
