@@ -98,7 +98,7 @@ class Terraform:
         gateway = re.search(r"gateway_endpoints = \{\n(.*?)\n {2}\}\n", text, re.S)
         # What stands after the first closing brace is there only with a load-test runner.
         always = block[1].split("\n    },\n")[0] if block else ""
-        self.interface_endpoints = re.findall(r'^ {6}"?([\w.-]+)"? += \[', always, re.M)
+        self.interface_endpoints = re.findall(r'^ {6}"?([\w.-]+)"? += (?:\[|concat\()', always, re.M)
         self.gateway_endpoints = re.findall(r"^ {4}(\w+) += \[", gateway[1] if gateway else "", re.M)
         if not self.interface_endpoints or not self.gateway_endpoints:
             self.problems.append("the endpoints of terraform/aws/network.tf could not be read")

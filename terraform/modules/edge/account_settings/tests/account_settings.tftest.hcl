@@ -1,0 +1,69 @@
+# Plans only, with keys that mean nothing: no call leaves the machine.
+provider "aws" {
+  region                      = "eu-west-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+variables {
+  name = "tagged-config"
+}
+
+run "the_role_is_api_gateways_and_goes_with_the_setting" {
+  command = plan
+
+  assert {
+    condition = jsondecode(data.aws_iam_policy_document.assume.json).Statement == [{
+      Sid       = "ApiGateway"
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "apigateway.amazonaws.com" }
+    }]
+    error_message = "Somebody else than API Gateway could have the role."
+  }
+
+  assert {
+    condition     = aws_iam_role_policy_attachment.api_gateway.policy_arn == "arn:aws:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+    error_message = "The role is not what AWS asks for."
+  }
+
+  assert {
+    condition     = aws_api_gateway_account.this.reset_on_delete
+    error_message = "The account would be left with a role that is no more."
+  }
+}
+
+run "higher_throughput_is_paid_for_only_when_asked" {
+  command = plan
+
+  assert {
+    condition     = length(aws_ssm_service_setting.parameter_store_throughput) == 0
+    error_message = "The account pays for each call to Parameter Store."
+  }
+}
+
+run "higher_throughput" {
+  command = plan
+
+  variables {
+    parameter_store_high_throughput = true
+  }
+
+  assert {
+    condition     = aws_ssm_service_setting.parameter_store_throughput[0].setting_value == "true"
+    error_message = "The throughput is not raised."
+  }
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}

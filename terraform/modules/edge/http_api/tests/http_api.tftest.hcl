@@ -1,0 +1,129 @@
+# Plans only, with keys that mean nothing: no call leaves the machine.
+provider "aws" {
+  region                      = "eu-west-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+variables {
+  name     = "tagged-config"
+  issuer   = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x"
+  audience = "client"
+  integration = {
+    connection_type = "VPC_LINK"
+    connection_id   = "link"
+    uri             = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/a/1/2"
+  }
+}
+
+run "every_route_but_health_wants_a_token" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for route in aws_apigatewayv2_route.this : route.authorization_type == "JWT"]) && length(aws_apigatewayv2_route.this) == 5
+    error_message = "A route of the contract wants no token."
+  }
+
+  assert {
+    condition     = aws_apigatewayv2_route.health.route_key == "GET /v1/health" && aws_apigatewayv2_route.health.authorization_type == "NONE"
+    error_message = "More than GET of the one path is open."
+  }
+
+  assert {
+    condition = (
+      one(aws_apigatewayv2_authorizer.jwt.jwt_configuration).issuer == var.issuer
+      && one(aws_apigatewayv2_authorizer.jwt.jwt_configuration).audience == toset(["client"])
+    )
+    error_message = "Tokens of another pool or client are admitted."
+  }
+}
+
+run "the_clients_address_is_not_the_clients_choice" {
+  command = plan
+
+  assert {
+    condition     = aws_apigatewayv2_integration.load_balancer.request_parameters == tomap({ "overwrite:header.X-Client-Ip" = "$context.identity.sourceIp" })
+    error_message = "The web ACL behind would count by what a client claims."
+  }
+
+  assert {
+    condition     = output.client_ip_header == "X-Client-Ip"
+    error_message = "The web ACL is told another header."
+  }
+}
+
+run "private_and_unlimited_by_default" {
+  command = plan
+
+  assert {
+    condition = (
+      aws_apigatewayv2_integration.load_balancer.connection_type == "VPC_LINK"
+      && length(aws_apigatewayv2_integration.load_balancer.tls_config) == 0
+      && length(aws_apigatewayv2_stage.default.access_log_settings) == 0
+    )
+    error_message = "Something is on that was not asked for."
+  }
+}
+
+run "name_in_the_certificate_log_and_throttle" {
+  command = plan
+
+  variables {
+    integration = {
+      connection_type = "VPC_LINK"
+      connection_id   = "link"
+      uri             = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/a/1/2"
+      tls_server_name = "config.example.com"
+    }
+    access_log_group_arn = "arn:aws:logs:eu-west-1:111122223333:log-group:/tagged-config/api"
+    throttle             = { requests_per_second = 10, burst = 5 }
+  }
+
+  assert {
+    condition     = one(aws_apigatewayv2_integration.load_balancer.tls_config).server_name_to_verify == "config.example.com"
+    error_message = "The load balancer's name is not verified."
+  }
+
+  assert {
+    condition     = !can(regex("(?i)authorization|querystring|body", one(aws_apigatewayv2_stage.default.access_log_settings).format))
+    error_message = "The access log holds a token, a query or a body."
+  }
+
+  assert {
+    condition     = one(aws_apigatewayv2_stage.default.default_route_settings).throttling_rate_limit == 10
+    error_message = "All callers together are not throttled."
+  }
+}
+
+run "a_plaintext_issuer_is_refused" {
+  command = plan
+
+  variables {
+    issuer = "http://issuer"
+  }
+
+  expect_failures = [var.issuer]
+}
+
+run "an_unknown_connection_is_refused" {
+  command = plan
+
+  variables {
+    integration = { connection_type = "TUNNEL", uri = "x" }
+  }
+
+  expect_failures = [var.integration]
+}
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "Tagged"
+  }
+
+  expect_failures = [var.name]
+}
