@@ -79,3 +79,167 @@ run "unknown_mfa_is_refused" {
 
   expect_failures = [var.mfa]
 }
+
+run "no_hosted_pages_by_default" {
+  command = plan
+
+  assert {
+    condition     = length(aws_cognito_user_pool_domain.this) == 0
+    error_message = "There are pages that nobody asked for."
+  }
+}
+
+run "hosted_pages_hand_out_codes_for_tokens_with_the_tenant" {
+  command = plan
+
+  variables {
+    domain_prefix = "tagged-config"
+    callback_urls = ["https://app.example.com/signed-in", "http://localhost:3000/"]
+    logout_urls   = ["https://app.example.com/"]
+  }
+
+  assert {
+    condition = (
+      aws_cognito_user_pool_client.this.allowed_oauth_flows_user_pool_client
+      && aws_cognito_user_pool_client.this.allowed_oauth_flows == toset(["code"])
+      && aws_cognito_user_pool_client.this.supported_identity_providers == toset(["COGNITO"])
+      && aws_cognito_user_pool_client.this.callback_urls == var.callback_urls
+      && aws_cognito_user_pool_client.this.logout_urls == var.logout_urls
+    )
+    error_message = "Nobody could sign in on the pages, or tokens would stand in an address."
+  }
+
+  assert {
+    condition     = aws_cognito_user_pool_client.this.allowed_oauth_scopes == toset(["openid"])
+    error_message = "With another scope the ID token would lack the tenant."
+  }
+
+  assert {
+    condition     = aws_cognito_user_pool_client.this.write_attributes == toset(["email"]) && aws_cognito_user_pool_domain.this[0].domain == "tagged-config"
+    error_message = "With pages, a user may write more."
+  }
+}
+
+run "an_administrators_sign_in_is_added_when_asked" {
+  command = plan
+
+  variables {
+    admin_password_sign_in = true
+    deletion_protection    = true
+    mfa                    = "OFF"
+  }
+
+  assert {
+    condition     = contains(aws_cognito_user_pool_client.this.explicit_auth_flows, "ALLOW_ADMIN_USER_PASSWORD_AUTH")
+    error_message = "The load test cannot sign its users in."
+  }
+
+  assert {
+    condition     = aws_cognito_user_pool.this.deletion_protection == "ACTIVE" && length(aws_cognito_user_pool.this.software_token_mfa_configuration) == 0
+    error_message = "The pool could be deleted, or wants authenticators."
+  }
+}
+
+run "pages_without_a_way_back_are_refused" {
+  command = plan
+
+  variables {
+    domain_prefix = "tagged-config"
+  }
+
+  expect_failures = [var.callback_urls]
+}
+
+run "a_way_back_without_pages_is_refused" {
+  command = plan
+
+  variables {
+    callback_urls = ["https://app.example.com/"]
+  }
+
+  expect_failures = [var.callback_urls]
+}
+
+run "a_plaintext_way_back_is_refused" {
+  command = plan
+
+  variables {
+    domain_prefix = "tagged-config"
+    callback_urls = ["http://app.example.com/"]
+  }
+
+  expect_failures = [var.callback_urls]
+}
+
+run "a_way_out_without_pages_is_refused" {
+  command = plan
+
+  variables {
+    logout_urls = ["https://app.example.com/"]
+  }
+
+  expect_failures = [var.logout_urls]
+}
+
+run "a_way_out_with_a_fragment_is_refused" {
+  command = plan
+
+  variables {
+    domain_prefix = "tagged-config"
+    callback_urls = ["https://app.example.com/"]
+    logout_urls   = ["https://app.example.com/#a"]
+  }
+
+  expect_failures = [var.logout_urls]
+}
+
+run "no_provider_is_refused" {
+  command = plan
+
+  variables {
+    supported_identity_providers = []
+  }
+
+  expect_failures = [var.supported_identity_providers]
+}
+
+run "a_prefix_that_ends_with_a_hyphen_is_refused" {
+  command = plan
+
+  variables {
+    domain_prefix = "a-"
+    callback_urls = ["https://app.example.com/"]
+  }
+
+  expect_failures = [var.domain_prefix]
+}
+
+run "a_token_for_a_minute_is_refused" {
+  command = plan
+
+  variables {
+    token_validity_minutes = 1
+  }
+
+  expect_failures = [var.token_validity_minutes]
+}
+
+run "an_endless_session_is_refused" {
+  command = plan
+
+  variables {
+    refresh_token_validity_days = 3651
+  }
+
+  expect_failures = [var.refresh_token_validity_days]
+}
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "Tagged"
+  }
+
+  expect_failures = [var.name]
+}

@@ -73,3 +73,130 @@ run "shared_refresh_port_is_refused" {
 
   expect_failures = [var.ports]
 }
+
+run "nothing_leads_to_the_internet" {
+  command = plan
+
+  assert {
+    condition     = length(aws_internet_gateway.this) == 0 && length(aws_nat_gateway.this) == 0 && length(aws_vpc_security_group_egress_rule.internet) == 0
+    error_message = "There is a way to the internet by default."
+  }
+
+  assert {
+    condition     = alltrue([for rule in aws_vpc_security_group_egress_rule.connection : rule.cidr_ipv4 == null]) && alltrue([for subnet in aws_subnet.private : !subnet.map_public_ip_on_launch])
+    error_message = "A rule lets out to a range, or hosts have public addresses."
+  }
+}
+
+run "one_gateway_for_all_zones" {
+  command = plan
+
+  variables {
+    nat = "single"
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 1 && length(aws_route_table.private) == 1 && keys(aws_vpc_security_group_egress_rule.internet) == ["config-service", "invalidator", "order-service"]
+    error_message = "NAT is not one gateway, or others than the callers of APIs get out."
+  }
+}
+
+run "a_gateway_for_each_zone" {
+  command = plan
+
+  variables {
+    nat = "per_zone"
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 2 && length(aws_route_table.private) == 2
+    error_message = "A zone leans on another's gateway."
+  }
+}
+
+run "a_load_test_reaches_what_it_measures" {
+  command = plan
+
+  variables {
+    load_test_runner = true
+  }
+
+  assert {
+    condition = {
+      for name, connection in local.connections : connection.to => connection.port... if connection.from == "load-test"
+      } == {
+      alb            = [80]
+      config-service = [50051, 8080]
+    }
+    error_message = "The load test does not reach balancer, gRPC and metrics, or reaches more."
+  }
+
+  assert {
+    condition     = contains(output.api_caller_names, "load-test")
+    error_message = "The load test cannot call AWS."
+  }
+}
+
+run "flow_log_for_this_account" {
+  command = plan
+
+  variables {
+    flow_log_group_arn = "arn:aws:logs:eu-west-1:111122223333:log-group:/tagged-config/flow-logs"
+  }
+
+  assert {
+    condition     = aws_flow_log.this[0].traffic_type == "ALL" && one(jsondecode(data.aws_iam_policy_document.flow_log.json).Statement).Resource == "${var.flow_log_group_arn}:*"
+    error_message = "The flow log is not whole, or may be written elsewhere."
+  }
+
+  assert {
+    condition     = one(jsondecode(data.aws_iam_policy_document.flow_log_assume.json).Statement).Condition == { StringEquals = { "aws:SourceAccount" = "111122223333" } }
+    error_message = "Flow logs of another account could be written with the role."
+  }
+}
+
+run "a_port_that_does_not_exist_is_refused" {
+  command = plan
+
+  variables {
+    ports = {
+      listener       = 0
+      config_http    = 8080
+      config_grpc    = 50051
+      config_refresh = 50052
+      order_http     = 8081
+    }
+  }
+
+  expect_failures = [var.ports]
+}
+
+run "a_small_range_is_refused" {
+  command = plan
+
+  variables {
+    cidr_block = "10.40.0.0/24"
+  }
+
+  expect_failures = [var.cidr_block]
+}
+
+run "an_unknown_nat_is_refused" {
+  command = plan
+
+  variables {
+    nat = "two"
+  }
+
+  expect_failures = [var.nat]
+}
+
+run "a_long_name_is_refused" {
+  command = plan
+
+  variables {
+    name = "a-name-that-is-longer-than-24"
+  }
+
+  expect_failures = [var.name]
+}

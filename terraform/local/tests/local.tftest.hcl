@@ -1,0 +1,37 @@
+# Plans only: no emulator is asked. What only it could answer is answered here.
+override_data {
+  target = data.aws_caller_identity.current
+  values = { account_id = "000000000000" }
+}
+
+# Its secret is drawn while planning.
+override_module {
+  target = module.refresh_credential
+  outputs = {
+    parameter_name = "/tagged-config/internal/refresh-credential"
+    parameter_arn  = "arn:aws:ssm:us-east-1:000000000000:parameter/tagged-config/internal/refresh-credential"
+  }
+}
+
+variables {
+  invalidator_zip = "../modules/refresh/tests/fixtures/placeholder.zip"
+}
+
+run "same_modules_without_what_an_emulator_lacks" {
+  command = plan
+
+  assert {
+    condition     = keys(module.edge.protected_resources) == ["load_balancer"]
+    error_message = "The web ACL does not guard the load balancer."
+  }
+}
+
+run "an_address_with_a_trailing_slash_is_refused" {
+  command = plan
+
+  variables {
+    emulator_url = "http://127.0.0.1:4566/"
+  }
+
+  expect_failures = [var.emulator_url]
+}
