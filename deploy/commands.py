@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-import urllib.error
-import urllib.request
 
 import boto3
 import boto3.exceptions
@@ -16,7 +15,10 @@ from launcher.progress import Progress
 
 import artifacts
 import leftovers
-from target import BACKEND, Stack, commit
+import memory
+import protection
+import smoke
+from target import BACKEND, Stack, commit, folder_of
 
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
 DESTROY_ATTEMPTS = 4
@@ -25,23 +27,23 @@ AWS_ERRORS = (boto3.exceptions.Boto3Error, botocore.exceptions.BotoCoreError, bo
 
 def plan(arguments: argparse.Namespace) -> int:
     """What would change. The version that runs is kept, so that only the infrastructure's changes show."""
-    _account()
-    stack = _stack(arguments)
+    stack, _ = _open(arguments, Progress())
     tag = stack.outputs().get("image_tag", "planned")
     return stack.plan([f"-var=image_tag={tag}"])
 
 
 def deploy(arguments: argparse.Namespace) -> int:
     """Repositories, then what goes into them, then everything."""
-    account = _account()
     progress = Progress()
-    stack = _stack(arguments, progress)
+    stack, account = _open(arguments, progress)
     tag = commit()
     if not arguments.without_build:
         artifacts.preflight()
     _api_log_role(stack)
     progress.line(f"{stack.prefix}: version {tag}, account {account}")
     stack.apply("repositories", ["-target=module.images", f"-var=image_tag={tag}"])
+    # From here on there is something to remember them for; what the root refuses has failed already.
+    memory.remember(stack.folder, memory.Memory(account, stack.variables))
     if not arguments.without_build:
         artifacts.publish(stack, tag, progress)
     return _roll_out(stack, tag, progress)
@@ -49,60 +51,79 @@ def deploy(arguments: argparse.Namespace) -> int:
 
 def rollback(arguments: argparse.Namespace) -> int:
     """An earlier version's images and packages, which are still there, under today's infrastructure."""
-    _account()
     progress = Progress()
-    stack = _stack(arguments, progress)
+    stack, account = _open(arguments, progress)
     outputs = stack.outputs()
-    if not outputs:
+    if "image_tag" not in outputs:
         raise StackError(NOTHING.format(env=stack.name))
     tag = arguments.tag or artifacts.before(stack, outputs["image_tag"])
     if not arguments.without_build:
         artifacts.require(stack, outputs, tag)
     progress.line(f"{stack.prefix}: from {outputs['image_tag']} back to {tag}")
+    memory.remember(stack.folder, memory.Memory(account, stack.variables))
     return _roll_out(stack, tag, progress)
 
 
 def destroy(arguments: argparse.Namespace) -> int:
     """Everything goes, data too. Protection is lifted first, which only this command does."""
-    account = _account()
     progress = Progress()
-    stack = _stack(arguments, progress)
+    stack, account = _open(arguments, progress, even_destroyed=True)
     print(f"This removes {stack.prefix} from account {account}, with every tenant's configuration and all users.")
     typed = arguments.yes if arguments.yes is not None else input(f"Type {stack.name} to go on: ")
     if typed != stack.name:
         raise StackError(f"{typed!r} is not {stack.name!r}: nothing was removed")
-    outputs = stack.outputs()
-    tag = [f"-var=image_tag={outputs.get('image_tag', 'planned')}", "-var=deletion_protection=false"]
-    if outputs:
-        stack.apply("lift protection", tag)
+    options = [f"-var=image_tag={stack.outputs().get('image_tag', 'planned')}", "-var=deletion_protection=false"]
+    _lift_protection(stack, options, progress)
     # The network interfaces of a function that is gone linger for up to 40 minutes, and hold groups and subnets.
     for attempt in range(1, DESTROY_ATTEMPTS + 1):
         try:
-            stack.apply("destroy", tag, verb="destroy")
+            stack.apply("destroy", options, verb="destroy")
             break
         except StackError:
             if attempt == DESTROY_ATTEMPTS:
                 raise
             with progress.step("wait") as step:
                 leftovers.wait_for_interfaces(stack, step)
-    leftovers.remove_what_aws_made(stack, progress)
-    return _verify(stack)
+    memory.remember(stack.folder, memory.Memory(account, stack.variables, destroyed=True))
+    with progress.step("leftovers") as step:
+        left, pending = leftovers.settle(stack, step, sweep=True)
+    return _verdict(stack, left, pending)
 
 
 def destroy_verify(arguments: argparse.Namespace) -> int:
     """What is left."""
-    _account()
-    return _verify(_stack(arguments))
+    progress = Progress()
+    stack, account = _open(arguments, progress, even_destroyed=True)
+    remembered = memory.recall(stack.folder)
+    if remembered and remembered.account != account:
+        raise StackError(
+            f"{stack.name} was deployed in account {remembered.account}, and these credentials are of account {account}: "
+            "look for what is left with those of the former (AWS_PROFILE)"
+        )
+    # Of what was not destroyed nothing goes by waiting.
+    limit = 0 if stack.resources() else leftovers.INDEX_WAIT_SECONDS
+    with progress.step("leftovers") as step:
+        left, pending = leftovers.settle(stack, step, sweep=False, limit_seconds=limit)
+    return _verdict(stack, left, pending)
 
 
 def status(arguments: argparse.Namespace) -> int:
     """The outputs."""
-    _account()
-    stack = _stack(arguments)
+    stack, _ = _open(arguments, Progress())
     outputs = stack.outputs()
     if not outputs:
         raise StackError(NOTHING.format(env=stack.name))
     print(json.dumps(outputs, indent=2))
+    return 0
+
+
+def outputs(arguments: argparse.Namespace) -> int:
+    """The outputs for programs: Terraform's own JSON alone. They are in the state, so AWS is not asked."""
+    stack = Stack(arguments.env, {}, Progress(sys.stderr))
+    text = stack.raw_outputs()
+    if not json.loads(text):
+        raise StackError(NOTHING.format(env=stack.name))
+    print(text, end="")
     return 0
 
 
@@ -139,7 +160,7 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
         "    encrypt      = true\n    use_lockfile = true\n  }\n}\n"
     )
     for name in ("dev", "prod"):
-        stack = Stack(name, arguments.var, Progress())
+        stack = Stack(name, {}, Progress())
         if stack.state_file().exists():
             stack.push_state(stack.state_file())
             stack.state_file().rename(stack.state_file().with_suffix(".tfstate.moved"))
@@ -147,8 +168,55 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _stack(arguments: argparse.Namespace, progress: Progress | None = None) -> Stack:
-    return Stack(arguments.env, arguments.var, progress or Progress())
+def _open(
+    arguments: argparse.Namespace, progress: Progress, *, even_destroyed: bool = False
+) -> tuple[Stack, str]:
+    """The environment with the variables that it was deployed with and those given now, and the account it is in."""
+    account = _account()
+    remembered = memory.recall(folder_of(arguments.env))
+    kept = remembered.variables if remembered and (even_destroyed or not remembered.destroyed) else {}
+    stack = Stack(arguments.env, memory.merge(kept, arguments.var), progress)
+    used = [f"{name}={value}" for name, value in kept.items() if stack.variables.get(name) == value]
+    if used:
+        progress.line(f"as deployed before: VARS='{' '.join(used)}' (give others to change them, NAME= for a default)")
+    resources = stack.resources()
+    _refuse_elsewhere(stack, account, resources)
+    if resources and (remembered is None or remembered.destroyed):
+        progress.line(
+            f"warning: {stack.folder} does not say which VARS {stack.name} was deployed with (from another checkout?): "
+            "give the same ones"
+        )
+    return stack, account
+
+
+def _refuse_elsewhere(stack: Stack, account: str, resources: list[dict]) -> None:
+    """Elsewhere nothing would be found, and Terraform would forget what there is and make everything once more."""
+    accounts, regions = protection.places(resources)
+    if accounts - {account}:
+        raise StackError(
+            f"{stack.name} is deployed in account {', '.join(sorted(accounts))}, and these credentials are of account "
+            f"{account}: use those of the former (AWS_PROFILE)"
+        )
+    if regions - {stack.region}:
+        there = ", ".join(sorted(regions))
+        raise StackError(
+            f"{stack.name} is deployed in {there}, and this would be {stack.region}: give VARS='region={there}', or "
+            "destroy it there first"
+        )
+
+
+def _lift_protection(stack: Stack, options: list[str], progress: Progress) -> None:
+    """Only of what exists and is protected: nothing else is made or changed before it goes."""
+    addresses = protection.protected(stack.resources())
+    if not addresses:
+        return
+    try:
+        stack.apply("lift protection", [*(f"-target={address}" for address in addresses), *options])
+    except StackError as error:
+        progress.line(
+            f"warning: protection was not lifted ({error}; {stack.log}); going on: AWS refuses to delete what is still "
+            f"protected of {', '.join(addresses)}"
+        )
 
 
 def _account() -> str:
@@ -171,12 +239,27 @@ def _api_log_role(stack: Stack) -> None:
         or stack.variable("manage_account_settings", "false") == "true"
     ):
         return
-    if not boto3.client("apigateway", region_name=stack.region).get_account().get("cloudwatchRoleArn"):
-        raise StackError(
-            "this account has no role that API Gateway logs with, and a REST API with an access log needs one. Either let "
-            "Terraform set it for the whole account (VARS='manage_account_settings=true'), or go without the "
-            "access log (VARS='api_access_logs=false')"
-        )
+    arn = boto3.client("apigateway", region_name=stack.region).get_account().get("cloudwatchRoleArn")
+    if arn and _role_exists(stack, arn):
+        return
+    problem = f"names a role to log with that is no more ({arn})" if arn else "has no role that API Gateway logs with"
+    raise StackError(
+        f"this account {problem}, and a REST API with an access log needs one. Either let Terraform set it for the whole "
+        "account (VARS='manage_account_settings=true'), or go without the access log (VARS='api_access_logs=false')"
+    )
+
+
+def _role_exists(stack: Stack, arn: str) -> bool:
+    """Also when that may not be asked: then the apply says so."""
+    iam = boto3.client("iam", region_name=stack.region)
+    try:
+        iam.get_role(RoleName=arn.rsplit("/", 1)[-1])
+    except iam.exceptions.NoSuchEntityException:
+        return False
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException"):
+            raise
+    return True
 
 
 def _roll_out(stack: Stack, tag: str, progress: Progress) -> int:
@@ -188,7 +271,7 @@ def _roll_out(stack: Stack, tag: str, progress: Progress) -> int:
         with progress.step("tasks") as step:
             _wait_until_steady(outputs, step)
         with progress.step("smoke test") as step:
-            step.detail = _smoke_test(outputs["api_url"])
+            step.detail = smoke.test(outputs["api_url"], step)
     print(json.dumps(outputs, indent=2))
     pool = outputs["user_pool_id"]
     print(f"""
@@ -231,25 +314,7 @@ def _wait_until_steady(outputs: dict, step, limit_seconds: float = 900) -> None:
         time.sleep(5)
 
 
-def _smoke_test(url: str) -> str:
-    """Without a token the API must refuse."""
-    last = "no answer"
-    for _ in range(30):
-        try:
-            with urllib.request.urlopen(f"{url}/v1/config?prefix=tenant_config_", timeout=10) as answer:
-                raise StackError(f"{url} answers {answer.status} without a token")
-        except urllib.error.HTTPError as error:
-            if error.code == 401:
-                return f"{url} refuses callers without a token"
-            last = f"{error.code}"
-        except urllib.error.URLError as error:
-            last = str(error.reason)
-        time.sleep(5)
-    raise StackError(f"{url} should answer 401 without a token; last: {last}")
-
-
-def _verify(stack: Stack) -> int:
-    left, pending = leftovers.find(stack)
+def _verdict(stack: Stack, left: list[str], pending: list[str]) -> int:
     for arn in pending:
         print(f"AWS deletes later: {arn}")
     for arn in left:

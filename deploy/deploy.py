@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     command("destroy-verify", "list what is left of an environment; fails if anything is")
     command("bootstrap-state", "keep the state in an encrypted, versioned bucket from now on")
     command("status", "show the outputs of what is deployed")
+    command("outputs", "print the outputs as Terraform's JSON, and nothing else, on standard output")
     return parser
 
 

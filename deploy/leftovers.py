@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import boto3
 from botocore.exceptions import ClientError
-from launcher.progress import Progress, Step
+from launcher.progress import Step
 
 from target import Stack
 
 INTERFACE_WAIT_SECONDS = 1200
+INDEX_WAIT_SECONDS = 600
+INDEX_PAUSE_SECONDS = 15
 
 
 def find(stack: Stack) -> tuple[list[str], list[str]]:
-    """Everything with the environment's tags, or a log group with its name: what is left, and what AWS deletes later.
+    """Everything with the environment's tags, or a log group or role with its name: what is left, and what AWS deletes later.
 
-    The index of tags lags behind by minutes, so what it names is looked up where that is cheap.
+    The index of tags lags behind by minutes, so what it names is looked up where that is cheap. Roles are not in it.
     """
     tagging = _client("resourcegroupstaggingapi", stack.region)
     filters = [{"Key": "Project", "Values": ["tagged-config"]}, {"Key": "Environment", "Values": [stack.name]}]
-    left, pending = set(_log_groups(stack)), set()
+    left, pending = {*_log_groups(stack), *_roles(stack)}, set()
     for page in tagging.get_paginator("get_resources").paginate(TagFilters=filters):
         for resource in page["ResourceTagMappingList"]:
             arn = resource["ResourceARN"]
@@ -30,6 +33,27 @@ def find(stack: Stack) -> tuple[list[str], list[str]]:
             elif verdict:
                 left.add(arn)
     return sorted(left), sorted(pending)
+
+
+def settle(
+    stack: Stack, step: Step, *, sweep: bool,
+    limit_seconds: float = INDEX_WAIT_SECONDS, pause_seconds: float = INDEX_PAUSE_SECONDS,
+) -> tuple[list[str], list[str]]:
+    """Like `find`, but gives AWS some minutes before it judges: the index of tags forgets slowly.
+
+    With `sweep` log groups go too: services made them under names of their own, which no state knows, and what they
+    write last makes them once more.
+    """
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        if sweep:
+            _remove_log_groups(stack)
+        left, pending = find(stack)
+        if not left or time.monotonic() >= deadline:
+            step.detail = f"{len(left)} left" if left else "nothing left"
+            return left, pending
+        step.activity(f"{len(left)} still listed; the index of tags lags by minutes")
+        time.sleep(pause_seconds)
 
 
 def wait_for_interfaces(stack: Stack, step: Step) -> None:
@@ -52,14 +76,11 @@ def wait_for_interfaces(stack: Stack, step: Step) -> None:
         time.sleep(15)
 
 
-def remove_what_aws_made(stack: Stack, progress: Progress) -> None:
-    """Log groups that services made under names of their own, which no state knows."""
+def _remove_log_groups(stack: Stack) -> None:
     logs = _client("logs", stack.region)
-    with progress.step("log groups") as step:
-        names = _log_groups(stack)
-        for name in names:
+    for name in _log_groups(stack):
+        with contextlib.suppress(logs.exceptions.ResourceNotFoundException):
             logs.delete_log_group(logGroupName=name)
-        step.detail = f"{len(names)} removed"
 
 
 def _log_groups(stack: Stack) -> list[str]:
@@ -73,6 +94,15 @@ def _log_groups(stack: Stack) -> list[str]:
         for prefix in prefixes
         for page in logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
         for group in page["logGroups"]
+    ]
+
+
+def _roles(stack: Stack) -> list[str]:
+    return [
+        role["Arn"]
+        for page in _client("iam", stack.region).get_paginator("list_roles").paginate()
+        for role in page["Roles"]
+        if role["RoleName"].startswith(f"{stack.prefix}-")
     ]
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from launcher import commands as tools
 from launcher import terraform, terraform_binary
@@ -21,17 +21,22 @@ BACKEND = ROOT / "backend_override.tf"
 """Written by `bootstrap-state`, never committed: with it the state lies in a bucket, without it in this folder."""
 
 
+def folder_of(name: str) -> Path:
+    """Where an environment's log, build and memory lie."""
+    return SHARED / "aws" / name
+
+
 class Stack:
     """An environment (`dev`, `prod`) and the variables it is to have beside those of its file."""
 
-    def __init__(self, name: str, variables: Sequence[str], progress: Progress) -> None:
+    def __init__(self, name: str, variables: Mapping[str, str], progress: Progress) -> None:
         self.name = name
         self.prefix = f"tagged-config-{name}"
-        self.folder = SHARED / "aws" / name
+        self.folder = folder_of(name)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "terraform.log"
         self._progress = progress
-        self.variables = list(variables)
+        self.variables = dict(variables)
         self._binary = terraform_binary.find_or_fetch()
         self._initialised = False
 
@@ -73,14 +78,25 @@ class Stack:
 
     def outputs(self) -> dict:
         """What is deployed; empty where nothing is."""
+        return {name: output["value"] for name, output in json.loads(self.raw_outputs()).items()}
+
+    def raw_outputs(self) -> str:
+        """The same as Terraform prints it, with types."""
         self.initialise()
-        answer = json.loads(self._read("output", "-json", *self._state()))
-        return {name: output["value"] for name, output in answer.items()}
+        return self._read("output", "-json", *self._state())
+
+    def resources(self) -> list[dict]:
+        """The managed resources in the state, as it is stored: also of a stack that was made by half."""
+        if BACKEND.exists():
+            self.initialise()
+            text = self._read("state", "pull")
+        else:
+            text = self.state_file().read_text() if self.state_file().exists() else ""
+        return [r for r in json.loads(text or "{}").get("resources", []) if r["mode"] == "managed" and r["instances"]]
 
     def variable(self, name: str, default: str) -> str:
         """A variable that was given, or else the root's own default, which no environment's file changes."""
-        given = dict(variable.partition("=")[::2] for variable in self.variables)
-        return given.get(name, default)
+        return self.variables.get(name, default)
 
     @property
     def region(self) -> str:
@@ -99,7 +115,7 @@ class Stack:
         return answer.stdout
 
     def _command(self, verb: str, extra: Sequence[str]) -> list[str]:
-        variables = [f"-var={variable}" for variable in self.variables]
+        variables = [f"-var={name}={value}" for name, value in self.variables.items()]
         return [
             str(self._binary), verb, "-input=false", f"-var-file={self.name}.tfvars", *self._state(), *variables, *extra,
         ]

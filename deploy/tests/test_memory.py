@@ -1,0 +1,60 @@
+"""What is remembered of a deployment, and what is not."""
+
+import stat
+import tempfile
+import unittest
+from pathlib import Path
+
+from launcher.errors import StackError
+
+import memory
+
+SENSITIVE = """\
+variable "region" {
+  type = string
+}
+
+variable "token" {
+  type      = string
+  sensitive = true
+}
+
+variable "last" {
+  type = string
+}
+"""
+
+
+class MemoryTest(unittest.TestCase):
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+    def test_comes_back_for_the_owner_alone(self) -> None:
+        memory.remember(self.folder, memory.Memory("123456789012", {"api_type": "http", "image_tag": "abc"}))
+        self.assertEqual(memory.recall(self.folder), memory.Memory("123456789012", {"api_type": "http"}))
+        self.assertEqual(stat.S_IMODE((self.folder / memory.FILE).stat().st_mode), 0o600)
+
+    def test_nothing_is_remembered_at_first(self) -> None:
+        self.assertIsNone(memory.recall(self.folder))
+
+    def test_a_broken_file_is_named(self) -> None:
+        (self.folder / memory.FILE).write_text("{")
+        with self.assertRaisesRegex(StackError, memory.FILE):
+            memory.recall(self.folder)
+
+    def test_given_variables_come_first_and_empty_ones_forget(self) -> None:
+        merged = memory.merge({"api_type": "http", "region": "eu-west-1"}, ["region=", "api_type=rest", "tasks={a = 1}"])
+        self.assertEqual(merged, {"api_type": "rest", "tasks": "{a = 1}"})
+
+    def test_what_is_no_variable_is_refused(self) -> None:
+        with self.assertRaisesRegex(StackError, "NAME=VALUE"):
+            memory.merge({}, ["api_type"])
+
+    def test_sensitive_variables_are_seen(self) -> None:
+        self.assertEqual(memory.sensitive(SENSITIVE), {"token"})
+
+
+if __name__ == "__main__":
+    unittest.main()
