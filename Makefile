@@ -40,6 +40,22 @@ local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them
 local-down: ## Stop the stack and remove its state
 	@$(STACK) down
 
+.PHONY: loadtest
+loadtest: ## Measure latency on the local stack (ARGS='--rate 1000 --slo grpc.hit.p99<2ms' for more options)
+	@scripts/loadtest latency --target grpc,edge --duration 10s --warm-up 2s --out target/loadtest/latency $(ARGS)
+
+.PHONY: loadtest-staleness
+loadtest-staleness: ## Measure on the local stack how long updates take to be visible everywhere
+	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
+
+.PHONY: loadtest-aws
+loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, ARGS=...)
+	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)
+
+.PHONY: bench
+bench: ## Run the microbenchmarks of the hot path (BENCH=cache for some)
+	@cargo bench --locked -p config-service --bench hot_path -- $(BENCH)
+
 .PHONY: test
 test: ## Run every check and test
 	@scripts/test

@@ -11,4 +11,4 @@ mod stack;
 mod standalone;
 
 pub use stack::{Stack, User, grpc_client, poll_until};
-pub use standalone::{JwksServer, Standalone};
+pub use standalone::{JwksServer, Standalone, program};

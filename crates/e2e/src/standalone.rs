@@ -60,20 +60,6 @@ impl JwksServer {
 }
 
 impl Standalone {
-    /// The binary that the stack was built with.
-    pub fn binary() -> anyhow::Result<PathBuf> {
-        let test = std::env::current_exe()?;
-        let profile = test
-            .parent()
-            .and_then(|deps| deps.parent())
-            .context("the test has no target folder")?;
-        let binary = profile.join("config-service");
-        if !binary.exists() {
-            bail!("{} is not built: run `make test`", binary.display());
-        }
-        Ok(binary)
-    }
-
     /// Starts one with the documented variables alone, and waits until it is ready.
     pub async fn start(jwks_url: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let (grpc, refresh, http) = (
@@ -81,7 +67,7 @@ impl Standalone {
             free_address().await?,
             free_address().await?,
         );
-        let mut command = Command::new(Self::binary()?);
+        let mut command = Command::new(program("config-service")?);
         command
             .env_clear()
             .envs([
@@ -138,6 +124,20 @@ impl Standalone {
             .context("no end in 30 s")??;
         Ok(status.code())
     }
+}
+
+/// A binary that the stack was built with.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("the test has no target folder")?;
+    let binary = profile.join(name);
+    if !binary.exists() {
+        bail!("{} is not built: run `make test`", binary.display());
+    }
+    Ok(binary)
 }
 
 async fn free_address() -> anyhow::Result<String> {

@@ -209,22 +209,32 @@ impl Refresher for GrpcRefresher {
     ) -> Result<pb::RefreshResponse, Status> {
         let no_credential =
             |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
-        let mut credential = self.credential.get().await.map_err(no_credential)?;
+        let first = self.credential.get().await.map_err(no_credential)?;
         let mut client = RefreshServiceClient::new(self.channel(target)?);
-        let mut rotated = false;
-        loop {
+        let mut call = async |credential| {
             let mut call = Request::new(request.clone());
             call.metadata_mut()
                 .insert(REFRESH_CREDENTIAL_HEADER, credential);
-            match client.refresh(call).await {
-                Err(status) if status.code() == Code::Unauthenticated && !rotated => {
-                    rotated = true;
-                    credential = self.credential.fetch().await.map_err(no_credential)?;
-                }
-                answer => return answer.map(tonic::Response::into_inner),
+            client.refresh(call).await.map(tonic::Response::into_inner)
+        };
+        let mut answer = call(first.clone()).await;
+        if !was_refused(&answer) {
+            return answer;
+        }
+        let known = self.credential.fetch().await.map_err(no_credential)?;
+        for other in [Some(known.current), known.previous].into_iter().flatten() {
+            if was_refused(&answer) && other != first {
+                answer = call(other).await;
             }
         }
+        answer
     }
+}
+
+fn was_refused<T>(answer: &Result<T, Status>) -> bool {
+    answer
+        .as_ref()
+        .is_err_and(|status| status.code() == Code::Unauthenticated)
 }
 
 #[cfg(test)]

@@ -1,45 +1,8 @@
-//! config-service: serves the configuration of the caller's tenant over gRPC and REST.
-
-mod api;
-mod app;
-mod cache;
-mod config;
-mod content;
-mod emf;
-mod errors;
-mod grpc;
-mod healthcheck;
-mod http;
-mod metrics;
-mod page_token;
-mod refresh;
+//! The program; see the library.
 
 use std::process::ExitCode;
 
-use tagged_config_runtime::{EXIT_USAGE, env::ProcessEnv, telemetry};
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::init();
-    let config = match config::Config::from_env(&ProcessEnv) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!(%error, "cannot start");
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    if std::env::args().nth(1).as_deref() == Some("--healthcheck") {
-        return healthcheck::run(config.listen.grpc).await;
-    }
-    let served = match app::App::bind(config).await {
-        Ok(app) => app.run(app::until_signalled()).await,
-        Err(error) => Err(error),
-    };
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ended with an error");
-            ExitCode::FAILURE
-        }
-    }
+    config_service::run().await
 }

@@ -78,7 +78,8 @@ impl Refresh {
         }
     }
 
-    fn apply(&self, change: Change) -> Receipt {
+    /// Applies one change.
+    pub(crate) fn apply(&self, change: Change) -> Receipt {
         let location = change.location.clone().unwrap_or_default();
         let Some(store) = self.stores.by_backend(&location.backend) else {
             return Receipt {

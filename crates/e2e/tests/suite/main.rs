@@ -12,6 +12,7 @@ mod contract;
 mod freshness;
 mod isolation;
 mod journey;
+mod loadtest;
 mod mirror;
 mod resilience;
 mod rolling;

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use e2e::{JwksServer, Stack, Standalone, grpc_client};
+use e2e::{JwksServer, Stack, Standalone, grpc_client, program};
 use tagged_config_proto::v1::GetConfigRequest;
 use tagged_config_testkit::Issuer;
 use tokio::{net::TcpListener, process::Command};
@@ -17,7 +17,7 @@ fn get(key: &str) -> GetConfigRequest {
 
 #[tokio::test]
 async fn bad_settings_are_all_named_before_any_port_is_bound() -> anyhow::Result<()> {
-    let mut command = Command::new(Standalone::binary()?);
+    let mut command = Command::new(program("config-service")?);
     command
         .env_clear()
         .env("TAGGED_CONFIG_GRPC_ADDR", "nonsense")

@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{scenarios::Mix, slo::Slo};
+
+/// Measures Tagged Config: how fast it answers, and how long an update takes to be visible everywhere.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 measured and good; 1 failed, or measured something that must not be trusted; 2 an SLO was breached or a \
+comparison shows a regression; 64 the command line cannot be used; 130 interrupted, with the report written.
+
+Where the system under test is comes from options, from --terraform, or from the environment: \
+eval \"$(make -s local-env)\" after `make local`.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure latency by path and cache result, in a closed and in an open loop
+    Latency(Box<LatencyOptions>),
+    /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
+    Staleness(Box<StalenessOptions>),
+    /// Make the tenants, users and items that a load test reads
+    Seed(SeedOptions),
+    /// Remove what seed made
+    Unseed(UnseedOptions),
+    /// Write the HTML page of a result and print its table
+    Report(ReportOptions),
+    /// Compare two results; exits 2 when the second is worse
+    Compare(CompareOptions),
+    /// Print the JSON schema of results
+    Schema,
+    /// The null target that the harness measures itself with
+    #[command(hide = true)]
+    NullTarget,
+}
+
+/// Where the system under test is. What is not given is taken from Terraform's outputs, then from the environment.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Where {
+    /// Take what is missing from `terraform output -json` in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) terraform: Option<PathBuf>,
+    /// Take what is missing from a file that `terraform output -json` wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "terraform")]
+    pub(crate) outputs: Option<PathBuf>,
+    /// Base URL of the edge [env: API_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) api_url: Option<String>,
+    /// Base URL of the load balancer [env: ALB_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) alb_url: Option<String>,
+    /// Base URL of order-service [env: ORDER_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) order_url: Option<String>,
+    /// gRPC addresses of the replicas, comma-separated [env: CONFIG_GRPC, or found by CLOUD_MAP_NAMESPACE]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub(crate) grpc: Vec<String>,
+    /// HTTP addresses of the replicas, for their metrics [env: CONFIG_HTTP]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    pub(crate) http: Vec<String>,
+    /// Cognito's user pool [env: USER_POOL_ID]
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_pool_id: Option<String>,
+    /// The pool's app client [env: CLIENT_ID]
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// The configuration table [env: TABLE_NAME]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// The root of the parameters [env: PARAMETER_ROOT]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) parameter_root: Option<String>,
+    /// The invalidator's log group, where its receipts are [env: INVALIDATOR_LOG_GROUP]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) log_group: Option<String>,
+}
+
+/// The data that is read.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Shape {
+    /// Tenants
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) tenants: u32,
+    /// Keys of each tenant
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) keys: u32,
+    /// Bytes of each value
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    pub(crate) value_bytes: u32,
+}
+
+/// What comes out, and what is demanded of it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Output {
+    /// Folder for result.json and report.html
+    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// A demand on the result, such as 'grpc.hit.p99<2ms', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a breach exits 2
+    #[arg(long = "slo", value_name = "SLO")]
+    pub(crate) slos: Vec<Slo>,
+}
+
+/// Where the load goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub(crate) enum Target {
+    /// The public API: REST through WAF, API Gateway and load balancer
+    Edge,
+    /// REST through the load balancer
+    Alb,
+    /// gRPC to the replicas, orders to order-service
+    Grpc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Loop {
+    /// Users who ask again when they have their answer: how much can it do
+    Closed,
+    /// Questions at a fixed rate, whatever the answers do; timed from when each was due: how fast is it at that rate
+    Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LatencyOptions {
+    /// Where the load goes; several are measured one after the other
+    #[arg(long = "target", default_values = ["grpc"], value_delimiter = ',')]
+    pub(crate) targets: Vec<Target>,
+    /// Which loops
+    #[arg(long = "loop", default_values = ["closed", "open"], value_delimiter = ',')]
+    pub(crate) loops: Vec<Loop>,
+    /// Users of the closed loop
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub(crate) users: u32,
+    /// Questions a second of the open loop, over gRPC
+    #[arg(long, default_value_t = 500.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Questions a second of the open loop, through load balancer or edge
+    #[arg(long, default_value_t = 50.0, value_parser = positive)]
+    pub(crate) rest_rate: f64,
+    /// How long each loop of each target is measured
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long each loop runs before it is measured
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(crate) warm_up: Duration,
+    /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
+    #[arg(long, value_name = "NAME=WEIGHT,...")]
+    pub(crate) scenarios: Option<Mix>,
+    /// Connections to each replica or URL
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) connections: u32,
+    /// How long a question may take before it counts as failed
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Questions of the open loop that may be under way at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) max_in_flight: u32,
+    /// Skew of the Zipf distribution over tenants and keys
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    pub(crate) zipf: f64,
+    /// Use the ID token in this file for every call instead of signing in; its tenant must be a seeded one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Seed of the random choices
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub(crate) enum Source {
+    /// UpdateItem by DynamoDB's own API
+    Dynamodb,
+    /// PutConfig by the service's API
+    PutConfig,
+    /// PutParameter by Parameter Store's own API
+    ParameterStore,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StalenessOptions {
+    /// How updates are made
+    #[arg(long = "source", default_values = ["dynamodb", "put-config", "parameter-store"], value_delimiter = ',')]
+    pub(crate) sources: Vec<Source>,
+    /// Updates a second by DynamoDB and by PutConfig, each
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub(crate) parameter_rate: f64,
+    /// How long updates are made, for each background load
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Locations that are updated by each source: in turn, each the item of a tenant of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) cells: u32,
+    /// Background load in gRPC reads a second; several are measured one after the other
+    #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = not_negative)]
+    pub(crate) background: Vec<f64>,
+    /// An update that is unseen for so long is lost
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub(crate) lost_after: Duration,
+    /// How often replicas are asked while they lag
+    #[arg(long, default_value = "2ms", value_parser = duration)]
+    pub(crate) poll: Duration,
+    /// How often edge and order-service are asked while they lag
+    #[arg(long, default_value = "25ms", value_parser = duration)]
+    pub(crate) edge_poll: Duration,
+    /// Do not observe through the edge
+    #[arg(long)]
+    pub(crate) no_edge: bool,
+    /// Do not observe order prices
+    #[arg(long)]
+    pub(crate) no_orders: bool,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SeedOptions {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnseedOptions {
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportOptions {
+    /// A result
+    #[arg(default_value = "target/loadtest/result.json")]
+    pub(crate) result: PathBuf,
+    /// The page to write
+    #[arg(long, value_name = "FILE", help = "The page to write [default: report.html beside the result]")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareOptions {
+    /// The result to compare with
+    pub(crate) base: PathBuf,
+    /// The result that may be worse
+    pub(crate) new: PathBuf,
+    /// How much worse is a regression
+    #[arg(long, default_value = "20%", value_parser = percent)]
+    pub(crate) threshold: f64,
+    /// Differences below this are noise, whatever their ratio
+    #[arg(long, default_value = "100us", value_parser = duration)]
+    pub(crate) noise: Duration,
+}
+
+impl Target {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Alb => "alb",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dynamodb => "dynamodb",
+            Self::PutConfig => "put-config",
+            Self::ParameterStore => "parameter-store",
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("must be a number of at least 0".to_owned()),
+    }
+}
+
+/// A fraction from `20%` or `0.2`.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let parsed = match text.strip_suffix('%') {
+        Some(number) => number.trim().parse::<f64>().map(|number| number / 100.0),
+        None => text.parse(),
+    };
+    match parsed {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("must be a percentage such as 20%".to_owned()),
+    }
+}
+
+/// A length of time with its unit: `15s`, `2ms`, `100us`, `5m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "must be a time with its unit, such as 15s, 2ms, 100us or 5m".to_owned();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or_else(bad)?;
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let seconds = match unit {
+        "us" | "µs" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(bad()),
+    };
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(24 * 3_600))
+        .ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(duration("100us"), Ok(Duration::from_micros(100)));
+        for bad in ["", "5", "s", "0s", "1h30", "-1s", "1e9s", "25000m", ".s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(percent("20%"), Ok(0.2));
+        assert!(percent("x%").is_err() && percent("NaN").is_err());
+    }
+}

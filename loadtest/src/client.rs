@@ -1,0 +1,629 @@
+//! Asks the service, over gRPC or REST, and checks the answer: its key, its owner, its value.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tagged_config_proto::v1::{
+    BatchGetConfigRequest, GetConfigRequest, GetConfigResponse, PutConfigRequest,
+    config_service_client::ConfigServiceClient,
+};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    recorder::{Answer, CacheResult},
+    tokens::{Caller, Token},
+};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A question that a scenario asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// One key.
+    Get(Wanted),
+    /// One key, as who has the answer already and asks whether it changed. REST only.
+    GetIfChanged(Wanted),
+    /// Many keys in one call.
+    Batch(Vec<Wanted>),
+    /// Writes a value.
+    Put { key: String, value: String },
+    /// Prices an order of this subtotal, in cents.
+    Order { cents: u64 },
+}
+
+/// A key, and what its value must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The whole key, with its tag.
+    pub(crate) key: String,
+    /// What is right.
+    pub(crate) expect: Expect,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Exactly this.
+    Value(String),
+    /// A number, of the shared default.
+    Number,
+    /// Something that this tenant's writer wrote.
+    Of(Arc<str>),
+    /// Nothing by that name.
+    Absent,
+}
+
+/// A way to the service.
+pub(crate) enum Client {
+    /// gRPC for configuration; orders by REST at order-service, where that is known.
+    Grpc {
+        channels: Vec<Channel>,
+        next: AtomicUsize,
+        orders: Option<RestClient>,
+        timeout: Duration,
+    },
+    /// REST for everything.
+    Rest(RestClient),
+}
+
+/// REST at one base URL, on some connections.
+pub(crate) struct RestClient {
+    base: String,
+    clients: Vec<reqwest::Client>,
+    next: AtomicUsize,
+    /// What was last seen of each key, as a REST client that caches keeps it. Bounded by the dataset.
+    tags: Mutex<HashMap<(Arc<str>, String), HeaderValue>>,
+}
+
+/// The part of a configuration in JSON that is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    key: String,
+    value: String,
+    origin: String,
+    cached: bool,
+    stale: bool,
+}
+
+// === impl Question ===
+
+impl Question {
+    /// As reports spell it.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self::Get(Wanted {
+                expect: Expect::Absent,
+                ..
+            }) => "get-absent",
+            Self::Get(_) => "get",
+            Self::GetIfChanged(_) => "get-if-changed",
+            Self::Batch(_) => "batch",
+            Self::Put { .. } => "put",
+            Self::Order { .. } => "order",
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn is_right(&self, key: &str, value: &str, origin: &str) -> bool {
+        key == self.key
+            && match &self.expect {
+                Expect::Value(wanted) => value == wanted && origin == "tenant",
+                Expect::Number => value.parse::<f64>().is_ok() && origin == "global",
+                Expect::Of(tenant) => {
+                    origin == "tenant"
+                        && serde_json::from_str::<Value>(value)
+                            .is_ok_and(|value| value["tenant"] == **tenant)
+                }
+                Expect::Absent => false,
+            }
+    }
+
+    fn judge(&self, entry: &GetConfigResponse) -> Answer {
+        if self.is_right(&entry.key, &entry.value, &entry.origin) {
+            Answer::good(CacheResult::of(entry.cached, entry.stale))
+        } else {
+            Answer::failed("wrong value")
+        }
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to every replica.
+    pub(crate) async fn grpc(
+        addresses: &[String],
+        connections: u32,
+        timeout: Duration,
+        orders: Option<RestClient>,
+    ) -> anyhow::Result<Self> {
+        let mut channels = Vec::new();
+        for _ in 0..connections {
+            for address in addresses {
+                channels.push(connect(address).await?);
+            }
+        }
+        Ok(Self::Grpc {
+            channels,
+            next: AtomicUsize::new(0),
+            orders,
+            timeout,
+        })
+    }
+
+    /// Asks, and judges the answer. Never fails itself: that there was none is an answer too.
+    pub(crate) async fn ask(&self, caller: &Caller, question: &Question) -> Answer {
+        match self {
+            Self::Rest(client) => client.ask(caller, question).await,
+            Self::Grpc {
+                orders: Some(client),
+                ..
+            } if matches!(question, Question::Order { .. }) => client.ask(caller, question).await,
+            Self::Grpc {
+                channels,
+                next,
+                timeout,
+                ..
+            } => {
+                let channel = &channels[next.fetch_add(1, Ordering::Relaxed) % channels.len()];
+                match tokio::time::timeout(
+                    *timeout,
+                    grpc(channel.clone(), &caller.token(), question, *timeout),
+                )
+                .await
+                {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(status)) => Answer::failed(code_name(status.code())),
+                    Err(_) => Answer::failed("no answer in time"),
+                }
+            }
+        }
+    }
+}
+
+/// A connection that is there; says so if there can be none.
+pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
+    Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .with_context(|| format!("cannot reach {address} (gRPC): does it run?"))
+}
+
+async fn grpc(
+    channel: Channel,
+    token: &Token,
+    question: &Question,
+    timeout: Duration,
+) -> Result<Answer, Status> {
+    let mut client = ConfigServiceClient::new(channel);
+    match question {
+        Question::Get(wanted) | Question::GetIfChanged(wanted) => {
+            let request = GetConfigRequest {
+                key: wanted.key.clone(),
+                ..Default::default()
+            };
+            match client.get_config(signed(request, token, timeout)).await {
+                Ok(entry) => Ok(wanted.judge(entry.get_ref())),
+                Err(status)
+                    if status.code() == Code::NotFound && wanted.expect == Expect::Absent =>
+                {
+                    Ok(Answer::good(CacheResult::Absent))
+                }
+                Err(status) => Err(status),
+            }
+        }
+        Question::Batch(wanted) => {
+            let keys = wanted.iter().map(|one| one.key.clone()).collect();
+            let request = BatchGetConfigRequest {
+                keys,
+                freshness: false,
+            };
+            let batch = client
+                .batch_get_config(signed(request, token, timeout))
+                .await?
+                .into_inner();
+            let found = batch.entries.iter().map(|entry| {
+                (
+                    entry.key.as_str(),
+                    entry.value.as_str(),
+                    entry.origin.as_str(),
+                    CacheResult::of(entry.cached, entry.stale),
+                )
+            });
+            Ok(judge_batch(wanted, &found.collect::<Vec<_>>()))
+        }
+        Question::Put { key, value } => {
+            let request = PutConfigRequest {
+                key: key.clone(),
+                value: value.clone(),
+                ..Default::default()
+            };
+            let written = client.put_config(signed(request, token, timeout)).await?;
+            Ok(if written.get_ref().version > 0 {
+                Answer::good(CacheResult::None)
+            } else {
+                Answer::failed("no version")
+            })
+        }
+        Question::Order { .. } => Ok(Answer::failed("order-service is not known")),
+    }
+}
+
+/// A request with the caller's token and a time limit that the service honours too.
+pub(crate) fn signed<T>(message: T, token: &Token, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("authorization", token.metadata.clone());
+    request.set_timeout(timeout);
+    request
+}
+
+/// What an answer's parts say: each wanted key must be there once, and right.
+fn judge_batch(wanted: &[Wanted], found: &[(&str, &str, &str, CacheResult)]) -> Answer {
+    let mut worst = CacheResult::Hit;
+    for one in wanted {
+        let entry = found.iter().find(|(key, ..)| *key == one.key);
+        match (entry, &one.expect) {
+            (None, Expect::Absent) => {}
+            (Some((key, value, origin, result)), _) if one.is_right(key, value, origin) => {
+                worst = worst.worse(*result);
+            }
+            (None, _) => return Answer::failed("missing in batch"),
+            (Some(_), _) => return Answer::failed("wrong value"),
+        }
+    }
+    Answer::good(worst)
+}
+
+/// A code as the gRPC specification spells it.
+pub(crate) fn code_name(code: Code) -> String {
+    let spelled = format!("{code:?}");
+    let mut name = String::with_capacity(spelled.len() + 4);
+    for (index, letter) in spelled.char_indices() {
+        if index > 0 && letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+// === impl RestClient ===
+
+impl RestClient {
+    /// A client of this base URL; connects when it is first used.
+    pub(crate) fn new(base: &str, connections: u32, timeout: Duration) -> anyhow::Result<Self> {
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(timeout)
+                .tcp_nodelay(true)
+                .build()
+        };
+        let clients: Result<_, _> = (0..connections).map(|_| client()).collect();
+        Ok(Self {
+            base: base.to_owned(),
+            clients: clients?,
+            next: AtomicUsize::new(0),
+            tags: Mutex::default(),
+        })
+    }
+
+    /// One of the connections' pools, in turn.
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.clients[self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len()]
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Whether anything answers there at all.
+    pub(crate) async fn check(&self) -> anyhow::Result<()> {
+        let answer = self
+            .client()
+            .get(self.url("/v1/config/tenant_config_loadtest"))
+            .send()
+            .await;
+        let answer = answer.with_context(|| format!("cannot reach {}: does it run?", self.base))?;
+        anyhow::ensure!(
+            answer.status().as_u16() == 401,
+            "{} answered {} to a call without a token, not 401: is it the right address?",
+            self.base,
+            answer.status()
+        );
+        Ok(())
+    }
+
+    async fn ask(&self, caller: &Caller, question: &Question) -> Answer {
+        match self.try_ask(caller, question).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_timeout() => Answer::failed("no answer in time"),
+            Err(error) if error.is_connect() => Answer::failed("cannot connect"),
+            Err(error) if error.is_decode() => Answer::failed("not the agreed JSON"),
+            Err(_) => Answer::failed("connection broke"),
+        }
+    }
+
+    async fn try_ask(&self, caller: &Caller, question: &Question) -> reqwest::Result<Answer> {
+        let token = caller.token();
+        let client = self.client();
+        let authorized = |request: reqwest::RequestBuilder| {
+            request.header(reqwest::header::AUTHORIZATION, token.header.clone())
+        };
+        match question {
+            Question::Get(wanted) => {
+                let answer =
+                    authorized(client.get(self.url(&format!("/v1/config/{}", wanted.key))))
+                        .send()
+                        .await?;
+                match answer.status().as_u16() {
+                    200 => {
+                        let entry: Entry = answer.json().await?;
+                        Ok(
+                            if wanted.is_right(&entry.key, &entry.value, &entry.origin) {
+                                Answer::good(CacheResult::of(entry.cached, entry.stale))
+                            } else {
+                                Answer::failed("wrong value")
+                            },
+                        )
+                    }
+                    404 if wanted.expect == Expect::Absent => {
+                        // To the end, or the connection is not used again.
+                        answer.bytes().await?;
+                        Ok(Answer::good(CacheResult::Absent))
+                    }
+                    status => refused(status, answer).await,
+                }
+            }
+            Question::GetIfChanged(wanted) => {
+                let id = (caller.tenant.clone(), wanted.key.clone());
+                let known = self.tags.lock().get(&id).cloned();
+                let mut request =
+                    authorized(client.get(self.url(&format!("/v1/config/{}", wanted.key))));
+                if let Some(tag) = &known {
+                    request = request.header(reqwest::header::IF_NONE_MATCH, tag.clone());
+                }
+                let answer = request.send().await?;
+                let result = cache_result(answer.headers());
+                match (answer.status().as_u16(), known) {
+                    (304, Some(_)) => Ok(Answer::good(result)),
+                    (200, _) => {
+                        let tag = answer.headers().get(reqwest::header::ETAG).cloned();
+                        let entry: Entry = answer.json().await?;
+                        let Some(tag) = tag else {
+                            return Ok(Answer::failed("no ETag"));
+                        };
+                        if !wanted.is_right(&entry.key, &entry.value, &entry.origin) {
+                            return Ok(Answer::failed("wrong value"));
+                        }
+                        self.tags.lock().insert(id, tag);
+                        Ok(Answer::good(result))
+                    }
+                    (status, _) => refused(status, answer).await,
+                }
+            }
+            Question::Batch(wanted) => {
+                let keys: Vec<_> = wanted.iter().map(|one| one.key.as_str()).collect();
+                let body = json!({"keys": keys});
+                let answer = authorized(client.post(self.url("/v1/config:batchGet")))
+                    .json(&body)
+                    .send()
+                    .await?;
+                let status = answer.status().as_u16();
+                if status != 200 {
+                    return refused(status, answer).await;
+                }
+                #[derive(Deserialize)]
+                struct Batch {
+                    entries: Vec<Entry>,
+                }
+                let batch: Batch = answer.json().await?;
+                let found = batch.entries.iter().map(|entry| {
+                    (
+                        entry.key.as_str(),
+                        entry.value.as_str(),
+                        entry.origin.as_str(),
+                        CacheResult::of(entry.cached, entry.stale),
+                    )
+                });
+                Ok(judge_batch(wanted, &found.collect::<Vec<_>>()))
+            }
+            Question::Put { key, value } => {
+                let answer = authorized(client.put(self.url(&format!("/v1/config/{key}"))))
+                    .header(reqwest::header::CONTENT_TYPE, "application/json")
+                    .body(value.clone())
+                    .send()
+                    .await?;
+                let status = answer.status().as_u16();
+                if !matches!(status, 200 | 201) {
+                    return refused(status, answer).await;
+                }
+                let written: Value = answer.json().await?;
+                Ok(if written["version"].as_i64().is_some_and(|v| v > 0) {
+                    Answer::good(CacheResult::None)
+                } else {
+                    Answer::failed("no version")
+                })
+            }
+            Question::Order { cents } => {
+                let answer = authorized(client.post(self.url("/v1/orders")))
+                    .json(&order(*cents))
+                    .send()
+                    .await?;
+                let status = answer.status().as_u16();
+                if status != 200 {
+                    return refused(status, answer).await;
+                }
+                Ok(judge_order(*cents, &answer.json().await?))
+            }
+        }
+    }
+}
+
+fn cache_result(headers: &HeaderMap) -> CacheResult {
+    match headers.get("x-config-cache").map(HeaderValue::as_bytes) {
+        Some(b"hit") => CacheResult::Hit,
+        Some(b"miss") => CacheResult::Miss,
+        Some(b"stale") => CacheResult::Stale,
+        _ => CacheResult::None,
+    }
+}
+
+async fn refused(status: u16, answer: reqwest::Response) -> reqwest::Result<Answer> {
+    answer.bytes().await?;
+    Ok(Answer::failed(format!("HTTP {status}")))
+}
+
+/// An order of one article at this price.
+pub(crate) fn order(cents: u64) -> Value {
+    let price = format!("{}.{:02}", cents / 100, cents % 100);
+    json!({"lines": [{"sku": "loadtest", "quantity": 1, "unitPrice": price}]})
+}
+
+/// The subtotal must be the order's, and the discount what the tenant's seeded configuration says.
+fn judge_order(cents: u64, order: &Value) -> Answer {
+    let amount = |name: &str| order[name].as_str().and_then(|text| cents_of(text));
+    let discount = (cents * u64::from(crate::dataset::DISCOUNT_PERCENT) + 50) / 100;
+    if amount("subtotal") == Some(cents) && amount("discount") == Some(discount) {
+        Answer::good(CacheResult::None)
+    } else {
+        Answer::failed("wrong price")
+    }
+}
+
+/// Cents of an amount with two digits after the point.
+pub(crate) fn cents_of(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.')?;
+    if part.len() != 2 {
+        return None;
+    }
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(100)?
+        .checked_add(part.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(key: &str, expect: Expect) -> Wanted {
+        Wanted {
+            key: key.to_owned(),
+            expect,
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_a_failure() {
+        let mine = wanted("k", Expect::Value("v".to_owned()));
+        let entry = |key: &str, value: &str, origin: &str| GetConfigResponse {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            origin: origin.to_owned(),
+            cached: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            mine.judge(&entry("k", "v", "tenant")).result,
+            CacheResult::Hit
+        );
+        for wrong in [
+            entry("other", "v", "tenant"),
+            entry("k", "other", "tenant"),
+            entry("k", "v", "global"),
+        ] {
+            assert_eq!(
+                mine.judge(&wrong).error.as_deref(),
+                Some("wrong value"),
+                "{wrong:?}"
+            );
+        }
+        let written = wanted("k", Expect::Of("lt-00001".into()));
+        assert!(
+            written
+                .judge(&entry("k", r#"{"tenant":"lt-00001"}"#, "tenant"))
+                .error
+                .is_none()
+        );
+        assert!(
+            written
+                .judge(&entry("k", r#"{"tenant":"lt-00002"}"#, "tenant"))
+                .error
+                .is_some(),
+            "another tenant's value"
+        );
+        assert!(
+            wanted("k", Expect::Absent)
+                .judge(&entry("k", "v", "tenant"))
+                .error
+                .is_some(),
+            "it must not be there"
+        );
+    }
+
+    #[test]
+    fn a_batch_is_as_good_as_its_worst_part() {
+        let keys = [
+            wanted("a", Expect::Value("1".to_owned())),
+            wanted("b", Expect::Value("2".to_owned())),
+            wanted("gone", Expect::Absent),
+        ];
+        let a = ("a", "1", "tenant", CacheResult::Hit);
+        let b = ("b", "2", "tenant", CacheResult::Miss);
+        assert_eq!(judge_batch(&keys, &[a, b]).result, CacheResult::Miss);
+        assert_eq!(
+            judge_batch(&keys, &[a]).error.as_deref(),
+            Some("missing in batch")
+        );
+        let wrong = ("b", "1", "tenant", CacheResult::Hit);
+        assert_eq!(
+            judge_batch(&keys, &[a, wrong]).error.as_deref(),
+            Some("wrong value")
+        );
+    }
+
+    #[test]
+    fn prices_are_checked_to_the_cent() {
+        let priced =
+            |subtotal: &str, discount: &str| json!({"subtotal": subtotal, "discount": discount});
+        assert!(
+            judge_order(1_999, &priced("19.99", "2.00")).error.is_none(),
+            "half a cent rounds up"
+        );
+        assert!(judge_order(1_999, &priced("19.99", "0.00")).error.is_some());
+        assert!(judge_order(1_999, &json!({})).error.is_some());
+        assert_eq!(cents_of("1000000.07"), Some(100_000_007));
+        assert_eq!((cents_of("1"), cents_of("1.5"), cents_of("x.00")), (None, None, None));
+    }
+
+    #[test]
+    fn codes_have_their_standard_names() {
+        assert_eq!(code_name(Code::DeadlineExceeded), "DEADLINE_EXCEEDED");
+        assert_eq!(code_name(Code::Ok), "OK");
+    }
+}

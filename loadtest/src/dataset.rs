@@ -1,0 +1,352 @@
+//! What a load test reads: tenants `lt-00001` and on, each with a user and the same keys. A manifest among the items says
+//! what there is, so that a run can use it and `unseed` remove it, from any machine.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Context;
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Ended,
+    accounts::{Accounts, failed},
+    cli::{SeedOptions, Shape, UnseedOptions},
+    progress,
+    stop::Stop,
+    targets::{self, Targets},
+};
+
+/// Tenants that are made or removed at once. Cognito allows few administrators' calls a second; the SDK waits as told.
+const AT_ONCE: usize = 8;
+/// Items in one BatchWriteItem.
+const BATCH: usize = 25;
+/// The tenant that holds the manifest. No user has it.
+const MANIFEST_TENANT: &str = "lt-manifest";
+const MANIFEST: &str = "loadtest/manifest";
+/// What the flag's treatment takes off, in percent: a tenth.
+pub(crate) const DISCOUNT_PERCENT: u32 = 10;
+
+/// What was seeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dataset {
+    /// Tenants.
+    pub(crate) tenants: u32,
+    /// Keys of each.
+    pub(crate) keys: u32,
+    /// Bytes of each value.
+    pub(crate) value_bytes: u32,
+}
+
+/// The table, by DynamoDB's own API.
+pub(crate) struct Table {
+    client: Client,
+    name: String,
+}
+
+// === impl Dataset ===
+
+impl Dataset {
+    /// The dataset of this shape.
+    pub(crate) fn of(shape: &Shape) -> Self {
+        Self {
+            tenants: shape.tenants,
+            keys: shape.keys,
+            value_bytes: shape.value_bytes,
+        }
+    }
+
+    /// The tenant's id, from 1.
+    pub(crate) fn tenant(number: u32) -> String {
+        format!("lt-{number:05}")
+    }
+
+    /// The name of a key, from 1.
+    pub(crate) fn name(key: u32) -> String {
+        format!("loadtest/k{key:04}")
+    }
+
+    /// The value of a key: it names its tenant and itself, so that a wrong answer shows.
+    pub(crate) fn value(&self, tenant: &str, key: u32) -> String {
+        let mut value = format!(r#"{{"tenant":"{tenant}","key":{key},"pad":""#);
+        let end = "\"}";
+        let pad = (self.value_bytes as usize).saturating_sub(value.len() + end.len());
+        value.extend(std::iter::repeat_n('x', pad));
+        value.push_str(end);
+        value
+    }
+
+    /// The items of a tenant: the keys, and what order-service prices with.
+    fn items(&self, tenant: &str) -> Vec<(String, String)> {
+        let mut items: Vec<_> = (1..=self.keys)
+            .map(|key| (Self::name(key), self.value(tenant, key)))
+            .chain(crate::scenarios::writers::seeds(tenant))
+            .collect();
+        items.push((
+            "pricing".to_owned(),
+            format!(r#"{{"currency":"USD","discountPercent":{DISCOUNT_PERCENT}}}"#),
+        ));
+        items.push((
+            "featureFlagX".to_owned(),
+            r#"{"enabled":true,"variant":"treatment"}"#.to_owned(),
+        ));
+        items
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// The table of these targets.
+    pub(crate) async fn of(targets: &Targets) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: targets.need(&targets.table, "table")?.to_owned(),
+            client: Client::new(&targets::sdk_config().await),
+        })
+    }
+
+    /// What was seeded, if anything was.
+    pub(crate) async fn manifest(&self) -> anyhow::Result<Option<Dataset>> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key(MANIFEST_TENANT, MANIFEST)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| failed("GetItem", &error))?;
+        let Some(item) = answer.item else {
+            return Ok(None);
+        };
+        let text = item
+            .get("configValue")
+            .and_then(|value| value.as_s().ok())
+            .context("the load test's manifest has no text: run `loadtest unseed`")?;
+        serde_json::from_str(text)
+            .map(Some)
+            .context("the load test's manifest is not what seed writes")
+    }
+
+    /// Writes items of a tenant, in batches.
+    pub(crate) async fn write(
+        &self,
+        tenant: &str,
+        items: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        let put = |(name, value): (String, String)| {
+            let mut item = key(tenant, &name);
+            item.insert("configValue".to_owned(), AttributeValue::S(value));
+            item.insert(
+                "contentType".to_owned(),
+                AttributeValue::S("application/json".to_owned()),
+            );
+            let put = PutRequest::builder()
+                .set_item(Some(item))
+                .build()
+                .context("an item")?;
+            Ok(WriteRequest::builder().put_request(put).build())
+        };
+        let requests: anyhow::Result<Vec<_>> = items.into_iter().map(put).collect();
+        self.batches(requests?).await
+    }
+
+    /// Removes all items of a tenant.
+    pub(crate) async fn clear(&self, tenant: &str) -> anyhow::Result<()> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("PK = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("TENANT#{tenant}")))
+            .projection_expression("PK, SK")
+            .into_paginator()
+            .send();
+        let mut requests = Vec::new();
+        while let Some(page) = pages.next().await {
+            for item in page.map_err(|error| failed("Query", &error))?.items() {
+                let delete = DeleteRequest::builder()
+                    .set_key(Some(item.clone()))
+                    .build()
+                    .context("a key")?;
+                requests.push(WriteRequest::builder().delete_request(delete).build());
+            }
+        }
+        self.batches(requests).await
+    }
+
+    /// Updates one item as an operator's tool does that knows the schema; the version is the caller's choice.
+    pub(crate) async fn update(
+        &self,
+        tenant: &str,
+        name: &str,
+        value: &str,
+        version: i64,
+        modified: &str,
+    ) -> anyhow::Result<()> {
+        self.client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(key(tenant, name)))
+            .update_expression("SET configValue = :value, version = :version, lastModified = :at, contentType = :type, modifiedBy = :by")
+            .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
+            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+            .expression_attribute_values(":at", AttributeValue::S(modified.to_owned()))
+            .expression_attribute_values(":type", AttributeValue::S("application/json".to_owned()))
+            .expression_attribute_values(":by", AttributeValue::S("loadtest".to_owned()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| failed("UpdateItem", &error))
+    }
+
+    async fn batches(&self, requests: Vec<WriteRequest>) -> anyhow::Result<()> {
+        for batch in requests.chunks(BATCH) {
+            let mut rest = HashMap::from([(self.name.clone(), batch.to_vec())]);
+            for attempt in 0_u64.. {
+                let answer = self
+                    .client
+                    .batch_write_item()
+                    .set_request_items(Some(rest))
+                    .send()
+                    .await
+                    .map_err(|error| failed("BatchWriteItem", &error))?;
+                rest = answer.unprocessed_items.unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+                anyhow::ensure!(attempt < 10, "DynamoDB throttles: fewer tenants or keys");
+                tokio::time::sleep(std::time::Duration::from_millis(50 << attempt)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `loadtest seed`.
+pub(crate) async fn seed_command(options: SeedOptions, stop: &Stop) -> anyhow::Result<Ended> {
+    let targets = Targets::find(&options.place).await?;
+    let wanted = Dataset::of(&options.shape);
+    seed(&targets, wanted, stop).await?;
+    if stop.is_set() {
+        return Ok(Ended::Interrupted);
+    }
+    println!(
+        "seeded {} tenants with {} keys of {} bytes each; remove them with `loadtest unseed`",
+        wanted.tenants, wanted.keys, wanted.value_bytes
+    );
+    Ok(Ended::Well)
+}
+
+/// Makes this dataset; one of another shape is removed first.
+pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> anyhow::Result<()> {
+    let table = Arc::new(Table::of(targets).await?);
+    let accounts = Arc::new(Accounts::of(targets).await?);
+    let differs = |old: Dataset| {
+        (old.keys, old.value_bytes) != (wanted.keys, wanted.value_bytes)
+            || old.tenants > wanted.tenants
+    };
+    if table.manifest().await?.is_some_and(differs) {
+        remove(&table, &accounts, stop).await?;
+    }
+    // First, so that an interrupted seed can be removed.
+    let manifest = serde_json::to_string(&wanted)?;
+    table
+        .write(MANIFEST_TENANT, vec![(MANIFEST.to_owned(), manifest)])
+        .await?;
+    let bar = progress::counting("seeding tenants", u64::from(wanted.tenants));
+    stream::iter(1..=wanted.tenants)
+        .take_until(stop.wait())
+        .map(|number| {
+            let (table, accounts, bar) = (Arc::clone(&table), Arc::clone(&accounts), bar.clone());
+            async move {
+                let tenant = Dataset::tenant(number);
+                accounts.ensure(&tenant).await?;
+                table.write(&tenant, wanted.items(&tenant)).await?;
+                bar.inc(1);
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// `loadtest unseed`.
+pub(crate) async fn unseed_command(options: UnseedOptions, stop: &Stop) -> anyhow::Result<Ended> {
+    let targets = Targets::find(&options.place).await?;
+    let table = Arc::new(Table::of(&targets).await?);
+    let accounts = Arc::new(Accounts::of(&targets).await?);
+    match remove(&table, &accounts, stop).await? {
+        None => println!("nothing was seeded"),
+        Some(_) if stop.is_set() => return Ok(Ended::Interrupted),
+        Some(old) => println!("removed {} tenants with their users", old.tenants),
+    }
+    Ok(Ended::Well)
+}
+
+async fn remove(
+    table: &Arc<Table>,
+    accounts: &Arc<Accounts>,
+    stop: &Stop,
+) -> anyhow::Result<Option<Dataset>> {
+    let Some(old) = table.manifest().await? else {
+        return Ok(None);
+    };
+    let bar = progress::counting("removing tenants", u64::from(old.tenants));
+    stream::iter(1..=old.tenants)
+        .take_until(stop.wait())
+        .map(|number| {
+            let (table, accounts, bar) = (Arc::clone(table), Arc::clone(accounts), bar.clone());
+            async move {
+                let tenant = Dataset::tenant(number);
+                table.clear(&tenant).await?;
+                accounts.remove(&tenant).await?;
+                bar.inc(1);
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    bar.finish_and_clear();
+    if !stop.is_set() {
+        table.clear(MANIFEST_TENANT).await?;
+    }
+    Ok(Some(old))
+}
+
+fn key(tenant: &str, name: &str) -> HashMap<String, AttributeValue> {
+    HashMap::from([
+        (
+            "PK".to_owned(),
+            AttributeValue::S(format!("TENANT#{tenant}")),
+        ),
+        ("SK".to_owned(), AttributeValue::S(format!("CONFIG#{name}"))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_size_and_name_their_owner() {
+        let dataset = Dataset {
+            tenants: 2,
+            keys: 3,
+            value_bytes: 200,
+        };
+        let value = dataset.value("lt-00001", 3);
+        assert_eq!(value.len(), 200);
+        let parsed: serde_json::Value = serde_json::from_str(&value).unwrap();
+        assert_eq!(parsed["tenant"], "lt-00001");
+        assert_ne!(value, dataset.value("lt-00002", 3));
+        assert_ne!(value, dataset.value("lt-00001", 2));
+    }
+}

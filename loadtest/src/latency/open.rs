@@ -1,0 +1,286 @@
+//! An open loop: questions are due at fixed times, whatever became of those before. Each is timed from when it was due,
+//! not from when it left, so that a target that stalls is charged for all who would have asked meanwhile (coordinated
+//! omission: Gil Tene, "How NOT to Measure Latency").
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    recorder::{histogram, micros, per_second, quantiles},
+    report::Quantiles,
+    stop::Stop,
+};
+
+/// This part of the questions must have left, and been answered, by a second after the end.
+const SUSTAINED: f64 = 0.99;
+/// How long answers are waited for after the end.
+const GRACE: Duration = Duration::from_secs(1);
+/// The schedule looks for a stop at least so often.
+const NAP: Duration = Duration::from_millis(100);
+
+/// A rate, for a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Questions a second.
+    pub(crate) rate: f64,
+    /// How long questions are asked.
+    pub(crate) duration: Duration,
+    /// Questions that may be under way at once; one that is due beyond that is not sent, and counted.
+    pub(crate) max_in_flight: u32,
+    /// How long a question may take.
+    pub(crate) timeout: Duration,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Seconds in which questions were asked.
+    pub(crate) seconds: f64,
+    /// Questions that were answered by the end of the grace period.
+    pub(crate) answered: u64,
+    /// Why the rate was not sustained, if it was not.
+    pub(crate) not_sustained: Option<String>,
+    /// How late they left.
+    pub(crate) lag: Quantiles,
+}
+
+struct Counts {
+    in_flight: AtomicU64,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    skipped: AtomicU64,
+    lag: Mutex<hdrhistogram::Histogram<u64>>,
+}
+
+/// Asks as planned. `ask` gets the time at which its question was due.
+pub(crate) async fn run<F, A>(plan: Plan, stop: &Stop, ask: F) -> Outcome
+where
+    F: Fn(Instant) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let counts = Arc::new(Counts {
+        in_flight: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
+        skipped: AtomicU64::new(0),
+        lag: Mutex::new(histogram(3)),
+    });
+    let runtime = tokio::runtime::Handle::current();
+    let (shared, stopped) = (Arc::clone(&counts), stop.clone());
+    // A thread of its own: the runtime's timer knows whole milliseconds only.
+    let schedule =
+        tokio::task::spawn_blocking(move || keep_schedule(plan, &stopped, &shared, &runtime, &ask));
+    let (due, seconds) = schedule.await.unwrap_or((0, 0.0));
+    let deadline = Instant::now() + GRACE;
+    while counts.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answered = counts.answered.load(Ordering::Acquire);
+    let not_sustained = verdict(plan, &counts, due, answered, seconds);
+    // Whatever is still under way is counted too, as answered late or not at all.
+    let last = Instant::now() + plan.timeout;
+    while counts.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < last && !stop.is_set() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lag = quantiles(&counts.lag.lock());
+    Outcome {
+        seconds,
+        answered,
+        not_sustained,
+        lag,
+    }
+}
+
+fn keep_schedule<F, A>(
+    plan: Plan,
+    stop: &Stop,
+    counts: &Arc<Counts>,
+    runtime: &tokio::runtime::Handle,
+    ask: &F,
+) -> (u64, f64)
+where
+    F: Fn(Instant) -> A,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let begun = Instant::now();
+    let mut due_count = 0_u64;
+    loop {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts are far below 2 to the 52nd"
+        )]
+        let offset = Duration::from_secs_f64(due_count as f64 / plan.rate);
+        if offset >= plan.duration {
+            break;
+        }
+        let due = begun + offset;
+        while let Some(early) = due
+            .checked_duration_since(Instant::now())
+            .filter(|early| !early.is_zero())
+        {
+            if stop.is_set() {
+                return (due_count, begun.elapsed().as_secs_f64());
+            }
+            #[expect(clippy::disallowed_methods, reason = "this thread is no worker")]
+            std::thread::sleep(early.min(NAP));
+        }
+        if stop.is_set() {
+            break;
+        }
+        due_count += 1;
+        if counts.in_flight.load(Ordering::Acquire) >= u64::from(plan.max_in_flight) {
+            counts.skipped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        counts.in_flight.fetch_add(1, Ordering::AcqRel);
+        let (counts, asked) = (Arc::clone(counts), ask(due));
+        runtime.spawn(async move {
+            counts.sent.fetch_add(1, Ordering::Relaxed);
+            counts.lag.lock().saturating_record(micros(due.elapsed()));
+            asked.await;
+            counts.answered.fetch_add(1, Ordering::Relaxed);
+            counts.in_flight.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+    (due_count, begun.elapsed().as_secs_f64())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts are far below 2 to the 52nd"
+)]
+fn verdict(
+    plan: Plan,
+    counts: &Counts,
+    due: u64,
+    answered: u64,
+    seconds: f64,
+) -> Option<String> {
+    let skipped = counts.skipped.load(Ordering::Relaxed);
+    let sent_rate = per_second(counts.sent.load(Ordering::Relaxed), seconds);
+    if skipped > 0 {
+        return Some(format!(
+            "{skipped} of {due} questions could not be asked: {} were under way at once, the most allowed",
+            plan.max_in_flight
+        ));
+    }
+    if seconds > 0.0 && sent_rate < SUSTAINED * plan.rate && due > 10 {
+        return Some(format!(
+            "the harness sent {sent_rate:.0} questions a second, not {:.0}",
+            plan.rate
+        ));
+    }
+    if (answered as f64) < SUSTAINED * due as f64 {
+        return Some(format!(
+            "{answered} of {due} questions were answered a second after the end: the target did not keep up"
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A server that does one thing at a time, and stalls once for 400 ms.
+    async fn at_a_stalling_server(rate: f64) -> (Outcome, Vec<Duration>, Vec<Duration>) {
+        let one_at_a_time = Arc::new(Semaphore::new(1));
+        let count = Arc::new(AtomicU64::new(0));
+        let corrected = Arc::new(Mutex::new(Vec::new()));
+        let naive = Arc::new(Mutex::new(Vec::new()));
+        let (from_due, from_start) = (Arc::clone(&corrected), Arc::clone(&naive));
+        let plan = Plan {
+            rate,
+            duration: Duration::from_secs(1),
+            max_in_flight: 1_000,
+            timeout: Duration::from_secs(5),
+        };
+        let outcome = run(plan, &Stop::default(), move |due| {
+            let (server, count) = (Arc::clone(&one_at_a_time), Arc::clone(&count));
+            let (from_due, from_start) = (Arc::clone(&from_due), Arc::clone(&from_start));
+            async move {
+                let Ok(_permit) = server.acquire().await else {
+                    return;
+                };
+                // What a loop measures that sends only when the answer before is there.
+                let started = Instant::now();
+                if count.fetch_add(1, Ordering::Relaxed) == 50 {
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                }
+                from_start.lock().push(started.elapsed());
+                from_due.lock().push(due.elapsed());
+            }
+        })
+        .await;
+        let (corrected, naive) = (corrected.lock().clone(), naive.lock().clone());
+        (outcome, corrected, naive)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stall_is_charged_to_all_who_were_due_meanwhile() {
+        let (outcome, corrected, naive) = at_a_stalling_server(200.0).await;
+        let slow = |times: &[Duration]| {
+            times
+                .iter()
+                .filter(|time| **time >= Duration::from_millis(100))
+                .count()
+        };
+        assert_eq!(outcome.answered, 200);
+        assert_eq!(corrected.len(), 200, "none is dropped");
+        assert_eq!(slow(&naive), 1, "without correction the stall is one sample");
+        assert!(
+            slow(&corrected) >= 55,
+            "60 were due in the 300 ms that made them wait 100 ms: {}",
+            slow(&corrected)
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_rate_that_was_not_sustained_is_refused() {
+        let plan = |max_in_flight| Plan {
+            rate: 200.0,
+            duration: Duration::from_millis(500),
+            max_in_flight,
+            timeout: Duration::from_secs(3),
+        };
+        let slow = |_| tokio::time::sleep(Duration::from_secs(2));
+        let outcome = run(plan(1_000), &Stop::default(), slow).await;
+        assert!(
+            outcome
+                .not_sustained
+                .is_some_and(|reason| reason.contains("did not keep up"))
+        );
+        let outcome = run(plan(3), &Stop::default(), slow).await;
+        assert!(
+            outcome
+                .not_sustained
+                .is_some_and(|reason| reason.contains("could not be asked"))
+        );
+        let outcome = run(plan(1_000), &Stop::default(), async |_| {}).await;
+        assert_eq!(outcome.not_sustained, None);
+        assert_eq!(outcome.answered, 100);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stop_ends_it() {
+        let stop = Stop::default();
+        stop.set();
+        let plan = Plan {
+            rate: 1.0,
+            duration: Duration::from_secs(3_600),
+            max_in_flight: 1,
+            timeout: Duration::from_secs(1),
+        };
+        assert_eq!(run(plan, &stop, async |_| {}).await.answered, 0);
+    }
+}

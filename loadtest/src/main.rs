@@ -1,0 +1,121 @@
+//! loadtest: how fast the configuration service answers, and how long an update takes to be visible everywhere.
+//!
+//! Users and scenarios are goose's ([`latency::closed`]); goose keeps whole milliseconds in its summaries and has no open
+//! loop, so the scheduler ([`latency::open`]) and the histograms ([`recorder`]) are our own. Both loops ask the same
+//! questions ([`scenarios`]) through the same client ([`client`]).
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool: results on standard output, progress on standard error"
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare what was put in")
+)]
+
+mod accounts;
+mod cli;
+mod client;
+mod compare;
+mod dataset;
+mod environment;
+mod latency;
+mod null_target;
+mod progress;
+mod recorder;
+mod report;
+mod scenarios;
+mod slo;
+mod staleness;
+mod stop;
+mod targets;
+mod tokens;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    stop::Stop,
+};
+
+/// How a command ended that did not fail; each has an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// 0.
+    Well,
+    /// 1: measured, but the figures are not what was asked for (a rate that was not sustained, wrong answers, a
+    /// violated history); what was wrong has been said.
+    Poorly,
+    /// 2: an SLO was breached, or a comparison shows a regression.
+    Breached,
+    /// 130: Ctrl-C; the report of what was measured is written.
+    Interrupted,
+}
+
+/// The command line, or what it names, cannot be used: exit code 64.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(tagged_config_runtime::EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(cli) {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Poorly) => ExitCode::FAILURE,
+        Ok(Ended::Breached) => ExitCode::from(2),
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<Usage>() {
+                ExitCode::from(tagged_config_runtime::EXIT_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match cli.command {
+        Command::Latency(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(latency::run(options, stop))
+        }
+        Command::Staleness(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(staleness::run(options, stop))
+        }
+        Command::Seed(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(dataset::seed_command(options, &stop))
+        }
+        Command::Unseed(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(dataset::unseed_command(options, &stop))
+        }
+        Command::Report(options) => report::command(&options),
+        Command::Compare(options) => compare::command(&options),
+        Command::Schema => {
+            println!("{}", report::schema_text()?);
+            Ok(Ended::Well)
+        }
+        Command::NullTarget => runtime.block_on(null_target::serve()),
+    }
+}

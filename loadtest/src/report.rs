@@ -1,0 +1,498 @@
+//! The result of a run. Its JSON is a stable contract (`schema/result.schema.json`, checked in and tested); the page and
+//! the table are drawn from it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Ended,
+    cli::{Output, ReportOptions},
+    environment::Environment,
+    slo::Verdict,
+};
+
+mod page;
+pub(crate) mod table;
+
+/// The contract's name and version. Fields may be added within a version, and are optional then.
+pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
+
+/// One run of `loadtest latency` or `loadtest staleness`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Report {
+    /// Name and version of this format.
+    pub(crate) format: String,
+    /// `latency` or `staleness`.
+    pub(crate) kind: String,
+    /// When the run began, RFC 3339.
+    pub(crate) started_at: String,
+    /// How long it took in all, in seconds.
+    pub(crate) seconds: f64,
+    /// Whether it was interrupted: what there is was measured, and is not all that was wanted.
+    pub(crate) interrupted: bool,
+    /// What was measured, from where.
+    pub(crate) environment: Environment,
+    /// The command line's settings.
+    pub(crate) settings: BTreeMap<String, Value>,
+    /// What a reader must know before believing a figure.
+    pub(crate) warnings: Vec<String>,
+    /// Loads, in the order in which they ran.
+    pub(crate) phases: Vec<Phase>,
+    /// Propagation of updates, a part for each background load; only in `staleness`.
+    #[serde(default)]
+    pub(crate) staleness: Vec<Staleness>,
+    /// What was demanded, and whether it was met.
+    pub(crate) slos: Vec<Verdict>,
+}
+
+/// A load in one loop at one target.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Phase {
+    /// `grpc`, `alb`, `edge`; `null` is the harness itself, at a target that does nothing.
+    pub(crate) path: String,
+    /// `closed` or `open`.
+    #[serde(rename = "loop")]
+    pub(crate) loop_kind: String,
+    /// Of the null target: the path whose client it measured.
+    #[serde(default)]
+    pub(crate) null_of: Option<String>,
+    /// Seconds that were measured, the warm-up excluded.
+    pub(crate) seconds: f64,
+    /// Users of a closed loop.
+    pub(crate) users: Option<u32>,
+    /// Questions a second that an open loop was to ask.
+    pub(crate) offered_per_second: Option<f64>,
+    /// Answers a second, right or wrong.
+    pub(crate) answered_per_second: f64,
+    /// False: the rate was not sustained, and no time of this phase is given.
+    pub(crate) sustained: bool,
+    /// Why it was not.
+    pub(crate) not_sustained_because: Option<String>,
+    /// How late questions left, behind the schedule: the part of the times that is the harness's own. Open loop only.
+    pub(crate) lag: Option<Quantiles>,
+    /// The processors while it ran.
+    pub(crate) cpu: Cpu,
+    /// Requests that goose counted itself, for comparison; closed loop only.
+    pub(crate) goose_requests: Option<u64>,
+    /// Counts and times by scenario, operation and cache result.
+    pub(crate) series: Vec<Series>,
+    /// A point for each second.
+    pub(crate) timeline: Vec<Tick>,
+}
+
+/// One kind of question with one kind of answer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Series {
+    /// Who asked.
+    pub(crate) scenario: String,
+    /// What was asked.
+    pub(crate) operation: String,
+    /// `hit`, `miss`, `stale`, `absent`, `none` (has no cache result), `failed`.
+    pub(crate) result: String,
+    /// How many.
+    pub(crate) count: u64,
+    /// How many a second.
+    pub(crate) per_second: f64,
+    /// How long they took; absent where the rate was not sustained.
+    pub(crate) latency: Option<Quantiles>,
+    /// The whole distribution: microseconds (to three digits), and how many took them. Ascending.
+    pub(crate) histogram: Vec<(u64, u64)>,
+    /// Failures by code.
+    pub(crate) errors: BTreeMap<String, u64>,
+}
+
+/// Times in microseconds. A percentile is given only if there are samples enough to speak of it (100 for p99, 1,000 for
+/// p99.9).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Quantiles {
+    /// Samples.
+    pub(crate) count: u64,
+    /// Shortest.
+    pub(crate) min_us: u64,
+    /// Mean.
+    pub(crate) mean_us: f64,
+    /// Median.
+    pub(crate) p50_us: Option<u64>,
+    /// 90 of 100 are not longer.
+    pub(crate) p90_us: Option<u64>,
+    /// 99 of 100 are not longer.
+    pub(crate) p99_us: Option<u64>,
+    /// 999 of 1,000 are not longer.
+    pub(crate) p999_us: Option<u64>,
+    /// Longest.
+    pub(crate) max_us: u64,
+}
+
+/// One second of a phase.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Tick {
+    /// Since the phase began.
+    pub(crate) second: u64,
+    /// Answers.
+    pub(crate) count: u64,
+    /// Failures among them.
+    pub(crate) errors: u64,
+    /// Median, in microseconds.
+    pub(crate) p50_us: Option<u64>,
+    /// 99th percentile, in microseconds.
+    pub(crate) p99_us: Option<u64>,
+    /// Longest, in microseconds.
+    pub(crate) max_us: Option<u64>,
+}
+
+/// Use of the processors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Cpu {
+    /// Processors that the harness kept busy, on average; absent where the system does not say.
+    pub(crate) harness_cores: Option<f64>,
+    /// Processors that the machine has.
+    pub(crate) machine_cores: u32,
+    /// The part of them that was busy with anything, 0 to 1.
+    pub(crate) machine_busy: Option<f64>,
+    /// What limited the figures, if it was a processor: `harness` or `machine`.
+    pub(crate) limited_by: Option<String>,
+}
+
+/// How updates spread under one background load.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Staleness {
+    /// gRPC reads a second beside it.
+    pub(crate) background_per_second: f64,
+    /// Seconds in which updates were made.
+    pub(crate) seconds: f64,
+    /// How far apart two looks of an observer at a lagging value were: how finely times are known.
+    pub(crate) resolution: Option<Quantiles>,
+    /// What was observed, by how updates were made.
+    pub(crate) sources: Vec<SourceStaleness>,
+    /// What all reads together must not show.
+    pub(crate) history: History,
+    /// What the replicas count themselves, if their metrics could be read.
+    pub(crate) services: Option<ServiceCounts>,
+    /// The background load; absent without one.
+    pub(crate) background: Option<Phase>,
+}
+
+/// Updates by one source.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct SourceStaleness {
+    /// `dynamodb`, `put-config`, `parameter-store`.
+    pub(crate) source: String,
+    /// Updates a second that were wanted.
+    pub(crate) wanted_per_second: f64,
+    /// Updates that were acknowledged.
+    pub(crate) updates: u64,
+    /// Writes that failed, by reason.
+    pub(crate) failed_writes: BTreeMap<String, u64>,
+    /// Updates that an observer did not see in time.
+    pub(crate) lost: u64,
+    /// Updates that it was too early to judge when the run ended.
+    pub(crate) undecided: u64,
+    /// From the write's acknowledgement, in microseconds: `first_replica`, `last_replica`, `edge`, `order`; and by part,
+    /// as the invalidator's receipts say: `write_to_start`, `read`, `discover`, `fanout`; `acknowledge` is the write itself.
+    pub(crate) stages: BTreeMap<String, Quantiles>,
+    /// The distribution of each stage, as in `Series`.
+    pub(crate) histograms: BTreeMap<String, Vec<(u64, u64)>>,
+    /// Each update that all replicas saw.
+    pub(crate) timeline: Vec<Spread>,
+    /// Receipts that were found for these updates.
+    pub(crate) receipts: u64,
+}
+
+/// One update.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Spread {
+    /// When it was acknowledged, in milliseconds since updates began.
+    pub(crate) at_ms: u64,
+    /// From then until the first replica showed it, in microseconds; 0 if it did before.
+    pub(crate) first_us: u64,
+    /// And the last.
+    pub(crate) last_us: u64,
+}
+
+/// What the checker of the history says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct History {
+    /// Reads that were checked.
+    pub(crate) reads: u64,
+    /// Reads that failed, by observer and reason.
+    pub(crate) failed_reads: BTreeMap<String, u64>,
+    /// Everything that must not be, in words.
+    pub(crate) violations: Vec<String>,
+}
+
+/// Differences of the replicas' counters over the run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ServiceCounts {
+    /// Replicas that were asked.
+    pub(crate) replicas: u32,
+    /// Changes that push did not bring and something else repaired, by what (`config_repairs_total`).
+    pub(crate) repaired: BTreeMap<String, u64>,
+    /// Changes that were applied, by source (`config_propagation_seconds_count`).
+    pub(crate) applied: BTreeMap<String, u64>,
+    /// Mean of their own `config_propagation_seconds`, by source, in microseconds.
+    pub(crate) mean_propagation_us: BTreeMap<String, f64>,
+}
+
+impl Report {
+    /// Reads a result from its file.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let json: Value = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not JSON", file.display()))?;
+        match json["format"].as_str() {
+            Some(FORMAT) => {}
+            Some(other) => bail!(
+                "{} has the format {other}; this version reads {FORMAT}",
+                file.display()
+            ),
+            None => bail!("{} is no result of a load test", file.display()),
+        }
+        serde_json::from_value(json)
+            .with_context(|| format!("{} does not follow {FORMAT}", file.display()))
+    }
+
+    /// Writes `result.json` and `report.html` into a folder; both whole or not at all.
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let (json, html) = (folder.join("result.json"), folder.join("report.html"));
+        replace(&json, &serde_json::to_string_pretty(self)?)?;
+        replace(&html, &page::render(self)?)?;
+        Ok((json, html))
+    }
+
+    /// Adds what a reader must know; true if the figures must not be trusted.
+    fn warn(&mut self) -> bool {
+        let mut found = Vec::new();
+        let mut poor = false;
+        if !self.environment.optimised {
+            found.push("the harness was built without optimisation: its own part is large".to_owned());
+        }
+        let backgrounds = self
+            .staleness
+            .iter()
+            .filter_map(|part| part.background.as_ref());
+        for phase in self.phases.iter().chain(backgrounds) {
+            let name = format!("{}, {} loop", phase.path, phase.loop_kind);
+            if let Some(reason) = &phase.not_sustained_because {
+                poor = true;
+                found.push(format!("{name}: not sustained, times are withheld: {reason}"));
+            }
+            match phase.cpu.limited_by.as_deref() {
+                Some("harness") => found.push(format!(
+                    "{name}: the harness kept {:.1} of {} processors busy: it was the limit, not the target",
+                    phase.cpu.harness_cores.unwrap_or_default(),
+                    phase.cpu.machine_cores
+                )),
+                Some(_) => found.push(format!(
+                    "{name}: the machine was busy to {:.0}%: whatever shares it with the target was the limit",
+                    phase.cpu.machine_busy.unwrap_or_default() * 100.0
+                )),
+                None => {}
+            }
+            let mut codes: BTreeMap<&str, u64> = BTreeMap::new();
+            for (code, count) in phase.series.iter().flat_map(|series| &series.errors) {
+                *codes.entry(code).or_default() += count;
+            }
+            for (code, count) in codes {
+                poor |= code.starts_with("wrong");
+                let hint = match code {
+                    "UNAUTHENTICATED" | "HTTP 401" => " (the token was refused: expired?)",
+                    "HTTP 403" => " (the web ACL's rate limit? see unlimited_cidr_blocks)",
+                    _ => "",
+                };
+                found.push(format!("{name}: {code} x {count}{hint}"));
+            }
+        }
+        for part in &self.staleness {
+            poor |= !part.history.violations.is_empty();
+            for source in &part.sources {
+                if source.lost > 0 {
+                    poor = true;
+                    found.push(format!("{}: {} updates were lost", source.source, source.lost));
+                }
+                if source.undecided > 0 {
+                    found.push(format!(
+                        "{}: it was too early to judge {} updates",
+                        source.source, source.undecided
+                    ));
+                }
+                for (reason, count) in &source.failed_writes {
+                    found.push(format!("{}: {count} writes failed: {reason}", source.source));
+                }
+            }
+            for (reason, count) in &part.history.failed_reads {
+                found.push(format!("{count} reads failed: {reason}"));
+            }
+        }
+        self.warnings.append(&mut found);
+        poor
+    }
+
+    /// Answers and failures of all phases but the harness's own.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let backgrounds = self
+            .staleness
+            .iter()
+            .filter_map(|part| part.background.as_ref());
+        let phases = self
+            .phases
+            .iter()
+            .chain(backgrounds)
+            .filter(|phase| phase.path != "null");
+        let series = phases.flat_map(|phase| &phase.series);
+        series.fold((0, 0), |(count, errors), one| {
+            (
+                count + one.count,
+                errors + one.errors.values().sum::<u64>(),
+            )
+        })
+    }
+}
+
+fn replace(file: &Path, text: &str) -> anyhow::Result<()> {
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, text).with_context(|| format!("cannot write {}", draft.display()))?;
+    std::fs::rename(&draft, file).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What a run ends with: judges, warns, writes, prints.
+pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ended> {
+    let (count, errors) = report.totals();
+    let updates: u64 = report
+        .staleness
+        .iter()
+        .flat_map(|part| &part.sources)
+        .map(|source| source.updates)
+        .sum();
+    if count == 0 && updates == 0 {
+        bail!(
+            "nothing was measured{}: no report is written",
+            if report.interrupted {
+                " before the interruption"
+            } else {
+                ""
+            }
+        );
+    }
+    let poor = report.warn();
+    report.slos = output
+        .slos
+        .iter()
+        .map(|slo| slo.judge(&report))
+        .collect();
+    let (json, html) = report.write(&output.out)?;
+    println!("{}", table::render(&report));
+    println!("result: {}", json.display());
+    println!("page:   {}", html.display());
+    for verdict in report.slos.iter().filter(|verdict| !verdict.met) {
+        eprintln!("SLO breached: {} ({})", verdict.slo, verdict.measured);
+    }
+    if report.slos.iter().any(|verdict| !verdict.met) {
+        return Ok(Ended::Breached);
+    }
+    if report.interrupted {
+        return Ok(Ended::Interrupted);
+    }
+    if updates == 0 && report.kind == "staleness" {
+        bail!("no update was acknowledged: there is nothing to say about staleness");
+    }
+    if errors == count && count > 0 {
+        bail!("every question failed: see the errors above");
+    }
+    Ok(if poor { Ended::Poorly } else { Ended::Well })
+}
+
+/// `loadtest report`.
+pub(crate) fn command(options: &ReportOptions) -> anyhow::Result<Ended> {
+    let report = Report::read(&options.result)?;
+    let beside = || options.result.with_file_name("report.html");
+    let html = options.html.clone().unwrap_or_else(beside);
+    replace(&html, &page::render(&report)?)?;
+    println!("{}", table::render(&report));
+    println!("page: {}", html.display());
+    Ok(Ended::Well)
+}
+
+/// RFC 3339.
+pub(crate) fn now() -> String {
+    time::OffsetDateTime::now_utc()
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_default()
+}
+
+/// The JSON schema of results.
+pub(crate) fn schema_text() -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(&schemars::schema_for!(
+        Report
+    ))?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A small result with everything in it.
+    pub(crate) fn sample() -> Report {
+        let text = include_str!("../tests/sample-result.json");
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_schema_is_the_checked_in_one() {
+        let checked_in = include_str!("../schema/result.schema.json");
+        assert_eq!(
+            checked_in.trim(),
+            schema_text().unwrap().trim(),
+            "run: cargo run -p loadtest -- schema > loadtest/schema/result.schema.json"
+        );
+    }
+
+    #[test]
+    fn results_follow_the_schema() {
+        let schema: Value = serde_json::from_str(&schema_text().unwrap()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let result = serde_json::to_value(sample()).unwrap();
+        assert!(
+            validator.is_valid(&result),
+            "{:?}",
+            validator.iter_errors(&result).next()
+        );
+        let mut broken = result;
+        broken["phases"][0]["seconds"] = "many".into();
+        assert!(!validator.is_valid(&broken));
+    }
+
+    #[test]
+    fn a_result_survives_its_file() -> anyhow::Result<()> {
+        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+        let (json, html) = sample().write(&folder)?;
+        assert_eq!(
+            serde_json::to_value(Report::read(&json)?)?,
+            serde_json::to_value(sample())?
+        );
+        let page = std::fs::read_to_string(html)?;
+        for outside in ["src=\"http", "href=\"http", "url(", "@import"] {
+            assert!(!page.contains(outside), "the page loads {outside}");
+        }
+        std::fs::write(&json, "{\"format\": \"other/1\"}")?;
+        assert!(
+            Report::read(&json)
+                .unwrap_err()
+                .to_string()
+                .contains("other/1")
+        );
+        std::fs::write(&json, "{\"half\": ")?;
+        assert!(Report::read(&json).is_err());
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! The table that a terminal shows.
+
+use std::fmt;
+
+use crate::report::{Phase, Quantiles, Report, Staleness};
+
+/// Columns, the first ones to the left and the others to the right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    left: usize,
+}
+
+impl Table {
+    /// A table with this head.
+    pub(crate) fn new(head: &[&str]) -> Self {
+        Self {
+            rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()],
+            left: 1,
+        }
+    }
+
+    fn with_left(head: &[&str], left: usize) -> Self {
+        Self {
+            left,
+            ..Self::new(head)
+        }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                if column > 0 {
+                    line.push_str("  ");
+                }
+                if column < self.left {
+                    line.push_str(&format!("{cell:<width$}"));
+                } else {
+                    line.push_str(&format!("{cell:>width$}"));
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A time in microseconds, in the unit that suits it.
+pub(crate) fn time(us: f64) -> String {
+    if us < 1_000.0 {
+        format!("{us:.0} µs")
+    } else if us < 10_000.0 {
+        format!("{:.2} ms", us / 1e3)
+    } else if us < 1_000_000.0 {
+        format!("{:.1} ms", us / 1e3)
+    } else {
+        format!("{:.2} s", us / 1e6)
+    }
+}
+
+/// All of a result.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    let environment = &report.environment;
+    text.push_str(&format!(
+        "{} of commit {}, {} x {}, {:.0} s{}\n",
+        report.kind,
+        environment.commit,
+        environment.cores,
+        environment.processor,
+        report.seconds,
+        if report.interrupted {
+            ", INTERRUPTED"
+        } else {
+            ""
+        }
+    ));
+    for loop_kind in ["closed", "open"] {
+        let phases = report
+            .phases
+            .iter()
+            .filter(|phase| phase.loop_kind == loop_kind);
+        let mut table = latency_table();
+        phases.for_each(|phase| latency_rows(phase, &mut table));
+        if !table.is_empty() {
+            let explained = if loop_kind == "closed" {
+                "closed loop (users ask again when they have their answer)"
+            } else {
+                "open loop (fixed rate, timed from when each question was due)"
+            };
+            text.push_str(&format!("\n{explained}\n{table}"));
+        }
+    }
+    for part in &report.staleness {
+        staleness(part, &mut text);
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("\nwarning: {warning}"));
+    }
+    if !report.warnings.is_empty() {
+        text.push('\n');
+    }
+    for verdict in &report.slos {
+        let met = if verdict.met { "met     " } else { "BREACHED" };
+        text.push_str(&format!("\nSLO {met}  {}  ({})", verdict.slo, verdict.measured));
+    }
+    if !report.slos.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+fn latency_table() -> Table {
+    Table::with_left(
+        &[
+            "path", "scenario", "operation", "result", "count", "per s", "p50", "p90", "p99",
+            "p99.9", "max", "errors",
+        ],
+        4,
+    )
+}
+
+fn latency_rows(phase: &Phase, table: &mut Table) {
+    for series in &phase.series {
+        let errors: Vec<_> = series
+            .errors
+            .iter()
+            .map(|(code, count)| format!("{code} x {count}"))
+            .collect();
+        let mut row = vec![
+            match &phase.null_of {
+                Some(of) => format!("null ({of})"),
+                None => phase.path.clone(),
+            },
+            series.scenario.clone(),
+            series.operation.clone(),
+            series.result.clone(),
+            series.count.to_string(),
+            format!("{:.0}", series.per_second),
+        ];
+        row.extend(quantile_cells(series.latency.as_ref()));
+        row.push(errors.join(", "));
+        table.row(row);
+    }
+}
+
+fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
+    let Some(times) = times else {
+        return ["withheld", "", "", "", ""].map(ToOwned::to_owned);
+    };
+    [
+        times.p50_us,
+        times.p90_us,
+        times.p99_us,
+        times.p999_us,
+        Some(times.max_us),
+    ]
+    .map(cell)
+}
+
+fn cell(us: Option<u64>) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
+    us.map_or("-".to_owned(), |us| time(us as f64))
+}
+
+fn staleness(part: &Staleness, text: &mut String) {
+    text.push_str(&format!(
+        "\nstaleness beside {} reads/s: from an update's acknowledgement until it is visible\n",
+        part.background_per_second
+    ));
+    let mut table = Table::with_left(
+        &[
+            "source", "until", "updates", "p50", "p90", "p99", "p99.9", "max", "lost",
+        ],
+        2,
+    );
+    for source in &part.sources {
+        for stage in crate::slo::STAGES {
+            let Some(times) = source.stages.get(stage) else {
+                continue;
+            };
+            let mut row = vec![
+                source.source.clone(),
+                match stage {
+                    "first_replica" | "last_replica" | "edge" | "order" => {
+                        stage.replace('_', " ")
+                    }
+                    part => format!("  ({})", part.replace('_', " ")),
+                },
+                times.count.to_string(),
+            ];
+            row.extend(quantile_cells(Some(times)));
+            if stage == "last_replica" {
+                row.push(source.lost.to_string());
+            }
+            table.row(row);
+        }
+    }
+    text.push_str(&table.to_string());
+    if let Some(resolution) = &part.resolution {
+        text.push_str(&format!(
+            "times are known to {} (median distance of two looks; p99 {})\n",
+            cell(resolution.p50_us),
+            cell(resolution.p99_us)
+        ));
+    }
+    text.push_str(&format!(
+        "history: {} reads checked, {} violations\n",
+        part.history.reads,
+        part.history.violations.len()
+    ));
+    for violation in part.history.violations.iter().take(20) {
+        text.push_str(&format!("  VIOLATION {violation}\n"));
+    }
+    if let Some(services) = &part.services {
+        let repaired: Vec<_> = services
+            .repaired
+            .iter()
+            .map(|(by, count)| format!("{count} by {by}"))
+            .collect();
+        text.push_str(&format!(
+            "the {} replicas say: {} changes applied, repaired without a push: {}\n",
+            services.replicas,
+            services.applied.values().sum::<u64>(),
+            if repaired.is_empty() {
+                "none".to_owned()
+            } else {
+                repaired.join(", ")
+            }
+        ));
+    }
+    if let Some(phase) = &part.background {
+        let mut table = latency_table();
+        latency_rows(phase, &mut table);
+        text.push_str(&format!("the background load (open loop)\n{table}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_in_the_table() {
+        let report = crate::report::tests::sample();
+        let text = render(&report);
+        for wanted in [
+            "closed loop",
+            "open loop",
+            "null (grpc)",
+            "UNAVAILABLE x 2",
+            "last replica",
+            "warning: ",
+            "100 µs",
+        ] {
+            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_sustained_has_no_times() {
+        let mut report = crate::report::tests::sample();
+        for series in &mut report.phases[2].series {
+            series.latency = None;
+        }
+        assert!(render(&report).contains("withheld"));
+    }
+}

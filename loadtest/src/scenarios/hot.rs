@@ -1,0 +1,27 @@
+//! Reads of single keys, popular tenants and keys often (Zipf): what a cache is there for.
+
+use rand::rngs::SmallRng;
+
+use super::{Call, Scenario};
+use crate::{
+    client::{Expect, Question, Wanted},
+    dataset::Dataset,
+    world::World,
+};
+
+pub(super) const SCENARIO: Scenario = Scenario { name: "hot", next };
+
+fn next(world: &World, rng: &mut SmallRng) -> Call {
+    let caller = world.caller(rng).clone();
+    let question = Question::Get(wanted(world, &caller.tenant, rng));
+    Call { caller, question }
+}
+
+/// One of the tenant's keys, with its value.
+pub(super) fn wanted(world: &World, tenant: &str, rng: &mut SmallRng) -> Wanted {
+    let key = world.key(rng);
+    Wanted {
+        key: format!("tenant_config_{}", Dataset::name(key)),
+        expect: Expect::Value(world.dataset().value(tenant, key)),
+    }
+}

@@ -1,0 +1,48 @@
+//! Reads as an application makes them: mostly hits; shared parameters; keys that writers change, of which each change is
+//! a miss somewhere; keys that are not there; now and then one that nobody ever asked for.
+
+use rand::rngs::SmallRng;
+
+use super::{Call, Scenario, hot, writers};
+use crate::{
+    client::{Expect, Question, Wanted},
+    world::World,
+};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "mixed",
+    next,
+};
+
+/// The shared parameter that every deployment seeds.
+const PARAMETER: &str = "param_config_tax/rate";
+
+fn next(world: &World, rng: &mut SmallRng) -> Call {
+    let caller = world.caller(rng).clone();
+    let absent = |key: String| Wanted {
+        key,
+        expect: Expect::Absent,
+    };
+    let wanted = match World::any(rng, 100) {
+        0..55 => hot::wanted(world, &caller.tenant, rng),
+        55..75 => Wanted {
+            key: PARAMETER.to_owned(),
+            expect: Expect::Number,
+        },
+        75..80 => writers::wanted(&caller.tenant, rng),
+        80..97 => absent(format!(
+            "tenant_config_loadtest/absent{}",
+            World::any(rng, 10)
+        )),
+        // Never asked before: the source must be asked.
+        _ => absent(format!(
+            "tenant_config_loadtest/never{}-{}",
+            world.next_write(),
+            World::any(rng, u32::MAX)
+        )),
+    };
+    Call {
+        caller,
+        question: Question::Get(wanted),
+    }
+}

@@ -1,0 +1,657 @@
+//! `loadtest staleness`: updates at a rate, observers at every place where they must arrive, one clock. Every read is
+//! kept, and the checker judges the whole history.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::{
+    Ended,
+    accounts::Accounts,
+    cli::{Source, StalenessOptions},
+    client::{self, Client, RestClient},
+    dataset::Dataset,
+    environment::Environment,
+    latency::{self, closed::Load, open},
+    progress,
+    recorder::{buckets, histogram, quantiles},
+    report::{
+        FORMAT, History, Phase, Quantiles, Report, SourceStaleness, Spread, Staleness, finish,
+    },
+    scenarios::HOT,
+    slo::{self, Measured},
+    staleness::{
+        cells::{Cell, Clock, Update, Writer, update_at},
+        history::{Findings, ObserverName, Rules, check},
+        observers::{Eye, Notes, Observer},
+        receipts::Receipts,
+    },
+    stop::Stop,
+    targets::Targets,
+    tokens,
+    world::{self, World},
+};
+
+pub(crate) mod cells;
+pub(crate) mod history;
+mod observers;
+mod receipts;
+mod services;
+
+/// Seeds of updated tenants under way at once.
+const AT_ONCE: usize = 8;
+/// Between what was made and what is measured, so that the one's events are no part of the other.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Connections of the background load to each replica, and how long one of its questions may take.
+const BACKGROUND_CONNECTIONS: u32 = 2;
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_IN_FLIGHT: u32 = 10_000;
+/// Receipts need some time to be in the logs.
+const LOG_DELAY: Duration = Duration::from_secs(2);
+/// Violations that are told in full.
+const TOLD: usize = 100;
+
+/// What all parts of a run share.
+struct Bench<'o> {
+    options: &'o StalenessOptions,
+    targets: Targets,
+    cells: Arc<Vec<Arc<Cell>>>,
+    writer: Arc<Writer>,
+    observers: Vec<Arc<Observer>>,
+    clock: Clock,
+    stop: Stop,
+    warnings: Vec<String>,
+}
+
+/// `loadtest staleness`.
+pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let begun = Instant::now();
+    let started_at = crate::report::now();
+    slo::check(&options.output.slos, &Measured::staleness(&options))?;
+    let targets = Targets::find(&options.place).await?;
+    let channels = connect(targets.need_grpc()?).await?;
+    let writer = Arc::new(Writer::of(&targets, &options.sources, channels.clone()).await?);
+    let accounts = Arc::new(Accounts::of(&targets).await?);
+    let background = if options.background.iter().any(|rate| *rate > 0.0) {
+        Some(background(&options, &targets, &accounts, &stop).await?)
+    } else {
+        None
+    };
+    let tenants = tenants(&options);
+    let made = prepare(&options, &tenants, &accounts, &writer, &stop).await;
+    let result = match made {
+        Ok(cells) => {
+            let bench = Bench {
+                observers: observers(&options, &targets, &channels, cells.len())?,
+                cells: Arc::new(cells),
+                writer: Arc::clone(&writer),
+                clock: Clock(Instant::now()),
+                stop: stop.clone(),
+                warnings: Vec::new(),
+                options: &options,
+                targets: targets.clone(),
+            };
+            measure(bench, background).await
+        }
+        Err(error) => Err(error),
+    };
+    clean_up(&options, &tenants, &accounts, &writer).await;
+    let (parts, warnings) = result?;
+    let report = Report {
+        format: FORMAT.to_owned(),
+        kind: "staleness".to_owned(),
+        started_at,
+        seconds: begun.elapsed().as_secs_f64(),
+        interrupted: stop.is_set(),
+        environment: Environment::observe(&targets),
+        settings: settings(&options, targets.grpc.len()),
+        warnings,
+        phases: Vec::new(),
+        staleness: parts,
+        slos: Vec::new(),
+    };
+    finish(report, &options.output)
+}
+
+async fn connect(addresses: &[String]) -> anyhow::Result<Vec<Channel>> {
+    let mut channels = Vec::new();
+    for address in addresses {
+        channels.push(client::connect(address).await?);
+    }
+    Ok(channels)
+}
+
+/// The readers of the background load.
+async fn background(
+    options: &StalenessOptions,
+    targets: &Targets,
+    accounts: &Arc<Accounts>,
+    stop: &Stop,
+) -> anyhow::Result<Load> {
+    let dataset = latency::seeded(targets, Dataset::of(&options.shape), stop).await?;
+    let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
+    let callers = world::sign_in(accounts, tenants, stop).await?;
+    anyhow::ensure!(!callers.is_empty(), "interrupted before anything was measured");
+    tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
+    let client = Client::grpc(
+        &targets.grpc,
+        BACKGROUND_CONNECTIONS,
+        BACKGROUND_TIMEOUT,
+        None,
+    )
+    .await?;
+    Ok(Load {
+        client: Arc::new(client),
+        world: Arc::new(World::new(callers, dataset, 1.0)?),
+        seed: 1,
+        checked: true,
+    })
+}
+
+/// Ids of the tenants whose locations are updated, new ones in each run: nothing of an older run is in the way. Those of
+/// PutConfig come after those of AWS's own APIs, which share an item and a parameter each.
+fn tenants(options: &StalenessOptions) -> Vec<String> {
+    let run = &uuid::Uuid::new_v4().simple().to_string()[..6];
+    let through_service = options.sources.contains(&Source::PutConfig);
+    let count = options.cells * if through_service { 2 } else { 1 };
+    (1..=count)
+        .map(|number| format!("lt-s{run}-{number:03}"))
+        .collect()
+}
+
+async fn prepare(
+    options: &StalenessOptions,
+    tenants: &[String],
+    accounts: &Arc<Accounts>,
+    writer: &Arc<Writer>,
+    stop: &Stop,
+) -> anyhow::Result<Vec<Arc<Cell>>> {
+    let bar = progress::counting("making tenants to update", tenants.len() as u64);
+    stream::iter(tenants)
+        .map(|tenant| {
+            let (accounts, bar) = (Arc::clone(accounts), bar.clone());
+            async move {
+                accounts.ensure(tenant).await?;
+                bar.inc(1);
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    bar.finish_and_clear();
+    let callers = world::sign_in(accounts, tenants.to_vec(), stop).await?;
+    anyhow::ensure!(
+        callers.len() == tenants.len(),
+        "interrupted before anything was measured"
+    );
+    tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
+    let mut cells = Vec::new();
+    for (number, caller) in (1_u32..).zip(&callers) {
+        let through_service = number > options.cells;
+        for source in &options.sources {
+            if (*source == Source::PutConfig) == through_service {
+                cells.push(Arc::new(Cell::new(*source, Arc::clone(caller), number)));
+            }
+        }
+        // Every tenant has an item, so that order-service can price.
+        if !through_service && !options.sources.contains(&Source::Dynamodb) {
+            writer
+                .prepare(&Cell::new(Source::Dynamodb, Arc::clone(caller), number))
+                .await?;
+        }
+    }
+    for cell in &cells {
+        writer.prepare(cell).await?;
+    }
+    Ok(cells)
+}
+
+/// Removes what was made; says what could not be.
+async fn clean_up(
+    options: &StalenessOptions,
+    tenants: &[String],
+    accounts: &Arc<Accounts>,
+    writer: &Arc<Writer>,
+) {
+    for (number, tenant) in (1_u32..).zip(tenants) {
+        let removed = async {
+            writer.table.clear(tenant).await?;
+            if options.sources.contains(&Source::ParameterStore) && number <= options.cells {
+                writer.remove_parameter(tenant).await?;
+            }
+            accounts.remove(tenant).await
+        };
+        if let Err(error) = removed.await {
+            eprintln!("warning: tenant {tenant} could not be removed: {error:#}");
+        }
+    }
+}
+
+fn observers(
+    options: &StalenessOptions,
+    targets: &Targets,
+    channels: &[Channel],
+    cells: usize,
+) -> anyhow::Result<Vec<Arc<Observer>>> {
+    let mut observers = Vec::new();
+    for (address, channel) in targets.grpc.iter().zip(channels) {
+        observers.push(Observer::new(
+            format!("replica {address}"),
+            true,
+            Eye::Replica(channel.clone()),
+            options.poll,
+            cells,
+        ));
+    }
+    let rest = |url: &str| RestClient::new(url, 2, Duration::from_secs(5));
+    if !options.no_edge {
+        let url = targets.need(&targets.api_url, "api-url")?;
+        let eye = Eye::Edge(rest(url)?);
+        observers.push(Observer::new(
+            "the edge".to_owned(),
+            true,
+            eye,
+            options.edge_poll,
+            cells,
+        ));
+    }
+    if !options.no_orders {
+        let url = targets.need(&targets.order_url, "order-url")?;
+        let eye = Eye::Orders(rest(url)?);
+        observers.push(Observer::new(
+            "the price of an order".to_owned(),
+            false,
+            eye,
+            options.edge_poll,
+            cells,
+        ));
+    }
+    Ok(observers.into_iter().map(Arc::new).collect())
+}
+
+/// A part for each background load.
+async fn measure(
+    mut bench: Bench<'_>,
+    background: Option<Load>,
+) -> anyhow::Result<(Vec<Staleness>, Vec<String>)> {
+    for observer in &bench.observers {
+        // Also fills every cache: what is measured is a change that is pushed, not a miss.
+        if let Err(reason) = observer.try_all(&bench.cells).await {
+            bail!("an observer cannot see what is to be updated: {reason}");
+        }
+    }
+    let mut parts = Vec::new();
+    for rate in &bench.options.background.clone() {
+        if bench.stop.is_set() {
+            break;
+        }
+        tokio::time::sleep(SETTLE).await;
+        let part = bench.part(*rate, background.as_ref()).await?;
+        parts.push(part);
+    }
+    Ok((parts, bench.warnings))
+}
+
+impl Bench<'_> {
+    async fn part(&mut self, rate: f64, background: Option<&Load>) -> anyhow::Result<Staleness> {
+        let options = self.options;
+        let bar = progress::timing(
+            &format!("updates beside {rate} reads/s"),
+            options.duration,
+            &self.stop,
+        );
+        let start_ms = receipts::now_ms()?;
+        let before = self.counters().await;
+        let looking = Stop::default();
+        let notes = Arc::new(Notes::default());
+        let mut watches = JoinSet::new();
+        for (number, observer) in self.observers.iter().enumerate() {
+            watches.spawn(Arc::clone(observer).watch(
+                number,
+                Arc::clone(&self.cells),
+                Arc::clone(&notes),
+                self.clock,
+                looking.clone(),
+            ));
+        }
+        let begun_us = self.clock.us();
+        let load = self.background(rate, background);
+        let mut writers = JoinSet::new();
+        for source in options.sources.clone() {
+            let (cells, writer) = (self.cells_of(source), Arc::clone(&self.writer));
+            let (clock, stop, duration) = (self.clock, self.stop.clone(), options.duration);
+            let rate = self.wanted(source);
+            writers.spawn(async move {
+                (source, update_at(rate, duration, cells, writer, clock, stop).await)
+            });
+        }
+        let mut updates: BTreeMap<Source, Vec<Update>> = BTreeMap::new();
+        while let Some(written) = writers.join_next().await {
+            let (source, made) = written.context("a writer ended badly")?;
+            updates.insert(source, made);
+        }
+        let seconds = (self.clock.us() - begun_us) as f64 / 1e6;
+        bar.finish_and_clear();
+        self.await_sightings().await;
+        let ended_us = self.clock.us();
+        looking.set();
+        while watches.join_next().await.is_some() {}
+        let background = match load {
+            Some(load) => Some(load.await.context("the background load ended badly")?),
+            None => None,
+        };
+        let services = match (before, self.counters().await) {
+            (Ok(before), Ok(after)) => Some(after.since(&before, self.targets.http.len())),
+            (Err(error), _) | (_, Err(error)) => {
+                self.warn_once(format!("the replicas' own counts are missing: {error:#}"));
+                None
+            }
+        };
+        let receipts = self.receipts(start_ms).await;
+        Ok(self.judge(
+            Observed {
+                rate,
+                seconds,
+                begun_us,
+                ended_us,
+                updates,
+                services,
+                receipts,
+                background,
+            },
+            &notes,
+        ))
+    }
+
+    fn background(
+        &self,
+        rate: f64,
+        load: Option<&Load>,
+    ) -> Option<tokio::task::JoinHandle<Phase>> {
+        let load = load.filter(|_| rate > 0.0)?.clone();
+        let plan = open::Plan {
+            rate,
+            duration: self.options.duration,
+            max_in_flight: MAX_IN_FLIGHT,
+            timeout: BACKGROUND_TIMEOUT,
+        };
+        let (mix, stop) = (HOT.name.parse().ok()?, self.stop.clone());
+        Some(tokio::spawn(async move {
+            let phase = latency::open_load(load, mix, plan, &stop).await;
+            Phase {
+                path: "grpc".to_owned(),
+                ..phase
+            }
+        }))
+    }
+
+    fn cells_of(&self, source: Source) -> Vec<(usize, Arc<Cell>)> {
+        let all = self.cells.iter().enumerate();
+        all.filter(|(_, cell)| cell.source == source)
+            .map(|(index, cell)| (index, Arc::clone(cell)))
+            .collect()
+    }
+
+    fn wanted(&self, source: Source) -> f64 {
+        match source {
+            Source::Dynamodb | Source::PutConfig => self.options.rate,
+            Source::ParameterStore => self.options.parameter_rate,
+        }
+    }
+
+    /// Waits until everything was seen everywhere, or is lost.
+    async fn await_sightings(&self) {
+        let deadline = Instant::now() + self.options.lost_after;
+        let all_seen = || {
+            self.observers
+                .iter()
+                .all(|observer| observer.is_up_to_date(&self.cells))
+        };
+        while !all_seen() && Instant::now() < deadline && !self.stop.is_set() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn counters(&self) -> anyhow::Result<services::Counters> {
+        services::read(&self.targets.http).await
+    }
+
+    async fn receipts(&mut self, start_ms: i64) -> Receipts {
+        if self.targets.log_group.is_empty() {
+            self.warn_once(
+                "no parts of the way are known: --log-group, where the invalidator's receipts are, is not given"
+                    .to_owned(),
+            );
+            return Receipts::new();
+        }
+        tokio::time::sleep(LOG_DELAY).await;
+        match receipts::since(&self.targets.log_group, start_ms).await {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                self.warn_once(format!("the invalidator's receipts are missing: {error:#}"));
+                Receipts::new()
+            }
+        }
+    }
+
+    fn warn_once(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn judge(&self, observed: Observed, notes: &Notes) -> Staleness {
+        let names: Vec<ObserverName> = self
+            .observers
+            .iter()
+            .map(|observer| observer.name.clone())
+            .collect();
+        let cells: Vec<String> = self.cells.iter().map(|cell| cell.name()).collect();
+        let reads = std::mem::take(&mut *notes.reads.lock());
+        let all: Vec<(Source, &Update)> = observed
+            .updates
+            .iter()
+            .flat_map(|(source, updates)| updates.iter().map(|update| (*source, update)))
+            .collect();
+        // What was there before counts as written before the beginning.
+        let before = self.cells.iter().enumerate().map(|(cell, _)| history::Write {
+            cell,
+            version: reads
+                .iter()
+                .find(|read| read.cell == cell && read.started_us >= observed.begun_us)
+                .map_or(0, |read| read.version),
+            issued_us: 0,
+            acked_us: None,
+        });
+        let writes: Vec<_> = all
+            .iter()
+            .map(|(_, update)| update.write)
+            .chain(before)
+            .collect();
+        let rules = Rules {
+            lost_after_us: crate::recorder::micros(self.options.lost_after),
+            ended_us: observed.ended_us,
+        };
+        let findings = check(&names, &writes, &reads, rules);
+        let mut blind = histogram(3);
+        for sighting in &findings.sightings {
+            for us in sighting.blind_us.iter().flatten() {
+                blind.saturating_record(*us);
+            }
+        }
+        let told = findings.violations.iter().take(TOLD);
+        let mut violations: Vec<_> = told.map(|one| one.describe(&names, &cells)).collect();
+        if findings.violations.len() > TOLD {
+            violations.push(format!("and {} more", findings.violations.len() - TOLD));
+        }
+        let sources = self.options.sources.iter().map(|source| {
+            self.of_source(*source, &all, &findings, &observed)
+        });
+        Staleness {
+            background_per_second: observed.rate,
+            seconds: observed.seconds,
+            resolution: (!blind.is_empty()).then(|| quantiles(&blind)),
+            sources: sources.collect(),
+            history: History {
+                reads: reads.len() as u64,
+                failed_reads: notes.failures.lock().clone(),
+                violations,
+            },
+            services: observed.services.clone(),
+            background: observed.background.clone(),
+        }
+    }
+
+    fn of_source(
+        &self,
+        source: Source,
+        all: &[(Source, &Update)],
+        findings: &Findings,
+        observed: &Observed,
+    ) -> SourceStaleness {
+        let mut stages = Stages::default();
+        let mut result = SourceStaleness {
+            source: source.name().to_owned(),
+            wanted_per_second: self.wanted(source),
+            updates: 0,
+            failed_writes: BTreeMap::new(),
+            lost: 0,
+            undecided: 0,
+            stages: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+            timeline: Vec::new(),
+            receipts: 0,
+        };
+        for ((_, update), sighting) in all
+            .iter()
+            .zip(&findings.sightings)
+            .filter(|((made_by, _), _)| *made_by == source)
+        {
+            if let Some(reason) = &update.failure {
+                *result.failed_writes.entry(reason.clone()).or_default() += 1;
+            }
+            let Some(acked_us) = update.write.acked_us else {
+                continue;
+            };
+            result.updates += 1;
+            result.lost += u64::from(sighting.lost);
+            result.undecided += u64::from(sighting.undecided && !sighting.lost);
+            stages.add("acknowledge", acked_us - update.write.issued_us);
+            let after = |seen: u64| seen.saturating_sub(acked_us);
+            let seen_by = |wanted: fn(&Observer) -> bool| -> Vec<Option<u64>> {
+                let all = self.observers.iter().zip(&sighting.seen_us);
+                all.filter(|(observer, _)| wanted(observer))
+                    .map(|(_, seen)| seen.map(after))
+                    .collect()
+            };
+            let replicas = seen_by(Observer::is_replica);
+            if let Some(all) = replicas.iter().copied().collect::<Option<Vec<_>>>() {
+                let (first, last) = (all.iter().min(), all.iter().max());
+                if let (Some(first), Some(last)) = (first, last) {
+                    stages.add("first_replica", *first);
+                    stages.add("last_replica", *last);
+                    result.timeline.push(Spread {
+                        at_ms: acked_us.saturating_sub(observed.begun_us) / 1_000,
+                        first_us: *first,
+                        last_us: *last,
+                    });
+                }
+            }
+            if let [Some(seen)] = seen_by(Observer::is_edge)[..] {
+                stages.add("edge", seen);
+            }
+            if let [Some(seen)] = seen_by(|o| !o.is_replica() && !o.is_edge())[..] {
+                stages.add("order", seen);
+            }
+            let place = self.cells[update.write.cell].location(&self.targets.parameter_root);
+            if let Some(receipt) = observed.receipts.get(&(place, update.store_version)) {
+                result.receipts += 1;
+                if let Some(ms) = receipt.write_to_start_ms {
+                    stages.add("write_to_start", ms * 1_000);
+                }
+                stages.add("read", receipt.read_ms * 1_000);
+                stages.add("discover", receipt.discover_ms * 1_000);
+                stages.add("fanout", receipt.fanout_ms * 1_000);
+            }
+        }
+        (result.stages, result.histograms) = stages.done();
+        result
+    }
+}
+
+/// What a part observed, to be judged.
+struct Observed {
+    rate: f64,
+    seconds: f64,
+    begun_us: u64,
+    ended_us: u64,
+    updates: BTreeMap<Source, Vec<Update>>,
+    services: Option<crate::report::ServiceCounts>,
+    receipts: Receipts,
+    background: Option<Phase>,
+}
+
+/// Times by stage.
+#[derive(Default)]
+struct Stages(BTreeMap<&'static str, hdrhistogram::Histogram<u64>>);
+
+type Done = (
+    BTreeMap<String, Quantiles>,
+    BTreeMap<String, Vec<(u64, u64)>>,
+);
+
+impl Stages {
+    fn add(&mut self, stage: &'static str, us: u64) {
+        self.0
+            .entry(stage)
+            .or_insert_with(|| histogram(3))
+            .saturating_record(us);
+    }
+
+    fn done(self) -> Done {
+        let named = self.0.into_iter();
+        named
+            .map(|(stage, times)| {
+                let stage = stage.to_owned();
+                ((stage.clone(), quantiles(&times)), (stage, buckets(&times)))
+            })
+            .unzip()
+    }
+}
+
+fn settings(options: &StalenessOptions, replicas: usize) -> BTreeMap<String, serde_json::Value> {
+    BTreeMap::from([
+        ("replicas".to_owned(), json!(replicas)),
+        ("updatesPerSecond".to_owned(), json!(options.rate)),
+        (
+            "parameterUpdatesPerSecond".to_owned(),
+            json!(options.parameter_rate),
+        ),
+        ("cellsPerSource".to_owned(), json!(options.cells)),
+        (
+            "lostAfterSeconds".to_owned(),
+            json!(options.lost_after.as_secs_f64()),
+        ),
+        (
+            "pollSeconds".to_owned(),
+            json!(options.poll.as_secs_f64()),
+        ),
+        (
+            "edgePollSeconds".to_owned(),
+            json!(options.edge_poll.as_secs_f64()),
+        ),
+        (
+            "durationSeconds".to_owned(),
+            json!(options.duration.as_secs_f64()),
+        ),
+    ])
+}

@@ -1,0 +1,493 @@
+//! The checker: from all writes and all reads of a run, what must not be. It knows no network and no clock.
+
+use std::collections::HashMap;
+
+use crate::staleness::cells::Version;
+
+/// A write, in the order in which its location got them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    /// The location.
+    pub(crate) cell: usize,
+    /// Its version: the writer's own count, from 1.
+    pub(crate) version: Version,
+    /// When it began, in microseconds of the run.
+    pub(crate) issued_us: u64,
+    /// When it was acknowledged; a write that failed may or may not be there.
+    pub(crate) acked_us: Option<u64>,
+}
+
+/// A read that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    /// Who read.
+    pub(crate) observer: usize,
+    /// Which task answered, as a number; reads of one observer at one task are in order.
+    pub(crate) server: u32,
+    /// The location.
+    pub(crate) cell: usize,
+    /// The version that was there.
+    pub(crate) version: Version,
+    /// Whether the value was this location's tenant's own.
+    pub(crate) own: bool,
+    /// When it began.
+    pub(crate) started_us: u64,
+    /// When its answer was there.
+    pub(crate) ended_us: u64,
+}
+
+/// Whoever reads.
+#[derive(Clone, Debug)]
+pub(crate) struct ObserverName {
+    /// For people.
+    pub(crate) name: String,
+    /// Whether its answers come from one task at a time and say which: then versions must not go back.
+    pub(crate) ordered: bool,
+}
+
+/// What the checker needs beside the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// An update that is unseen for so long after its acknowledgement is lost.
+    pub(crate) lost_after_us: u64,
+    /// When observation ended.
+    pub(crate) ended_us: u64,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A reader saw a version, and then an older one at the same task.
+    WentBack {
+        observer: usize,
+        cell: usize,
+        from: Version,
+        to: Version,
+        at_us: u64,
+    },
+    /// A reader saw another tenant's value.
+    CrossTenant {
+        observer: usize,
+        cell: usize,
+        at_us: u64,
+    },
+    /// A reader saw a version that nobody had begun to write.
+    FromNowhere {
+        observer: usize,
+        cell: usize,
+        version: Version,
+        at_us: u64,
+    },
+    /// A reader never saw an update, nor a later one, in time.
+    Lost {
+        observer: usize,
+        cell: usize,
+        version: Version,
+        last_seen: Option<Version>,
+    },
+}
+
+/// When each observer first saw a write or a later one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// By observer; `None` is not at all.
+    pub(crate) seen_us: Vec<Option<u64>>,
+    /// By observer: how long before that it had begun to look and not seen it, since the write began.
+    pub(crate) blind_us: Vec<Option<u64>>,
+    /// Whether some observer lost it.
+    pub(crate) lost: bool,
+    /// Whether it was too early to say.
+    pub(crate) undecided: bool,
+}
+
+/// The checker's result.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    /// All of them.
+    pub(crate) violations: Vec<Violation>,
+    /// By write, as given.
+    pub(crate) sightings: Vec<Sighting>,
+}
+
+/// Checks a history. `reads` of one observer and cell are in the order in which they were made.
+pub(crate) fn check(
+    observers: &[ObserverName],
+    writes: &[Write],
+    reads: &[Read],
+    rules: Rules,
+) -> Findings {
+    let mut violations = Vec::new();
+    let mut by_place: HashMap<(usize, usize), Vec<&Read>> = HashMap::new();
+    for read in reads {
+        by_place
+            .entry((read.observer, read.cell))
+            .or_default()
+            .push(read);
+        if !read.own {
+            violations.push(Violation::CrossTenant {
+                observer: read.observer,
+                cell: read.cell,
+                at_us: read.ended_us,
+            });
+        }
+    }
+    let mut highest: HashMap<usize, Vec<(u64, Version)>> = HashMap::new();
+    for write in writes {
+        highest
+            .entry(write.cell)
+            .or_default()
+            .push((write.issued_us, write.version));
+    }
+    for reads in by_place.values() {
+        from_nowhere(reads, &highest, &mut violations);
+        if reads
+            .first()
+            .is_some_and(|read| observers[read.observer].ordered)
+        {
+            went_back(reads, &mut violations);
+        }
+    }
+    let sightings = writes
+        .iter()
+        .map(|write| sighting(observers, write, &by_place, rules, &mut violations))
+        .collect();
+    Findings {
+        violations,
+        sightings,
+    }
+}
+
+fn from_nowhere(
+    reads: &[&Read],
+    issued: &HashMap<usize, Vec<(u64, Version)>>,
+    violations: &mut Vec<Violation>,
+) {
+    for read in reads {
+        let begun = issued.get(&read.cell).into_iter().flatten();
+        let newest = begun
+            .filter(|(issued_us, _)| *issued_us <= read.ended_us)
+            .map(|(_, version)| *version)
+            .max()
+            .unwrap_or(0);
+        if read.version > newest {
+            violations.push(Violation::FromNowhere {
+                observer: read.observer,
+                cell: read.cell,
+                version: read.version,
+                at_us: read.ended_us,
+            });
+        }
+    }
+}
+
+fn went_back(reads: &[&Read], violations: &mut Vec<Violation>) {
+    let mut seen: HashMap<u32, Vec<&Read>> = HashMap::new();
+    for read in reads {
+        seen.entry(read.server).or_default().push(read);
+    }
+    for reads in seen.values_mut() {
+        reads.sort_by_key(|read| read.started_us);
+        let mut newest: Option<&Read> = None;
+        for read in reads.iter() {
+            // Reads that overlap may be answered in either order.
+            if let Some(before) = newest
+                && before.ended_us <= read.started_us
+                && read.version < before.version
+            {
+                violations.push(Violation::WentBack {
+                    observer: read.observer,
+                    cell: read.cell,
+                    from: before.version,
+                    to: read.version,
+                    at_us: read.ended_us,
+                });
+            }
+            if newest.is_none_or(|before| read.version >= before.version) {
+                newest = Some(read);
+            }
+        }
+    }
+}
+
+fn sighting(
+    observers: &[ObserverName],
+    write: &Write,
+    reads: &HashMap<(usize, usize), Vec<&Read>>,
+    rules: Rules,
+    violations: &mut Vec<Violation>,
+) -> Sighting {
+    let mut found = Sighting::default();
+    for observer in 0..observers.len() {
+        let reads = reads.get(&(observer, write.cell)).map(Vec::as_slice);
+        let reads = reads.unwrap_or_default();
+        let at = reads.iter().position(|read| read.version >= write.version);
+        let seen_us = at.map(|at| reads[at].ended_us);
+        let blind = at.and_then(|at| {
+            let before = reads[..at].last()?;
+            (before.started_us >= write.issued_us)
+                .then(|| reads[at].ended_us.saturating_sub(before.started_us))
+        });
+        found.seen_us.push(seen_us);
+        found.blind_us.push(blind);
+        let Some(acked_us) = write.acked_us else {
+            continue;
+        };
+        let deadline = acked_us.saturating_add(rules.lost_after_us);
+        if seen_us.is_some_and(|seen| seen <= deadline) {
+            continue;
+        }
+        if seen_us.is_none() && rules.ended_us < deadline {
+            found.undecided = true;
+            continue;
+        }
+        found.lost = true;
+        violations.push(Violation::Lost {
+            observer,
+            cell: write.cell,
+            version: write.version,
+            last_seen: reads.last().map(|read| read.version),
+        });
+    }
+    found
+}
+
+impl Violation {
+    /// In words, with the names of places and readers.
+    pub(crate) fn describe(&self, observers: &[ObserverName], cells: &[String]) -> String {
+        match self {
+            Self::WentBack {
+                observer,
+                cell,
+                from,
+                to,
+                at_us,
+            } => format!(
+                "{} went back from version {from} to {to} of {} at {} ms",
+                observers[*observer].name,
+                cells[*cell],
+                at_us / 1_000
+            ),
+            Self::CrossTenant {
+                observer,
+                cell,
+                at_us,
+            } => format!(
+                "{} got another tenant's value for {} at {} ms",
+                observers[*observer].name,
+                cells[*cell],
+                at_us / 1_000
+            ),
+            Self::FromNowhere {
+                observer,
+                cell,
+                version,
+                at_us,
+            } => format!(
+                "{} saw version {version} of {} at {} ms, before anybody wrote it",
+                observers[*observer].name,
+                cells[*cell],
+                at_us / 1_000
+            ),
+            Self::Lost {
+                observer,
+                cell,
+                version,
+                last_seen,
+            } => format!(
+                "update {version} of {} was lost at {}: the last version seen there is {}",
+                cells[*cell],
+                observers[*observer].name,
+                last_seen.map_or("none".to_owned(), |seen| seen.to_string())
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn observers() -> Vec<ObserverName> {
+        let named = |name: &str, ordered| ObserverName {
+            name: name.to_owned(),
+            ordered,
+        };
+        vec![named("replica 1", true), named("order", false)]
+    }
+
+    const RULES: Rules = Rules {
+        lost_after_us: 1_000,
+        ended_us: 100_000,
+    };
+
+    fn write(version: Version, issued_us: u64) -> Write {
+        Write {
+            cell: 0,
+            version,
+            issued_us,
+            acked_us: Some(issued_us + 10),
+        }
+    }
+
+    fn read(observer: usize, version: Version, started_us: u64) -> Read {
+        Read {
+            observer,
+            server: 1,
+            cell: 0,
+            version,
+            own: true,
+            started_us,
+            ended_us: started_us + 5,
+        }
+    }
+
+    fn violations(writes: &[Write], reads: &[Read]) -> Vec<Violation> {
+        check(&observers(), writes, reads, RULES).violations
+    }
+
+    #[test]
+    fn a_good_history_is_good() {
+        let writes = [write(1, 100), write(2, 500), write(3, 520)];
+        let reads = [
+            read(0, 0, 50),
+            read(0, 0, 105),
+            read(0, 1, 115),
+            // The second was overtaken: a later one is as good.
+            read(0, 3, 600),
+            read(1, 1, 130),
+            read(1, 3, 610),
+        ];
+        let found = check(&observers(), &writes, &reads, RULES);
+        assert_eq!(found.violations, []);
+        assert_eq!(found.sightings[0].seen_us, [Some(120), Some(135)]);
+        assert_eq!(found.sightings[1].seen_us, [Some(605), Some(615)]);
+        assert_eq!(found.sightings[0].blind_us[0], Some(15), "since the read at 105");
+        assert_eq!(found.sightings[1].blind_us[0], None, "nobody looked in between");
+    }
+
+    #[test]
+    fn a_lost_update_is_found() {
+        let reads = [read(0, 0, 50), read(0, 0, 5_000), read(1, 1, 200)];
+        let lost = violations(&[write(1, 100)], &reads);
+        assert_eq!(
+            lost,
+            [Violation::Lost {
+                observer: 0,
+                cell: 0,
+                version: 1,
+                last_seen: Some(0)
+            }]
+        );
+        let text = lost[0].describe(&observers(), &["the price".to_owned()]);
+        assert!(text.contains("update 1 of the price was lost at replica 1"), "{text}");
+    }
+
+    #[test]
+    fn an_update_that_comes_too_late_is_lost() {
+        let reads = [read(0, 1, 5_000), read(1, 1, 200)];
+        assert!(matches!(
+            violations(&[write(1, 100)], &reads)[..],
+            [Violation::Lost { observer: 0, .. }]
+        ));
+    }
+
+    #[test]
+    fn what_was_not_observed_long_enough_is_undecided() {
+        let found = check(
+            &observers(),
+            &[write(1, 99_500)],
+            &[read(0, 0, 99_600)],
+            RULES,
+        );
+        assert_eq!(found.violations, []);
+        assert!(found.sightings[0].undecided && !found.sightings[0].lost);
+    }
+
+    #[test]
+    fn a_failed_write_may_be_there_or_not() {
+        let failed = Write {
+            acked_us: None,
+            ..write(1, 100)
+        };
+        assert_eq!(violations(&[failed], &[read(0, 0, 5_000)]), []);
+        assert_eq!(violations(&[failed], &[read(0, 1, 200)]), []);
+    }
+
+    #[test]
+    fn a_version_that_goes_back_is_found() {
+        let writes = [write(1, 100), write(2, 200)];
+        let seen = [read(1, 2, 300)];
+        let back = [read(0, 2, 250), read(0, 1, 260), read(0, 2, 270)];
+        assert!(matches!(
+            violations(&writes, &[&back[..], &seen[..]].concat())[..],
+            [Violation::WentBack {
+                from: 2,
+                to: 1,
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn going_back_counts_at_one_task_only() {
+        let writes = [write(1, 100), write(2, 200)];
+        let elsewhere = Read {
+            server: 2,
+            ..read(0, 1, 260)
+        };
+        let reads = [read(0, 2, 250), elsewhere, read(1, 2, 300), read(1, 1, 310)];
+        assert_eq!(violations(&writes, &reads), [], "another task may lag behind");
+        let overlapping = Read {
+            started_us: 252,
+            ..read(0, 1, 260)
+        };
+        let reads = [read(0, 2, 250), overlapping, read(1, 2, 300)];
+        assert_eq!(violations(&writes, &reads), [], "they overlapped");
+    }
+
+    #[test]
+    fn another_tenants_value_is_found() {
+        let foreign = Read {
+            own: false,
+            ..read(0, 1, 200)
+        };
+        assert!(matches!(
+            violations(&[write(1, 100)], &[foreign, read(1, 1, 200)])[..],
+            [Violation::CrossTenant { observer: 0, .. }]
+        ));
+    }
+
+    #[test]
+    fn a_version_from_nowhere_is_found() {
+        let reads = [read(0, 2, 150), read(1, 1, 200)];
+        assert!(
+            violations(&[write(1, 100), write(2, 900)], &reads)
+                .iter()
+                .any(|one| matches!(one, Violation::FromNowhere { version: 2, .. }))
+        );
+    }
+
+    proptest! {
+        /// A reader that sees each version some time after its write, in order, violates nothing; and if one read is
+        /// set back, that is found.
+        #[test]
+        fn one_read_set_back_is_found(gaps in proptest::collection::vec(20_u64..200, 3..40), victim in 2_usize..40) {
+            let mut writes = Vec::new();
+            let mut reads = Vec::new();
+            let mut now = 0;
+            for (version, gap) in (1..).zip(&gaps) {
+                writes.push(write(version, now));
+                reads.push(read(0, version, now + 12));
+                reads.push(read(1, version, now + 13));
+                now += gap;
+            }
+            prop_assert_eq!(violations(&writes, &reads), []);
+            let victim = 2 * (1 + victim % (gaps.len() - 1));
+            reads[victim].version = 0;
+            let found = violations(&writes, &reads);
+            prop_assert!(found.iter().any(|one| matches!(one, Violation::WentBack { to: 0, .. })), "{:?}", found);
+        }
+    }
+}

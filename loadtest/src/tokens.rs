@@ -1,0 +1,191 @@
+//! The callers' tokens: signed in once, exchanged for new ones before they expire.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::RwLock;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use tonic::metadata::{Ascii, MetadataValue};
+
+use crate::accounts::{Accounts, Session};
+
+/// A token is exchanged so long before it expires.
+const EARLY: Duration = Duration::from_secs(300);
+/// How often expiries are looked at.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// A caller: a tenant and its present token.
+pub(crate) struct Caller {
+    /// The tenant's id.
+    pub(crate) tenant: Arc<str>,
+    present: RwLock<Arc<Token>>,
+    refresh_token: RwLock<Option<String>>,
+}
+
+/// A token as both transports want it.
+pub(crate) struct Token {
+    /// For gRPC.
+    pub(crate) metadata: MetadataValue<Ascii>,
+    /// For HTTP.
+    pub(crate) header: HeaderValue,
+    expires: u64,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: u64,
+    #[serde(rename = "custom:tenantId")]
+    tenant: String,
+}
+
+impl Caller {
+    /// Signed in as this tenant's user.
+    pub(crate) async fn sign_in(accounts: &Accounts, tenant: &str) -> anyhow::Result<Self> {
+        Self::new(tenant.into(), accounts.sign_in(tenant).await?)
+    }
+
+    /// The bearer of a token in a file; it is not renewed.
+    pub(crate) fn from_file(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let id_token = text.trim().to_owned();
+        let claims = claims(&id_token)
+            .with_context(|| format!("{} does not hold an ID token", file.display()))?;
+        let now = unix_seconds();
+        if claims.exp <= now {
+            bail!(
+                "the token in {} expired {} s ago: sign in again",
+                file.display(),
+                now - claims.exp
+            );
+        }
+        Self::new(
+            claims.tenant.into(),
+            Session {
+                id_token,
+                refresh_token: None,
+            },
+        )
+    }
+
+    fn new(tenant: Arc<str>, session: Session) -> anyhow::Result<Self> {
+        Ok(Self {
+            tenant,
+            present: RwLock::new(Arc::new(Token::new(&session.id_token)?)),
+            refresh_token: RwLock::new(session.refresh_token),
+        })
+    }
+
+    /// The present token.
+    pub(crate) fn token(&self) -> Arc<Token> {
+        Arc::clone(&self.present.read())
+    }
+
+    async fn renew(&self, accounts: &Accounts) -> anyhow::Result<()> {
+        let refresh_token = self.refresh_token.read().clone();
+        let session = match refresh_token {
+            Some(token) => match accounts.refresh(&token).await {
+                Ok(session) => session,
+                Err(_) => accounts.sign_in(&self.tenant).await?,
+            },
+            None => return Ok(()),
+        };
+        *self.present.write() = Arc::new(Token::new(&session.id_token)?);
+        if session.refresh_token.is_some() {
+            *self.refresh_token.write() = session.refresh_token;
+        }
+        Ok(())
+    }
+}
+
+impl Token {
+    fn new(id_token: &str) -> anyhow::Result<Self> {
+        let bearer = format!("Bearer {id_token}");
+        let mut metadata: MetadataValue<Ascii> = bearer
+            .parse()
+            .ok()
+            .context("the token is not printable ASCII")?;
+        metadata.set_sensitive(true);
+        let mut header = HeaderValue::from_str(&bearer)?;
+        header.set_sensitive(true);
+        Ok(Self {
+            metadata,
+            header,
+            expires: claims(id_token)?.exp,
+        })
+    }
+}
+
+/// Exchanges tokens before they expire, for as long as it runs. A failure is tried again, and shows as refused calls.
+pub(crate) async fn keep_fresh(accounts: Arc<Accounts>, callers: Vec<Arc<Caller>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for caller in &callers {
+            if caller.token().expires < unix_seconds() + EARLY.as_secs()
+                && let Err(error) = caller.renew(&accounts).await
+            {
+                eprintln!(
+                    "warning: the token of tenant {} could not be renewed: {error:#}",
+                    caller.tenant
+                );
+            }
+        }
+    }
+}
+
+/// The claims, unverified: what the token says of itself to its own bearer.
+fn claims(id_token: &str) -> anyhow::Result<Claims> {
+    let payload = id_token
+        .split('.')
+        .nth(1)
+        .filter(|_| id_token.split('.').count() == 3);
+    let payload = payload.context("a JWT has three parts")?;
+    let json = URL_SAFE_NO_PAD
+        .decode(payload)
+        .ok()
+        .context("its second part is not base64url")?;
+    serde_json::from_slice(&json)
+        .ok()
+        .context("it has no exp or no custom:tenantId (an access token?)")
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_a_file(token: &str) -> anyhow::Result<Caller> {
+        let file = std::env::temp_dir().join(format!("{}.jwt", uuid::Uuid::new_v4()));
+        std::fs::write(&file, format!("{token}\n"))?;
+        let caller = Caller::from_file(&file);
+        std::fs::remove_file(file)?;
+        caller
+    }
+
+    fn token(payload: &str) -> String {
+        format!("eyJhIjoxfQ.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    #[test]
+    fn a_token_names_its_tenant_and_must_be_valid_yet() {
+        let good = token(r#"{"exp": 99999999999, "custom:tenantId": "lt-00001"}"#);
+        assert_eq!(&*in_a_file(&good).unwrap().tenant, "lt-00001");
+        let says = |token: &str| format!("{:#}", in_a_file(token).err().unwrap());
+        assert!(says(&token(r#"{"exp": 1, "custom:tenantId": "lt-1"}"#)).contains("expired"));
+        assert!(says(&token(r#"{"exp": 99999999999}"#)).contains("access token"));
+        assert!(says("nonsense").contains("three parts"));
+        assert!(says("a.%%.c").contains("base64url"));
+    }
+}

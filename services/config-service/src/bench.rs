@@ -1,0 +1,87 @@
+//! What `benches/` reaches of the hot path. No part of the service's interface.
+
+use std::{sync::Arc, time::Duration};
+
+use tagged_config_auth::{Authenticator, JwksSource};
+use tagged_config_domain::{LocationId, Principal};
+use tagged_config_proto::v1::{Change, config_service_server::ConfigServiceServer, receipt};
+use tagged_config_stores::Stores;
+use tokio::time::Instant;
+use tonic::service::Routes;
+
+use crate::{
+    api::ConfigApi,
+    cache::{Cache, CacheConfig, Lookup},
+    grpc::GrpcService,
+    metrics::Metrics,
+    page_token::PageTokens,
+    refresh::{Refresh, RefreshCredentials},
+};
+
+/// A service over some stores, without listeners.
+pub struct Service {
+    api: Arc<ConfigApi>,
+    cache: Arc<Cache>,
+    refresh: Refresh,
+}
+
+impl Service {
+    /// A service with an empty cache of so many bytes.
+    pub fn new(stores: Stores, cache_bytes: u64) -> Self {
+        let metrics = Metrics::new();
+        let config = CacheConfig {
+            ttl: Duration::from_hours(1),
+            max_stale: Duration::from_hours(1),
+            bytes: cache_bytes,
+        };
+        let cache = Arc::new(Cache::new(config, || 0.0, Arc::clone(&metrics)));
+        let api = ConfigApi::new(
+            stores.clone(),
+            Arc::clone(&cache),
+            Arc::clone(&metrics),
+            PageTokens::new(["a-secret-of-the-benchmark"]),
+            "bench".into(),
+        );
+        let credentials = RefreshCredentials {
+            current: "a-credential-of-the-benchmark".to_owned().into(),
+            previous: None,
+        };
+        Self {
+            refresh: Refresh::new(
+                stores,
+                Arc::clone(&cache),
+                credentials,
+                metrics,
+                "bench".into(),
+            ),
+            api: Arc::new(api),
+            cache,
+        }
+    }
+
+    /// One key, as both transports ask for it; whether it is there.
+    pub async fn get(&self, caller: &Principal, key: &str) -> bool {
+        self.api.get(caller, key, 0).await.is_ok()
+    }
+
+    /// Looks a location up; whether it is a hit.
+    pub fn is_hit(&self, id: &LocationId) -> bool {
+        matches!(self.cache.lookup(id, Instant::now()), Lookup::Fresh(_))
+    }
+
+    /// Applies a change; whether the cache took its value.
+    pub fn refresh(&self, change: Change) -> bool {
+        self.refresh.apply(change).outcome() == receipt::Outcome::Applied
+    }
+
+    /// Entries in the cache.
+    pub fn entries(&self) -> usize {
+        self.cache.entries()
+    }
+
+    /// The gRPC service.
+    pub fn routes<S: JwksSource>(&self, authenticator: Arc<Authenticator<S>>) -> Routes {
+        let service = GrpcService::new(Arc::clone(&self.api), authenticator);
+        Routes::new(ConfigServiceServer::new(service))
+    }
+}
