@@ -93,13 +93,7 @@ def destroy(arguments: argparse.Namespace) -> int:
 def destroy_verify(arguments: argparse.Namespace) -> int:
     """What is left."""
     progress = Progress()
-    stack, account = _open(arguments, progress, even_destroyed=True)
-    remembered = memory.recall(stack.folder)
-    if remembered and remembered.account != account:
-        raise StackError(
-            f"{stack.name} was deployed in account {remembered.account}, and these credentials are of account {account}: "
-            "look for what is left with those of the former (AWS_PROFILE)"
-        )
+    stack, _ = _open(arguments, progress, even_destroyed=True)
     # Of what was not destroyed nothing goes by waiting.
     limit = 0 if stack.resources() else leftovers.INDEX_WAIT_SECONDS
     with progress.step("leftovers") as step:
@@ -180,7 +174,10 @@ def _open(
     if used:
         progress.line(f"as deployed before: VARS='{' '.join(used)}' (give others to change them, NAME= for a default)")
     resources = stack.resources()
-    _refuse_elsewhere(stack, account, resources)
+    accounts, regions = protection.places(resources)
+    if even_destroyed and remembered:
+        accounts.add(remembered.account)
+    _refuse_elsewhere(stack, account, accounts, regions)
     if resources and (remembered is None or remembered.destroyed):
         progress.line(
             f"warning: {stack.folder} does not say which VARS {stack.name} was deployed with (from another checkout?): "
@@ -189,9 +186,8 @@ def _open(
     return stack, account
 
 
-def _refuse_elsewhere(stack: Stack, account: str, resources: list[dict]) -> None:
+def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: set[str]) -> None:
     """Elsewhere nothing would be found, and Terraform would forget what there is and make everything once more."""
-    accounts, regions = protection.places(resources)
     if accounts - {account}:
         raise StackError(
             f"{stack.name} is deployed in account {', '.join(sorted(accounts))}, and these credentials are of account "
