@@ -1,13 +1,16 @@
-"""The AWS target without AWS: plans of both environments, then the deployment tool's own deploy and destroy, on moto.
+"""The AWS target without AWS: plans of both environments, then the deployment tool's own deploy, rollback and destroy,
+on moto.
 
 Run with the virtual environment's Python. Ends with `N passed, N failed`. What moto lacks is switched off by the
-root's variables: autoscaling and saved queries. It has no data plane either: nothing is built, no image is pushed.
-Everything runs on a copy of the tree, with one override: S3 addresses that an emulator understands.
+root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a stand-in for Docker
+(deploy/tests/docker.py) pushes images without content.
+Everything runs on copies of the tree, with overrides for what moto does otherwise than AWS: OVERRIDES.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -16,49 +19,84 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_account_settings=true"]
-OVERRIDE = 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n'
+OVERRIDES = {
+    # It knows buckets by path alone, and answers with 500 to what it lacks.
+    "aws": 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n',
+    # It does not read the condition of a Deny (TLS), so nobody could put a package there.
+    "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
+    # It fails when the account's setting is taken away.
+    "modules/edge/account_settings": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
+}
 COPIED = ("terraform", "deploy", "localstack")
 
 
 class Checks:
-    """Counts."""
+    """Counts, and ends what it runs when it is told to."""
 
     def __init__(self) -> None:
         self.passed = 0
         self.failed = 0
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._ended = False
 
-    def check(self, title: str, command: list[str], environment: dict[str, str], *, expect: str, code: int = 0) -> bool:
-        """One command, which must end with this code and print this."""
-        started = time.monotonic()
-        result = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=900,
+    def end(self) -> None:
+        """Ends what runs; nothing more is begun."""
+        self._ended = True
+        for process in list(self._running):
+            process.kill()
+
+    def run(self, command: list[str], environment: dict[str, str], timeout_seconds: float) -> tuple[int, str]:
+        """One command to its end: its code, and all that it printed."""
+        if self._ended:
+            raise SystemExit("ended from outside")
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        good = result.returncode == code and expect in result.stdout
-        if not good:
-            print(result.stdout[-6000:])
-        print(f"{'ok   ' if good else 'FAIL '} {title} ({time.monotonic() - started:.0f} s)", flush=True)
-        self.passed += good
-        self.failed += not good
+        self._running.add(process)
+        try:
+            output, _ = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output = f"{process.communicate()[0]}\nno end after {timeout_seconds:.0f} s"
+        finally:
+            self._running.discard(process)
+        return process.returncode, output
+
+    def check(self, title: str, command: list[str], environment: dict[str, str], *expected: str, code: int = 0) -> bool:
+        """One command, which must end with this code and print all of this."""
+        started = time.monotonic()
+        ended, output = self.run(command, environment, 900)
+        missing = [text for text in expected if text not in output]
+        good = ended == code and not missing
+        story = f"{output[-6000:]}\ncode {ended}, expected {code}; missing: {missing}\n"
+        return self.count(f"{title} ({time.monotonic() - started:.0f} s)", good, story)
+
+    def count(self, title: str, good: bool, story: str = "") -> bool:
+        """One check whose end is known; the story is told when it is a bad one."""
+        with self._lock:
+            print(f"{'' if good else story}{'ok   ' if good else 'FAIL '} {title}", flush=True)
+            self.passed += good
+            self.failed += not good
         return good
 
     def checks_of(self, command: list[str]) -> None:
         """A command that counts its own checks in its last line."""
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
-        )
-        lines = result.stdout.splitlines()
-        print(*lines[:-1], sep="\n", flush=True)
+        lines = self.run(command, dict(os.environ), 120)[1].splitlines()
         summary = re.fullmatch(r"(\d+) passed, (\d+) failed", lines[-1] if lines else "")
-        self.passed += int(summary[1]) if summary else 0
-        self.failed += int(summary[2]) if summary else 1
+        with self._lock:
+            print(*lines[:-1], sep="\n", flush=True)
+            self.passed += int(summary[1]) if summary else 0
+            self.failed += int(summary[2]) if summary else 1
 
 
 @contextlib.contextmanager
@@ -111,54 +149,169 @@ def copy_of_the_tree(folder: Path) -> Path:
     for entry in (REPOSITORY / ".local").iterdir():
         if entry.name in ("venv", "venv.lock", "bin", "cache"):
             (folder / ".local" / entry.name).symlink_to(entry)
-    (folder / "terraform" / "aws" / "emulated_override.tf").write_text(OVERRIDE)
+    for part, text in OVERRIDES.items():
+        (folder / "terraform" / part / "emulated_override.tf").write_text(text)
     return folder
+
+
+class Target:
+    """The copy of the tree with the deployment tool in it, and the account that it works on."""
+
+    def __init__(self, checks: Checks, folder: Path, url: str) -> None:
+        self.checks = checks
+        self.folder = folder
+        tools = folder / "stand-ins"
+        tools.mkdir()
+        docker = tools / "docker"
+        docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/deploy/tests/docker.py" "$@"\n')
+        docker.chmod(0o755)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_VAR_"))}
+        self.environment = kept | {
+            "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            # The copy shares its index with the tree that it is of.
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+
+    def check(
+        self, title: str, command: str, env: str, *expected: str,
+        variables: Sequence[str] = (), more: Sequence[str] = (), docker: str = "", code: int = 0,
+    ) -> bool:
+        """One command of the tool, which must end with this code and print all of this."""
+        options = [option for variable in variables for option in ("--var", variable)]
+        line = [sys.executable, str(self.folder / "deploy" / "deploy.py"), command, "--env", env, *options, *more]
+        return self.checks.check(title, line, self.environment | {"TAGGED_CONFIG_DOCKER": docker}, *expected, code=code)
+
+    def outputs(self, env: str) -> dict:
+        """What `make loadtest-aws` reads: standard output must be JSON and nothing else."""
+        line = [sys.executable, str(self.folder / "deploy" / "deploy.py"), "outputs", "--env", env]
+        result = subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=120)
+        with contextlib.suppress(ValueError):
+            return {name: output["value"] for name, output in json.loads(result.stdout).items()}
+        return {}
+
+    def state(self, env: str) -> Path:
+        """The environment's state file."""
+        return self.folder / "terraform" / "aws" / f"{env}.tfstate"
+
+    def resources(self, env: str) -> list[dict]:
+        """Managed resources in the state."""
+        return [r for r in json.loads(self.state(env).read_text())["resources"] if r["mode"] == "managed"]
+
+    def versions(self, env: str) -> set[str]:
+        """Tags of all images and packages that run."""
+        found = set()
+        for resource in self.resources(env):
+            for instance in resource["instances"]:
+                if resource["type"] == "aws_ecs_task_definition":
+                    containers = json.loads(instance["attributes"]["container_definitions"])
+                    found |= {container["image"].rpartition(":")[2] for container in containers}
+                if resource["type"] == "aws_lambda_function":
+                    found.add(instance["attributes"]["s3_key"].partition("/")[0])
+        return found
+
+
+def parts(checks: Checks) -> None:
+    """The tool's own parts, without Terraform."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "localstack"), "PYTHONDONTWRITEBYTECODE": "1"}
+    folder = str(REPOSITORY / "deploy")
+    command = [sys.executable, "-m", "unittest", "discover", "-s", f"{folder}/tests", "-t", folder]
+    checks.check("parts of the deployment tool", command, environment, "OK")
+
+
+def plans(target: Target) -> None:
+    """Both environments with either API, and what prod refuses."""
+    for env, api in (("dev", "rest"), ("dev", "http"), ("prod", "rest"), ("prod", "http")):
+        target.check(f"plan {env}, {api}", "plan", env, "Plan: ", variables=[f"api_type={api}"])
+    target.check(
+        "prod refuses sign-in by password, and APIs of a third kind", "plan", "prod",
+        "admin_password_sign_in must be false in prod", "api_type must be rest or http",
+        variables=["admin_password_sign_in=true", "api_type=soap"], code=1,
+    )
+    target.check(
+        "prod refuses load tests", "plan", "prod", "load_test_runner must be false in prod",
+        variables=["load_test_runner=true"], code=1,
+    )
+
+
+def half_made(target: Target) -> None:
+    """A deployment that fails at its second image can be destroyed, protected as it is, and nothing is made for that."""
+    target.check("deploy without a Docker daemon says so", "deploy", "prod", "daemon does not answer", docker="down", code=1)
+    target.check("deploy without a log role says so", "deploy", "prod", "manage_account_settings=true", code=1)
+    target.check(
+        "deploy prod ends when an image fails", "deploy", "prod", "building order-service failed",
+        variables=LACKING, docker="half", code=1,
+    )
+    made = {resource["module"] for resource in target.resources("prod")}
+    target.checks.count(f"only repositories were made: {made}", made == {"module.images"})
+    target.check(
+        "destroy prod, made by half and protected", "destroy", "prod", "lift protection", "nothing is left", more=["--yes", "prod"]
+    )
+    log = (target.folder / ".local" / "aws" / "prod" / "terraform.log").read_text()
+    others = sorted(set(re.findall(r"^(module\.(?!images\b)\w+).*: Creating\.\.\.", log, re.MULTILINE)))
+    target.checks.count(f"nothing was made to destroy it{': ' if others else ''}{', '.join(others)}", not others)
+
+
+def whole(target: Target) -> None:
+    """A deployment, a second version with the other API, back to the first version, and away with it."""
+    everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
+    if target.check("deploy dev", "deploy", "dev", "make rollback ENV=dev", variables=everything):
+        target.checks.checks_of([sys.executable, str(REPOSITORY / "scripts" / "deployed_checks.py"), str(target.state("dev"))])
+        first = target.outputs("dev").get("image_tag", "")
+        target.checks.count("outputs are JSON", bool(first))
+        target.checks.count("one version runs", target.versions("dev") == {first})
+        target.check("what is deployed counts as left", "destroy-verify", "dev", "LEFT: ", code=1)
+        target.check("destroy wants the right name", "destroy", "dev", "nothing was removed", more=["--yes", "prod"], code=1)
+        target.check(
+            "another region is refused", "plan", "dev", "dev is deployed in us-east-1", variables=["region=eu-west-1"], code=1
+        )
+        (target.folder / "another-version").write_text("new\n")
+        if target.check(
+            "deploy dev: another version and API, other variables remembered", "deploy", "dev", "nat=single", "make rollback ENV=dev",
+            variables=["api_type=http"],
+        ):
+            second = target.outputs("dev").get("image_tag", "")
+            target.checks.count("the other version runs", target.versions("dev") == {second} != {first})
+            target.check("roll back dev", "rollback", "dev", "api_type=http", f"from {second} back to {first}")
+            apis = {resource["type"] for resource in target.resources("dev")} & {"aws_apigatewayv2_api", "aws_api_gateway_rest_api"}
+            target.checks.count("the first version runs again, behind the remembered API",
+                                target.versions("dev") == {first} and apis == {"aws_apigatewayv2_api"})
+    target.check("destroy dev, nothing is left", "destroy", "dev", "nothing is left", more=["--yes", "dev"])
+    target.check("destroy-verify agrees", "destroy-verify", "dev", "nothing is left")
+
+
+def parts_plans_and_half_made(target: Target) -> None:
+    """What takes about as long as `whole`."""
+    parts(target.checks)
+    plans(target)
+    half_made(target)
+
+
+def on_its_own(checks: Checks, work: Callable[[Target], None]) -> None:
+    """Work on a copy and an account that nothing else uses."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = copy_of_the_tree(Path(temporary))
+        with moto(folder / "moto.log") as url:
+            work(Target(checks, folder, url))
 
 
 def main() -> int:
     checks = Checks()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = copy_of_the_tree(Path(temporary))
-        with moto(folder / "moto.log") as url:
-            kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_VAR_"))}
-            environment = kept | {
-                "AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
-                "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            }
-
-            def deploy(command: str, env: str, *more: str, variables: list[str]) -> list[str]:
-                options = [option for variable in variables for option in ("--var", variable)]
-                return [sys.executable, str(folder / "deploy" / "deploy.py"), command, "--env", env, *options, *more]
-
-            for env, api in (("dev", "rest"), ("dev", "http"), ("prod", "rest"), ("prod", "http")):
-                command = deploy("plan", env, variables=[f"api_type={api}"])
-                checks.check(f"plan {env}, {api}", command, environment, expect="Plan: ")
-            for variable, message in (
-                ("admin_password_sign_in=true", "admin_password_sign_in must be false in prod"),
-                ("load_test_runner=true", "load_test_runner must be false in prod"),
-                ("api_type=soap", "api_type must be rest or http"),
-            ):
-                command = deploy("plan", "prod", variables=[variable])
-                checks.check(f"prod refuses {variable}", command, environment, expect=message, code=1)
-            everything = [*LACKING, "load_test_runner=true", "alert_emails=[\"a@example.com\"]", "nat=single"]
-            command = deploy("deploy", "dev", variables=LACKING[:2])
-            checks.check("deploy without Docker or a log role says so", command, environment, expect="error: ", code=1)
-            command = deploy("deploy", "dev", "--without-build", variables=everything)
-            if checks.check("deploy dev", command, environment, expect="make rollback ENV=dev"):
-                state = folder / "terraform" / "aws" / "dev.tfstate"
-                checks.checks_of([sys.executable, str(REPOSITORY / "scripts" / "deployed_checks.py"), str(state)])
-                command = deploy("destroy-verify", "dev", variables=[])
-                checks.check("what is deployed counts as left", command, environment, expect="LEFT: ", code=1)
-                command = deploy("destroy", "dev", "--yes", "prod", variables=everything)
-                checks.check("destroy wants the right name", command, environment, expect="nothing was removed", code=1)
-            command = deploy("destroy", "dev", "--yes", "dev", variables=everything)
-            checks.check("destroy dev, nothing is left", command, environment, expect="nothing is left")
+    # Ended from outside, the servers still go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Terraform waits more than it works.
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            for done in [pool.submit(on_its_own, checks, work) for work in (whole, parts_plans_and_half_made)]:
+                done.result()
+        except BaseException:
+            checks.end()
+            raise
     print(f"{checks.passed} passed, {checks.failed} failed")
     return 1 if checks.failed else 0
 
 
 if __name__ == "__main__":
-    # Ended from outside, the server still goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
