@@ -5,12 +5,13 @@ use anyhow::Context;
 use aws_sdk_cognitoidentityprovider::{
     Client,
     error::DisplayErrorContext,
+    operation::{admin_create_user::AdminCreateUserError, admin_delete_user::AdminDeleteUserError},
     types::{AttributeType, AuthFlowType, AuthenticationResultType, MessageActionType},
 };
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::targets::{self, Targets};
+use crate::targets::{self, Targets, need};
 
 /// Cognito's pool of this deployment.
 pub(crate) struct Accounts {
@@ -33,10 +34,8 @@ impl Accounts {
     /// The pool of these targets.
     pub(crate) async fn of(targets: &Targets) -> anyhow::Result<Self> {
         Ok(Self {
-            pool: targets
-                .need(&targets.user_pool_id, "user-pool-id")?
-                .to_owned(),
-            client_id: targets.need(&targets.client_id, "client-id")?.to_owned(),
+            pool: need(&targets.user_pool_id, "user-pool-id")?.to_owned(),
+            client_id: need(&targets.client_id, "client-id")?.to_owned(),
             client: Client::new(&targets::sdk_config().await),
             password: OnceCell::new(),
         })
@@ -66,7 +65,7 @@ impl Accounts {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|e| e.is_username_exists_exception()) =>
+                    .is_some_and(AdminCreateUserError::is_username_exists_exception) =>
             {
                 Ok(())
             }
@@ -123,7 +122,7 @@ impl Accounts {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|e| e.is_user_not_found_exception()) =>
+                    .is_some_and(AdminDeleteUserError::is_user_not_found_exception) =>
             {
                 Ok(())
             }

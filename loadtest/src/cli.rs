@@ -200,8 +200,8 @@ pub(crate) struct StalenessOptions {
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     pub(crate) parameter_rate: f64,
-    /// How long updates are made, for each background load
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    /// How long updates are made, for each background load: long enough for a hundred updates of the slowest source
+    #[arg(long, default_value = "60s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Locations that are updated by each source: in turn, each the item of a tenant of its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
@@ -252,7 +252,11 @@ pub(crate) struct ReportOptions {
     #[arg(default_value = "target/loadtest/result.json")]
     pub(crate) result: PathBuf,
     /// The page to write
-    #[arg(long, value_name = "FILE", help = "The page to write [default: report.html beside the result]")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The page to write [default: report.html beside the result]"
+    )]
     pub(crate) html: Option<PathBuf>,
 }
 
@@ -333,7 +337,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     Duration::try_from_secs_f64(seconds)
         .ok()
-        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(24 * 3_600))
+        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_hours(24))
         .ok_or_else(bad)
 }
 

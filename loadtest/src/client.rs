@@ -100,6 +100,11 @@ struct Entry {
     stale: bool,
 }
 
+#[derive(Deserialize)]
+struct Batch {
+    entries: Vec<Entry>,
+}
+
 // === impl Question ===
 
 impl Question {
@@ -436,10 +441,6 @@ impl RestClient {
                 if status != 200 {
                     return refused(status, answer).await;
                 }
-                #[derive(Deserialize)]
-                struct Batch {
-                    entries: Vec<Entry>,
-                }
                 let batch: Batch = answer.json().await?;
                 let found = batch.entries.iter().map(|entry| {
                     (
@@ -505,7 +506,7 @@ pub(crate) fn order(cents: u64) -> Value {
 
 /// The subtotal must be the order's, and the discount what the tenant's seeded configuration says.
 fn judge_order(cents: u64, order: &Value) -> Answer {
-    let amount = |name: &str| order[name].as_str().and_then(|text| cents_of(text));
+    let amount = |name: &str| order[name].as_str().and_then(cents_of);
     let discount = (cents * u64::from(crate::dataset::DISCOUNT_PERCENT) + 50) / 100;
     if amount("subtotal") == Some(cents) && amount("discount") == Some(discount) {
         Answer::good(CacheResult::None)
@@ -618,7 +619,10 @@ mod tests {
         assert!(judge_order(1_999, &priced("19.99", "0.00")).error.is_some());
         assert!(judge_order(1_999, &json!({})).error.is_some());
         assert_eq!(cents_of("1000000.07"), Some(100_000_007));
-        assert_eq!((cents_of("1"), cents_of("1.5"), cents_of("x.00")), (None, None, None));
+        assert_eq!(
+            (cents_of("1"), cents_of("1.5"), cents_of("x.00")),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -159,7 +159,12 @@ fn figures(report: &Report) -> BTreeMap<String, (Kind, Option<f64>)> {
             found.insert(format!("{name}.lost {load}"), (Kind::Count, Some(lost)));
             for stage in ["first_replica", "last_replica", "edge", "order"] {
                 if let Some(times) = source.stages.get(stage) {
-                    percentiles(&format!("{name}.{stage}"), &format!(" {load}"), times, &mut found);
+                    percentiles(
+                        &format!("{name}.{stage}"),
+                        &format!(" {load}"),
+                        times,
+                        &mut found,
+                    );
                 }
             }
         }
@@ -286,7 +291,11 @@ mod tests {
     fn each_kind_of_regression_is_found() {
         assert_eq!(
             worse(|new| new.phases[1].series[0].histogram = vec![(200, 200)]),
-            ["closed.grpc.hit.p50", "closed.grpc.hit.p90", "closed.grpc.hit.p99"]
+            [
+                "closed.grpc.hit.p50",
+                "closed.grpc.hit.p90",
+                "closed.grpc.hit.p99"
+            ]
         );
         assert_eq!(
             worse(|new| new.phases[1].answered_per_second /= 2.0),

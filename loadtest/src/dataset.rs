@@ -17,7 +17,7 @@ use crate::{
     cli::{SeedOptions, Shape, UnseedOptions},
     progress,
     stop::Stop,
-    targets::{self, Targets},
+    targets::{self, Targets, need},
 };
 
 /// Tenants that are made or removed at once. Cognito allows few administrators' calls a second; the SDK waits as told.
@@ -87,7 +87,7 @@ impl Dataset {
             .collect();
         items.push((
             "pricing".to_owned(),
-            format!(r#"{{"currency":"USD","discountPercent":{DISCOUNT_PERCENT}}}"#),
+            format!(r#"{{"currency":"USD","discountPercent":"{DISCOUNT_PERCENT}"}}"#),
         ));
         items.push((
             "featureFlagX".to_owned(),
@@ -103,7 +103,7 @@ impl Table {
     /// The table of these targets.
     pub(crate) async fn of(targets: &Targets) -> anyhow::Result<Self> {
         Ok(Self {
-            name: targets.need(&targets.table, "table")?.to_owned(),
+            name: need(&targets.table, "table")?.to_owned(),
             client: Client::new(&targets::sdk_config().await),
         })
     }

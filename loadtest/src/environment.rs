@@ -119,12 +119,12 @@ impl Stopwatch {
             .harness
             .zip(harness_seconds())
             .map(|(then, now)| (now - then) / elapsed);
-        let machine_busy = self
-            .machine
-            .zip(machine_seconds())
-            .map(|((busy, total), (busy_now, total_now))| {
-                ((busy_now - busy) / (total_now - total).max(1e-3)).clamp(0.0, 1.0)
-            });
+        let machine_busy =
+            self.machine
+                .zip(machine_seconds())
+                .map(|((busy, total), (busy_now, total_now))| {
+                    ((busy_now - busy) / (total_now - total).max(1e-3)).clamp(0.0, 1.0)
+                });
         let machine_cores = cores();
         let limited_by = if harness_cores
             .is_some_and(|cores| cores > HARNESS_LIMIT * f64::from(machine_cores))
@@ -148,7 +148,13 @@ impl Stopwatch {
 fn harness_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    let ticks = |index: usize| after_name.split_whitespace().nth(index)?.parse::<f64>().ok();
+    let ticks = |index: usize| {
+        after_name
+            .split_whitespace()
+            .nth(index)?
+            .parse::<f64>()
+            .ok()
+    };
     Some((ticks(11)? + ticks(12)?) / TICKS)
 }
 

@@ -25,7 +25,7 @@ use crate::{
     scenarios::{HOT, Mix},
     slo::{self, Measured},
     stop::Stop,
-    targets::Targets,
+    targets::{Targets, need},
     tokens::{self, Caller},
     world::{self, World},
 };
@@ -67,7 +67,10 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
     let targets = Targets::find(&options.place).await?;
     let mut clients = Vec::new();
     for target in &options.targets {
-        clients.push((*target, Arc::new(connect(&options, &targets, *target).await?)));
+        clients.push((
+            *target,
+            Arc::new(connect(&options, &targets, *target).await?),
+        ));
     }
     let (callers, dataset) = callers(&options, &targets, &stop).await?;
     let mut run = Run {
@@ -142,15 +145,15 @@ async fn connect(
     };
     match target {
         Target::Edge => Ok(Client::Rest(
-            rest(targets.need(&targets.api_url, "api-url")?).await?,
+            rest(need(&targets.api_url, "api-url")?).await?,
         )),
         Target::Alb => Ok(Client::Rest(
-            rest(targets.need(&targets.alb_url, "alb-url")?).await?,
+            rest(need(&targets.alb_url, "alb-url")?).await?,
         )),
         Target::Grpc => {
             let addresses = targets.need_grpc()?;
             let orders = if mix_of(options, target).has("orders") {
-                let url = targets.need(&targets.order_url, "order-url")?;
+                let url = need(&targets.order_url, "order-url")?;
                 Some(RestClient::new(url, options.connections, options.timeout)?)
             } else {
                 None
@@ -175,7 +178,10 @@ async fn callers(
     let accounts = Arc::new(Accounts::of(targets).await?);
     let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
     let callers = world::sign_in(&accounts, tenants, stop).await?;
-    anyhow::ensure!(!callers.is_empty(), "interrupted before anything was measured");
+    anyhow::ensure!(
+        !callers.is_empty(),
+        "interrupted before anything was measured"
+    );
     tokio::spawn(tokens::keep_fresh(accounts, callers.clone()));
     Ok((callers, dataset))
 }
@@ -208,10 +214,20 @@ impl Run<'_> {
         let duration = NULL_DURATION.min(self.options.duration);
         let mix: Mix = HOT.name.parse().map_err(anyhow::Error::msg)?;
         let mut phase = match loop_kind {
-            Loop::Closed => self.closed("null", load, &mix, NULL_WARM_UP, duration).await?,
+            Loop::Closed => {
+                self.closed("null", load, &mix, NULL_WARM_UP, duration)
+                    .await?
+            }
             Loop::Open => {
-                self.open("null", load, &mix, self.rate(target), NULL_WARM_UP, duration)
-                    .await
+                self.open(
+                    "null",
+                    load,
+                    &mix,
+                    self.rate(target),
+                    NULL_WARM_UP,
+                    duration,
+                )
+                .await
             }
         };
         phase.null_of = Some(target.name().to_owned());
@@ -233,8 +249,15 @@ impl Run<'_> {
                     .await?
             }
             Loop::Open => {
-                self.open(target.name(), load, &mix, self.rate(target), warm_up, duration)
-                    .await
+                self.open(
+                    target.name(),
+                    load,
+                    &mix,
+                    self.rate(target),
+                    warm_up,
+                    duration,
+                )
+                .await
             }
         };
         self.phases.push(phase);
@@ -371,10 +394,7 @@ pub(crate) async fn open_load(load: Load, mix: Mix, plan: open::Plan, stop: &Sto
     }
 }
 
-fn settings(
-    options: &LatencyOptions,
-    dataset: Dataset,
-) -> BTreeMap<String, serde_json::Value> {
+fn settings(options: &LatencyOptions, dataset: Dataset) -> BTreeMap<String, serde_json::Value> {
     let mut settings = BTreeMap::from([
         ("tenants".to_owned(), json!(dataset.tenants)),
         ("keysPerTenant".to_owned(), json!(dataset.keys)),
@@ -382,8 +402,14 @@ fn settings(
         ("zipf".to_owned(), json!(options.zipf)),
         ("users".to_owned(), json!(options.users)),
         ("connections".to_owned(), json!(options.connections)),
-        ("warmUpSeconds".to_owned(), json!(options.warm_up.as_secs_f64())),
-        ("timeoutSeconds".to_owned(), json!(options.timeout.as_secs_f64())),
+        (
+            "warmUpSeconds".to_owned(),
+            json!(options.warm_up.as_secs_f64()),
+        ),
+        (
+            "timeoutSeconds".to_owned(),
+            json!(options.timeout.as_secs_f64()),
+        ),
         ("seed".to_owned(), json!(options.seed)),
     ]);
     for target in &options.targets {

@@ -167,7 +167,7 @@ pub(crate) struct Staleness {
     pub(crate) background_per_second: f64,
     /// Seconds in which updates were made.
     pub(crate) seconds: f64,
-    /// How far apart two looks of an observer at a lagging value were: how finely times are known.
+    /// How far apart two looks at a lagging replica were: how finely the times of replicas are known.
     pub(crate) resolution: Option<Quantiles>,
     /// What was observed, by how updates were made.
     pub(crate) sources: Vec<SourceStaleness>,
@@ -274,7 +274,9 @@ impl Report {
         let mut found = Vec::new();
         let mut poor = false;
         if !self.environment.optimised {
-            found.push("the harness was built without optimisation: its own part is large".to_owned());
+            found.push(
+                "the harness was built without optimisation: its own part is large".to_owned(),
+            );
         }
         let backgrounds = self
             .staleness
@@ -284,7 +286,9 @@ impl Report {
             let name = format!("{}, {} loop", phase.path, phase.loop_kind);
             if let Some(reason) = &phase.not_sustained_because {
                 poor = true;
-                found.push(format!("{name}: not sustained, times are withheld: {reason}"));
+                found.push(format!(
+                    "{name}: not sustained, times are withheld: {reason}"
+                ));
             }
             match phase.cpu.limited_by.as_deref() {
                 Some("harness") => found.push(format!(
@@ -302,6 +306,12 @@ impl Report {
             for (code, count) in phase.series.iter().flat_map(|series| &series.errors) {
                 *codes.entry(code).or_default() += count;
             }
+            for (operation, (asked, failed)) in phase.failures() {
+                if asked == failed {
+                    poor = true;
+                    found.push(format!("{name}: every {operation} failed"));
+                }
+            }
             for (code, count) in codes {
                 poor |= code.starts_with("wrong");
                 let hint = match code {
@@ -317,7 +327,10 @@ impl Report {
             for source in &part.sources {
                 if source.lost > 0 {
                     poor = true;
-                    found.push(format!("{}: {} updates were lost", source.source, source.lost));
+                    found.push(format!(
+                        "{}: {} updates were lost",
+                        source.source, source.lost
+                    ));
                 }
                 if source.undecided > 0 {
                     found.push(format!(
@@ -326,7 +339,10 @@ impl Report {
                     ));
                 }
                 for (reason, count) in &source.failed_writes {
-                    found.push(format!("{}: {count} writes failed: {reason}", source.source));
+                    found.push(format!(
+                        "{}: {count} writes failed: {reason}",
+                        source.source
+                    ));
                 }
             }
             for (reason, count) in &part.history.failed_reads {
@@ -350,11 +366,21 @@ impl Report {
             .filter(|phase| phase.path != "null");
         let series = phases.flat_map(|phase| &phase.series);
         series.fold((0, 0), |(count, errors), one| {
-            (
-                count + one.count,
-                errors + one.errors.values().sum::<u64>(),
-            )
+            (count + one.count, errors + one.errors.values().sum::<u64>())
         })
+    }
+}
+
+impl Phase {
+    /// By operation: how many were asked, and how many failed.
+    fn failures(&self) -> BTreeMap<&str, (u64, u64)> {
+        let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for series in &self.series {
+            let (asked, failed) = found.entry(&series.operation).or_default();
+            *asked += series.count;
+            *failed += series.errors.values().sum::<u64>();
+        }
+        found
     }
 }
 
@@ -384,11 +410,7 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         );
     }
     let poor = report.warn();
-    report.slos = output
-        .slos
-        .iter()
-        .map(|slo| slo.judge(&report))
-        .collect();
+    report.slos = output.slos.iter().map(|slo| slo.judge(&report)).collect();
     let (json, html) = report.write(&output.out)?;
     println!("{}", table::render(&report));
     println!("result: {}", json.display());
@@ -469,6 +491,20 @@ pub(crate) mod tests {
         let mut broken = result;
         broken["phases"][0]["seconds"] = "many".into();
         assert!(!validator.is_valid(&broken));
+    }
+
+    #[test]
+    fn an_operation_that_always_fails_is_no_success() {
+        let mut report = sample();
+        assert!(!report.warn());
+        let series = &mut report.phases[1].series;
+        series.remove(0);
+        assert!(report.warn());
+        assert!(
+            report
+                .warnings
+                .contains(&"grpc, closed loop: every get failed".to_owned())
+        );
     }
 
     #[test]

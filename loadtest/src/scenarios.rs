@@ -140,7 +140,12 @@ mod tests {
         for bad in ["", "cold", "hot=0", "hot=x", "hot=1001", "hot,,"] {
             assert!(bad.parse::<Mix>().is_err(), "{bad}");
         }
-        assert!("cold".parse::<Mix>().unwrap_err().contains("there are hot, mixed"));
+        assert!(
+            "cold"
+                .parse::<Mix>()
+                .unwrap_err()
+                .contains("there are hot, mixed")
+        );
     }
 
     #[test]

@@ -84,13 +84,36 @@ pub(crate) struct Measured {
 }
 
 const PARTS: [&str; 18] = [
-    "hit", "miss", "stale", "absent", "none", "failed", "hot", "mixed", "batch", "writers",
-    "orders", "rest", "get", "get-absent", "get-if-changed", "put", "order", "background",
+    "hit",
+    "miss",
+    "stale",
+    "absent",
+    "none",
+    "failed",
+    "hot",
+    "mixed",
+    "batch",
+    "writers",
+    "orders",
+    "rest",
+    "get",
+    "get-absent",
+    "get-if-changed",
+    "put",
+    "order",
+    "background",
 ];
 /// The stages that staleness is measured to.
 pub(crate) const STAGES: [&str; 9] = [
-    "acknowledge", "first_replica", "last_replica", "edge", "order", "write_to_start", "read",
-    "discover", "fanout",
+    "acknowledge",
+    "first_replica",
+    "last_replica",
+    "edge",
+    "order",
+    "write_to_start",
+    "read",
+    "discover",
+    "fanout",
 ];
 const PATHS: [&str; 3] = ["grpc", "alb", "edge"];
 const SOURCES: [&str; 3] = ["dynamodb", "put-config", "parameter-store"];
@@ -297,9 +320,7 @@ impl Slo {
                 let lost = sources.iter().map(|one| one.lost).sum::<u64>() as f64;
                 lost
             } else {
-                let histograms = sources
-                    .iter()
-                    .filter_map(|one| one.histograms.get(stage));
+                let histograms = sources.iter().filter_map(|one| one.histograms.get(stage));
                 self.statistic.of(&restored(histograms.flatten()))?
             };
             let place = format!(" beside {} reads/s", part.background_per_second);
@@ -422,12 +443,11 @@ fn parse_name(name: &str) -> Result<(Subject, Statistic), String> {
         )
     };
     // "p99.9" has a point of its own.
-    let (rest, statistic) = match name.strip_suffix(".p99.9") {
-        Some(rest) => (rest, Statistic::P999),
-        None => {
-            let (rest, statistic) = name.rsplit_once('.').ok_or_else(unknown)?;
-            (rest, of(statistic).ok_or_else(unknown)?)
-        }
+    let (rest, statistic) = if let Some(rest) = name.strip_suffix(".p99.9") {
+        (rest, Statistic::P999)
+    } else {
+        let (rest, statistic) = name.rsplit_once('.').ok_or_else(unknown)?;
+        (rest, of(statistic).ok_or_else(unknown)?)
     };
     let parts: Vec<&str> = rest.split('.').collect();
     if let ["staleness", rest @ ..] = parts.as_slice() {
@@ -539,7 +559,10 @@ mod tests {
         // The sample: 200 hits of 100 us and 2 failures in the closed loop, 100 hits of 300 us in the open one.
         assert!(verdict("grpc.hit.p99<2ms").met);
         assert!(verdict("closed.grpc.hit.p99<0.2ms").met);
-        assert!(!verdict("grpc.hit.p99<0.2ms").met, "the open loop breaks it");
+        assert!(
+            !verdict("grpc.hit.p99<0.2ms").met,
+            "the open loop breaks it"
+        );
         assert!(verdict("grpc.hit.p99<0.2ms").measured.contains("open loop"));
         assert!(!verdict("errors<0.1%").met);
         assert!(verdict("errors<1%").met);
@@ -566,11 +589,7 @@ mod tests {
 
     #[test]
     fn names_are_known_or_refused() {
-        assert!(
-            RESULTS
-                .iter()
-                .all(|result| PARTS.contains(&result.name()))
-        );
+        assert!(RESULTS.iter().all(|result| PARTS.contains(&result.name())));
         for bad in [
             "",
             "grpc",
@@ -594,7 +613,10 @@ mod tests {
             assert!(bad.parse::<Slo>().is_err(), "{bad}");
         }
         let message = "grpc.p98<1ms".parse::<Slo>().unwrap_err();
-        assert!(message.contains("p99.9"), "it lists the known ones: {message}");
+        assert!(
+            message.contains("p99.9"),
+            "it lists the known ones: {message}"
+        );
     }
 
     #[test]
@@ -647,14 +669,18 @@ mod tests {
             Just(Relation::More),
             Just(Relation::AtLeast)
         ];
-        (prop_oneof![path, staleness], times, relation, 1_u32..100_000_000).prop_map(
-            |(subject, statistic, relation, bound)| Slo {
+        (
+            prop_oneof![path, staleness],
+            times,
+            relation,
+            1_u32..100_000_000,
+        )
+            .prop_map(|(subject, statistic, relation, bound)| Slo {
                 subject,
                 statistic,
                 relation,
                 bound: f64::from(bound),
-            },
-        )
+            })
     }
 
     proptest! {

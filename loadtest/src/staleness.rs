@@ -22,7 +22,7 @@ use crate::{
     environment::Environment,
     latency::{self, closed::Load, open},
     progress,
-    recorder::{buckets, histogram, quantiles},
+    recorder::{buckets, histogram, micros, quantiles},
     report::{
         FORMAT, History, Phase, Quantiles, Report, SourceStaleness, Spread, Staleness, finish,
     },
@@ -35,7 +35,7 @@ use crate::{
         receipts::Receipts,
     },
     stop::Stop,
-    targets::Targets,
+    targets::{Targets, need},
     tokens,
     world::{self, World},
 };
@@ -139,7 +139,10 @@ async fn background(
     let dataset = latency::seeded(targets, Dataset::of(&options.shape), stop).await?;
     let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
     let callers = world::sign_in(accounts, tenants, stop).await?;
-    anyhow::ensure!(!callers.is_empty(), "interrupted before anything was measured");
+    anyhow::ensure!(
+        !callers.is_empty(),
+        "interrupted before anything was measured"
+    );
     tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
     let client = Client::grpc(
         &targets.grpc,
@@ -254,7 +257,7 @@ fn observers(
     }
     let rest = |url: &str| RestClient::new(url, 2, Duration::from_secs(5));
     if !options.no_edge {
-        let url = targets.need(&targets.api_url, "api-url")?;
+        let url = need(&targets.api_url, "api-url")?;
         let eye = Eye::Edge(rest(url)?);
         observers.push(Observer::new(
             "the edge".to_owned(),
@@ -265,7 +268,7 @@ fn observers(
         ));
     }
     if !options.no_orders {
-        let url = targets.need(&targets.order_url, "order-url")?;
+        let url = need(&targets.order_url, "order-url")?;
         let eye = Eye::Orders(rest(url)?);
         observers.push(Observer::new(
             "the price of an order".to_owned(),
@@ -323,7 +326,7 @@ impl Bench<'_> {
                 looking.clone(),
             ));
         }
-        let begun_us = self.clock.us();
+        let (begun, begun_us) = (Instant::now(), self.clock.us());
         let load = self.background(rate, background);
         let mut writers = JoinSet::new();
         for source in options.sources.clone() {
@@ -331,7 +334,10 @@ impl Bench<'_> {
             let (clock, stop, duration) = (self.clock, self.stop.clone(), options.duration);
             let rate = self.wanted(source);
             writers.spawn(async move {
-                (source, update_at(rate, duration, cells, writer, clock, stop).await)
+                (
+                    source,
+                    update_at(rate, duration, cells, writer, clock, stop).await,
+                )
             });
         }
         let mut updates: BTreeMap<Source, Vec<Update>> = BTreeMap::new();
@@ -339,7 +345,7 @@ impl Bench<'_> {
             let (source, made) = written.context("a writer ended badly")?;
             updates.insert(source, made);
         }
-        let seconds = (self.clock.us() - begun_us) as f64 / 1e6;
+        let seconds = begun.elapsed().as_secs_f64();
         bar.finish_and_clear();
         self.await_sightings().await;
         let ended_us = self.clock.us();
@@ -358,7 +364,7 @@ impl Bench<'_> {
         };
         let receipts = self.receipts(start_ms).await;
         Ok(self.judge(
-            Observed {
+            &Observed {
                 rate,
                 seconds,
                 begun_us,
@@ -372,11 +378,7 @@ impl Bench<'_> {
         ))
     }
 
-    fn background(
-        &self,
-        rate: f64,
-        load: Option<&Load>,
-    ) -> Option<tokio::task::JoinHandle<Phase>> {
+    fn background(&self, rate: f64, load: Option<&Load>) -> Option<tokio::task::JoinHandle<Phase>> {
         let load = load.filter(|_| rate > 0.0)?.clone();
         let plan = open::Plan {
             rate,
@@ -449,7 +451,7 @@ impl Bench<'_> {
         }
     }
 
-    fn judge(&self, observed: Observed, notes: &Notes) -> Staleness {
+    fn judge(&self, observed: &Observed, notes: &Notes) -> Staleness {
         let names: Vec<ObserverName> = self
             .observers
             .iter()
@@ -463,29 +465,36 @@ impl Bench<'_> {
             .flat_map(|(source, updates)| updates.iter().map(|update| (*source, update)))
             .collect();
         // What was there before counts as written before the beginning.
-        let before = self.cells.iter().enumerate().map(|(cell, _)| history::Write {
-            cell,
-            version: reads
-                .iter()
-                .find(|read| read.cell == cell && read.started_us >= observed.begun_us)
-                .map_or(0, |read| read.version),
-            issued_us: 0,
-            acked_us: None,
-        });
+        let before = self
+            .cells
+            .iter()
+            .enumerate()
+            .map(|(cell, _)| history::Write {
+                cell,
+                version: reads
+                    .iter()
+                    .find(|read| read.cell == cell && read.started_us >= observed.begun_us)
+                    .map_or(0, |read| read.version),
+                issued_us: 0,
+                acked_us: None,
+            });
         let writes: Vec<_> = all
             .iter()
             .map(|(_, update)| update.write)
             .chain(before)
             .collect();
         let rules = Rules {
-            lost_after_us: crate::recorder::micros(self.options.lost_after),
+            lost_after_us: micros(self.options.lost_after),
             ended_us: observed.ended_us,
         };
         let findings = check(&names, &writes, &reads, rules);
         let mut blind = histogram(3);
         for sighting in &findings.sightings {
-            for us in sighting.blind_us.iter().flatten() {
-                blind.saturating_record(*us);
+            let of_replicas = self.observers.iter().zip(&sighting.blind_us);
+            for (_, us) in of_replicas.filter(|(observer, _)| observer.is_replica()) {
+                if let Some(us) = us {
+                    blind.saturating_record(*us);
+                }
             }
         }
         let told = findings.violations.iter().take(TOLD);
@@ -493,9 +502,11 @@ impl Bench<'_> {
         if findings.violations.len() > TOLD {
             violations.push(format!("and {} more", findings.violations.len() - TOLD));
         }
-        let sources = self.options.sources.iter().map(|source| {
-            self.of_source(*source, &all, &findings, &observed)
-        });
+        let sources = self
+            .options
+            .sources
+            .iter()
+            .map(|source| self.of_source(*source, &all, &findings, observed));
         Staleness {
             background_per_second: observed.rate,
             seconds: observed.seconds,
@@ -575,12 +586,12 @@ impl Bench<'_> {
             let place = self.cells[update.write.cell].location(&self.targets.parameter_root);
             if let Some(receipt) = observed.receipts.get(&(place, update.store_version)) {
                 result.receipts += 1;
-                if let Some(ms) = receipt.write_to_start_ms {
-                    stages.add("write_to_start", ms * 1_000);
+                if let Some(took) = receipt.write_to_start {
+                    stages.add("write_to_start", micros(took));
                 }
-                stages.add("read", receipt.read_ms * 1_000);
-                stages.add("discover", receipt.discover_ms * 1_000);
-                stages.add("fanout", receipt.fanout_ms * 1_000);
+                stages.add("read", micros(receipt.read));
+                stages.add("discover", micros(receipt.discover));
+                stages.add("fanout", micros(receipt.fanout));
             }
         }
         (result.stages, result.histograms) = stages.done();
@@ -641,10 +652,7 @@ fn settings(options: &StalenessOptions, replicas: usize) -> BTreeMap<String, ser
             "lostAfterSeconds".to_owned(),
             json!(options.lost_after.as_secs_f64()),
         ),
-        (
-            "pollSeconds".to_owned(),
-            json!(options.poll.as_secs_f64()),
-        ),
+        ("pollSeconds".to_owned(), json!(options.poll.as_secs_f64())),
         (
             "edgePollSeconds".to_owned(),
             json!(options.edge_poll.as_secs_f64()),

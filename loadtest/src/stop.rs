@@ -24,7 +24,6 @@ impl Stop {
             if again.swap(true, Ordering::SeqCst) {
                 eprintln!("\nstopped at once: nothing is written");
                 #[expect(
-                    clippy::exit,
                     clippy::disallowed_methods,
                     reason = "the second Ctrl-C: nobody waits for main any more"
                 )]

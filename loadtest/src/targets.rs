@@ -88,14 +88,6 @@ impl Targets {
         Ok(found)
     }
 
-    /// A setting that this command cannot do without.
-    pub(crate) fn need<'a>(&self, value: &'a str, option: &str) -> anyhow::Result<&'a str> {
-        if value.is_empty() {
-            return Err(missing(option));
-        }
-        Ok(value)
-    }
-
     /// The replicas, which this command cannot do without.
     pub(crate) fn need_grpc(&self) -> anyhow::Result<&[String]> {
         if self.grpc.is_empty() {
@@ -103,6 +95,14 @@ impl Targets {
         }
         Ok(&self.grpc)
     }
+}
+
+/// A setting that this command cannot do without.
+pub(crate) fn need<'a>(value: &'a str, option: &str) -> anyhow::Result<&'a str> {
+    if value.is_empty() {
+        return Err(missing(option));
+    }
+    Ok(value)
 }
 
 fn missing(option: &str) -> anyhow::Error {

@@ -16,7 +16,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use crate::accounts::{Accounts, Session};
 
 /// A token is exchanged so long before it expires.
-const EARLY: Duration = Duration::from_secs(300);
+const EARLY: Duration = Duration::from_mins(5);
 /// How often expiries are looked at.
 const LOOK: Duration = Duration::from_secs(20);
 

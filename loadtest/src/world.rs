@@ -10,13 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Zipf};
 
-use crate::{
-    accounts::Accounts,
-    dataset::Dataset,
-    progress,
-    stop::Stop,
-    tokens::Caller,
-};
+use crate::{accounts::Accounts, dataset::Dataset, progress, stop::Stop, tokens::Caller};
 
 /// Sign-ins under way at once.
 const AT_ONCE: usize = 8;

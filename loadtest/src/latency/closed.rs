@@ -58,7 +58,12 @@ struct Memory(SmallRng);
 
 impl Load {
     /// Asks one question; the answer as it counts.
-    pub(crate) async fn ask(&self, scenario: Scenario, rng: &mut SmallRng, since: Option<Instant>) -> Observation {
+    pub(crate) async fn ask(
+        &self,
+        scenario: Scenario,
+        rng: &mut SmallRng,
+        since: Option<Instant>,
+    ) -> Observation {
         let call = (scenario.next)(&self.world, rng);
         let since = since.unwrap_or_else(Instant::now);
         let mut answer = self.client.ask(&call.caller, &call.question).await;
@@ -94,7 +99,6 @@ pub(crate) async fn run(
     configuration.increase_rate = Some(users.to_string());
     configuration.quiet = 3;
     configuration.no_telnet = true;
-    configuration.no_websocket = true;
     configuration.no_print_metrics = true;
     configuration.no_error_summary = true;
     configuration.no_reset_metrics = true;

@@ -157,13 +157,7 @@ where
     clippy::cast_precision_loss,
     reason = "counts are far below 2 to the 52nd"
 )]
-fn verdict(
-    plan: Plan,
-    counts: &Counts,
-    due: u64,
-    answered: u64,
-    seconds: f64,
-) -> Option<String> {
+fn verdict(plan: Plan, counts: &Counts, due: u64, answered: u64, seconds: f64) -> Option<String> {
     let skipped = counts.skipped.load(Ordering::Relaxed);
     let sent_rate = per_second(counts.sent.load(Ordering::Relaxed), seconds);
     if skipped > 0 {
@@ -237,7 +231,11 @@ mod tests {
         };
         assert_eq!(outcome.answered, 200);
         assert_eq!(corrected.len(), 200, "none is dropped");
-        assert_eq!(slow(&naive), 1, "without correction the stall is one sample");
+        assert_eq!(
+            slow(&naive),
+            1,
+            "without correction the stall is one sample"
+        );
         assert!(
             slow(&corrected) >= 55,
             "60 were due in the 300 ms that made them wait 100 ms: {}",
@@ -277,7 +275,7 @@ mod tests {
         stop.set();
         let plan = Plan {
             rate: 1.0,
-            duration: Duration::from_secs(3_600),
+            duration: Duration::from_hours(1),
             max_in_flight: 1,
             timeout: Duration::from_secs(1),
         };

@@ -1,6 +1,6 @@
 //! The table that a terminal shows.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::report::{Phase, Quantiles, Report, Staleness};
 
@@ -56,9 +56,9 @@ impl fmt::Display for Table {
                     line.push_str("  ");
                 }
                 if column < self.left {
-                    line.push_str(&format!("{cell:<width$}"));
+                    let _ = write!(line, "{cell:<width$}");
                 } else {
-                    line.push_str(&format!("{cell:>width$}"));
+                    let _ = write!(line, "{cell:>width$}");
                 }
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -84,8 +84,9 @@ pub(crate) fn time(us: f64) -> String {
 pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
     let environment = &report.environment;
-    text.push_str(&format!(
-        "{} of commit {}, {} x {}, {:.0} s{}\n",
+    let _ = writeln!(
+        text,
+        "{} of commit {}, {} x {}, {:.0} s{}",
         report.kind,
         environment.commit,
         environment.cores,
@@ -96,7 +97,7 @@ pub(crate) fn render(report: &Report) -> String {
         } else {
             ""
         }
-    ));
+    );
     for loop_kind in ["closed", "open"] {
         let phases = report
             .phases
@@ -110,21 +111,21 @@ pub(crate) fn render(report: &Report) -> String {
             } else {
                 "open loop (fixed rate, timed from when each question was due)"
             };
-            text.push_str(&format!("\n{explained}\n{table}"));
+            let _ = write!(text, "\n{explained}\n{table}");
         }
     }
     for part in &report.staleness {
         staleness(part, &mut text);
     }
     for warning in &report.warnings {
-        text.push_str(&format!("\nwarning: {warning}"));
+        let _ = write!(text, "\nwarning: {warning}");
     }
     if !report.warnings.is_empty() {
         text.push('\n');
     }
     for verdict in &report.slos {
         let met = if verdict.met { "met     " } else { "BREACHED" };
-        text.push_str(&format!("\nSLO {met}  {}  ({})", verdict.slo, verdict.measured));
+        let _ = write!(text, "\nSLO {met}  {}  ({})", verdict.slo, verdict.measured);
     }
     if !report.slos.is_empty() {
         text.push('\n');
@@ -135,8 +136,18 @@ pub(crate) fn render(report: &Report) -> String {
 fn latency_table() -> Table {
     Table::with_left(
         &[
-            "path", "scenario", "operation", "result", "count", "per s", "p50", "p90", "p99",
-            "p99.9", "max", "errors",
+            "path",
+            "scenario",
+            "operation",
+            "result",
+            "count",
+            "per s",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "errors",
         ],
         4,
     )
@@ -186,10 +197,11 @@ fn cell(us: Option<u64>) -> String {
 }
 
 fn staleness(part: &Staleness, text: &mut String) {
-    text.push_str(&format!(
-        "\nstaleness beside {} reads/s: from an update's acknowledgement until it is visible\n",
+    let _ = writeln!(
+        text,
+        "\nstaleness beside {} reads/s: from an update's acknowledgement until it is visible",
         part.background_per_second
-    ));
+    );
     let mut table = Table::with_left(
         &[
             "source", "until", "updates", "p50", "p90", "p99", "p99.9", "max", "lost",
@@ -204,9 +216,7 @@ fn staleness(part: &Staleness, text: &mut String) {
             let mut row = vec![
                 source.source.clone(),
                 match stage {
-                    "first_replica" | "last_replica" | "edge" | "order" => {
-                        stage.replace('_', " ")
-                    }
+                    "first_replica" | "last_replica" | "edge" | "order" => stage.replace('_', " "),
                     part => format!("  ({})", part.replace('_', " ")),
                 },
                 times.count.to_string(),
@@ -220,19 +230,21 @@ fn staleness(part: &Staleness, text: &mut String) {
     }
     text.push_str(&table.to_string());
     if let Some(resolution) = &part.resolution {
-        text.push_str(&format!(
-            "times are known to {} (median distance of two looks; p99 {})\n",
+        let _ = writeln!(
+            text,
+            "a replica's times are known to {} (median distance of two looks; p99 {})",
             cell(resolution.p50_us),
             cell(resolution.p99_us)
-        ));
+        );
     }
-    text.push_str(&format!(
-        "history: {} reads checked, {} violations\n",
+    let _ = writeln!(
+        text,
+        "history: {} reads checked, {} violations",
         part.history.reads,
         part.history.violations.len()
-    ));
+    );
     for violation in part.history.violations.iter().take(20) {
-        text.push_str(&format!("  VIOLATION {violation}\n"));
+        let _ = writeln!(text, "  VIOLATION {violation}");
     }
     if let Some(services) = &part.services {
         let repaired: Vec<_> = services
@@ -240,8 +252,9 @@ fn staleness(part: &Staleness, text: &mut String) {
             .iter()
             .map(|(by, count)| format!("{count} by {by}"))
             .collect();
-        text.push_str(&format!(
-            "the {} replicas say: {} changes applied, repaired without a push: {}\n",
+        let _ = writeln!(
+            text,
+            "the {} replicas say: {} changes applied, repaired without a push: {}",
             services.replicas,
             services.applied.values().sum::<u64>(),
             if repaired.is_empty() {
@@ -249,12 +262,12 @@ fn staleness(part: &Staleness, text: &mut String) {
             } else {
                 repaired.join(", ")
             }
-        ));
+        );
     }
     if let Some(phase) = &part.background {
         let mut table = latency_table();
         latency_rows(phase, &mut table);
-        text.push_str(&format!("the background load (open loop)\n{table}"));
+        let _ = write!(text, "the background load (open loop)\n{table}");
     }
 }
 

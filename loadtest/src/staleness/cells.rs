@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use aws_sdk_ssm::types::ParameterType;
+use aws_sdk_ssm::{operation::delete_parameter::DeleteParameterError, types::ParameterType};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tagged_config_proto::v1::{PutConfigRequest, config_service_client::ConfigServiceClient};
@@ -26,7 +26,7 @@ use crate::{
     dataset::Table,
     staleness::history::Write,
     stop::Stop,
-    targets::{self, Targets},
+    targets::{self, Targets, need},
     tokens::Caller,
 };
 
@@ -189,7 +189,7 @@ impl Writer {
         service: Vec<Channel>,
     ) -> anyhow::Result<Self> {
         let root = if sources.contains(&Source::ParameterStore) {
-            targets.need(&targets.parameter_root, "parameter-root")?
+            need(&targets.parameter_root, "parameter-root")?
         } else {
             &targets.parameter_root
         };
@@ -231,7 +231,7 @@ impl Writer {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|e| e.is_parameter_not_found()) =>
+                    .is_some_and(DeleteParameterError::is_parameter_not_found) =>
             {
                 Ok(())
             }
@@ -247,8 +247,7 @@ impl Writer {
         match cell.source {
             Source::Dynamodb => {
                 let now = time::OffsetDateTime::now_utc();
-                let modified =
-                    now.format(&time::format_description::well_known::Rfc3339)?;
+                let modified = now.format(&time::format_description::well_known::Rfc3339)?;
                 let millis = i64::try_from(now.unix_timestamp_nanos() / 1_000_000)?;
                 self.table
                     .update(&cell.caller.tenant, ITEM, &value, millis, &modified)
@@ -306,7 +305,7 @@ pub(crate) async fn update_at(
     let updates = Arc::new(Mutex::new(Vec::new()));
     let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut writes = JoinSet::new();
+    let mut under_way = JoinSet::new();
     let begun = Instant::now();
     let mut next = 0;
     loop {
@@ -320,7 +319,7 @@ pub(crate) async fn update_at(
         next += 1;
         let (index, cell) = cells[next % cells.len()].clone();
         let (writer, updates) = (Arc::clone(&writer), Arc::clone(&updates));
-        writes.spawn(async move {
+        under_way.spawn(async move {
             let Ok(_alone) = cell.busy.try_lock() else {
                 return;
             };
@@ -329,8 +328,7 @@ pub(crate) async fn update_at(
                 return;
             }
             let issued_us = clock.us();
-            let written =
-                tokio::time::timeout(WRITE_TIMEOUT, writer.write(&cell, version)).await;
+            let written = tokio::time::timeout(WRITE_TIMEOUT, writer.write(&cell, version)).await;
             let acked_us = clock.us();
             let (store_version, failure) = match written {
                 Ok(Ok(version)) => (version, None),
@@ -352,7 +350,7 @@ pub(crate) async fn update_at(
             });
         });
     }
-    while writes.join_next().await.is_some() {}
+    while under_way.join_next().await.is_some() {}
     let mut updates = std::mem::take(&mut *updates.lock());
     updates.sort_by_key(|update| update.write.issued_us);
     updates

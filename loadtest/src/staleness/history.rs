@@ -363,8 +363,15 @@ mod tests {
         assert_eq!(found.violations, []);
         assert_eq!(found.sightings[0].seen_us, [Some(120), Some(135)]);
         assert_eq!(found.sightings[1].seen_us, [Some(605), Some(615)]);
-        assert_eq!(found.sightings[0].blind_us[0], Some(15), "since the read at 105");
-        assert_eq!(found.sightings[1].blind_us[0], None, "nobody looked in between");
+        assert_eq!(
+            found.sightings[0].blind_us[0],
+            Some(15),
+            "since the read at 105"
+        );
+        assert_eq!(
+            found.sightings[1].blind_us[0], None,
+            "nobody looked in between"
+        );
     }
 
     #[test]
@@ -381,7 +388,10 @@ mod tests {
             }]
         );
         let text = lost[0].describe(&observers(), &["the price".to_owned()]);
-        assert!(text.contains("update 1 of the price was lost at replica 1"), "{text}");
+        assert!(
+            text.contains("update 1 of the price was lost at replica 1"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -422,11 +432,7 @@ mod tests {
         let back = [read(0, 2, 250), read(0, 1, 260), read(0, 2, 270)];
         assert!(matches!(
             violations(&writes, &[&back[..], &seen[..]].concat())[..],
-            [Violation::WentBack {
-                from: 2,
-                to: 1,
-                ..
-            }]
+            [Violation::WentBack { from: 2, to: 1, .. }]
         ));
     }
 
@@ -438,7 +444,11 @@ mod tests {
             ..read(0, 1, 260)
         };
         let reads = [read(0, 2, 250), elsewhere, read(1, 2, 300), read(1, 1, 310)];
-        assert_eq!(violations(&writes, &reads), [], "another task may lag behind");
+        assert_eq!(
+            violations(&writes, &reads),
+            [],
+            "another task may lag behind"
+        );
         let overlapping = Read {
             started_us: 252,
             ..read(0, 1, 260)

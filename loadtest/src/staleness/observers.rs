@@ -69,7 +69,13 @@ struct Sight {
 
 impl Observer {
     /// Somebody who looks at so many cells, so often.
-    pub(crate) fn new(name: String, ordered: bool, eye: Eye, every: Duration, cells: usize) -> Self {
+    pub(crate) fn new(
+        name: String,
+        ordered: bool,
+        eye: Eye,
+        every: Duration,
+        cells: usize,
+    ) -> Self {
         Self {
             name: ObserverName { name, ordered },
             eye,
@@ -90,9 +96,10 @@ impl Observer {
 
     /// Whether it has seen everything that was acknowledged.
     pub(crate) fn is_up_to_date(&self, cells: &[Arc<Cell>]) -> bool {
-        cells.iter().zip(&self.seen).all(|(cell, seen)| {
-            seen.load(Ordering::Acquire) >= cell.acked.load(Ordering::Acquire)
-        })
+        cells
+            .iter()
+            .zip(&self.seen)
+            .all(|(cell, seen)| seen.load(Ordering::Acquire) >= cell.acked.load(Ordering::Acquire))
     }
 
     /// Looks at each cell once; what is wrong, if a cell cannot be seen.

@@ -1,23 +1,23 @@
 //! What the invalidator says of each change: its receipts, from its log group.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use serde_json::Value;
 
 use crate::{accounts::failed, targets};
 
-/// The parts of an update's way, in milliseconds.
+/// The parts of an update's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     /// From the write to the function's start; absent where the write's time is known to the second only.
-    pub(crate) write_to_start_ms: Option<u64>,
+    pub(crate) write_to_start: Option<Duration>,
     /// Reading the source.
-    pub(crate) read_ms: u64,
+    pub(crate) read: Duration,
     /// Finding the tasks.
-    pub(crate) discover_ms: u64,
+    pub(crate) discover: Duration,
     /// Telling them.
-    pub(crate) fanout_ms: u64,
+    pub(crate) fanout: Duration,
 }
 
 /// By location and version.
@@ -54,13 +54,13 @@ fn parse(line: &str) -> Option<((String, i64), Receipt)> {
     if fields["message"] != "receipt" {
         return None;
     }
-    let number = |name: &str| fields[name].as_u64();
+    let millis = |name: &str| fields[name].as_u64().map(Duration::from_millis);
     let precise = fields["write_time_whole_seconds"] == false;
     let receipt = Receipt {
-        write_to_start_ms: number("write_to_start_ms").filter(|_| precise),
-        read_ms: number("read_ms")?,
-        discover_ms: number("discover_ms")?,
-        fanout_ms: number("fanout_ms")?,
+        write_to_start: millis("write_to_start_ms").filter(|_| precise),
+        read: millis("read_ms")?,
+        discover: millis("discover_ms")?,
+        fanout: millis("fanout_ms")?,
     };
     Some((
         (
@@ -86,10 +86,16 @@ mod tests {
         let line = r#"{"timestamp":"t","level":"INFO","fields":{"message":"receipt","location":"dynamodb:TENANT#a/CONFIG#x",
             "version":7,"write_to_start_ms":31,"write_time_whole_seconds":false,"read_ms":0,"discover_ms":4,"fanout_ms":2}}"#;
         let ((location, version), receipt) = parse(line).unwrap();
-        assert_eq!((location.as_str(), version), ("dynamodb:TENANT#a/CONFIG#x", 7));
-        assert_eq!(receipt.write_to_start_ms, Some(31));
-        let to_the_second = line.replace("\"write_time_whole_seconds\":false", "\"write_time_whole_seconds\":true");
-        assert_eq!(parse(&to_the_second).unwrap().1.write_to_start_ms, None);
+        assert_eq!(
+            (location.as_str(), version),
+            ("dynamodb:TENANT#a/CONFIG#x", 7)
+        );
+        assert_eq!(receipt.write_to_start, Some(Duration::from_millis(31)));
+        let to_the_second = line.replace(
+            "\"write_time_whole_seconds\":false",
+            "\"write_time_whole_seconds\":true",
+        );
+        assert_eq!(parse(&to_the_second).unwrap().1.write_to_start, None);
         for other in [
             "",
             "START RequestId: 1",

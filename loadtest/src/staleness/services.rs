@@ -47,7 +47,11 @@ impl Counters {
             let Some((labels, value)) = rest.rsplit_once("} ") else {
                 continue;
             };
-            let wanted = if name == REPAIRS { "by=\"" } else { "source=\"" };
+            let wanted = if name == REPAIRS {
+                "by=\""
+            } else {
+                "source=\""
+            };
             let label = labels
                 .split(',')
                 .find_map(|label| label.strip_prefix(wanted)?.strip_suffix('"'));
@@ -65,7 +69,8 @@ impl Counters {
         let of = |metric: &str| {
             let mut found = BTreeMap::new();
             for ((name, label), value) in &self.0 {
-                let difference = value - before.0.get(&(name.clone(), label.clone())).unwrap_or(&0.0);
+                let difference =
+                    value - before.0.get(&(name.clone(), label.clone())).unwrap_or(&0.0);
                 if name == metric && difference > 0.0 {
                     found.insert(label.clone(), difference);
                 }

@@ -1,7 +1,6 @@
 //! The parts of a cache hit, and the whole of it: `make bench`.
 
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
     reason = "a benchmark that cannot be set up has no result"
 )]
@@ -83,10 +82,7 @@ fn tokens(c: &mut Criterion) {
 /// A service whose cache holds so many entries, and the places of some of them.
 fn filled(runtime: &Runtime, entries: usize, bytes: usize) -> (Service, Vec<LocationId>) {
     let store = Arc::new(MemoryStore::default());
-    let service = Service::new(
-        Stores::from_parts(vec![("tenant", store.clone())]),
-        4 << 30,
-    );
+    let service = Service::new(Stores::from_parts(vec![("tenant", store.clone())]), 4 << 30);
     let issuer = Issuer::new();
     let mut places = Vec::new();
     for tenant in 0..entries.div_ceil(KEYS) {

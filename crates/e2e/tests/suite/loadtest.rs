@@ -18,15 +18,8 @@ use tokio::{
 use uuid::Uuid;
 
 /// Far more than a short profile takes.
-const LIMIT: Duration = Duration::from_secs(120);
-const SHAPE: [&str; 6] = [
-    "--tenants",
-    "3",
-    "--keys",
-    "5",
-    "--value-bytes",
-    "128",
-];
+const LIMIT: Duration = Duration::from_mins(2);
+const SHAPE: [&str; 6] = ["--tenants", "3", "--keys", "5", "--value-bytes", "128"];
 
 struct Ran {
     code: Option<i32>,
@@ -36,7 +29,10 @@ struct Ran {
 
 async fn run(arguments: &[&str]) -> anyhow::Result<Ran> {
     let mut command = Command::new(program("loadtest")?);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let ran = timeout(LIMIT, command.output()).await??;
     Ok(Ran {
         code: ran.status.code(),
@@ -147,10 +143,23 @@ async fn loadtest_measures_latency_reports_and_compares() -> anyhow::Result<()> 
         .flat_map(|phase| phase["series"].as_array().unwrap())
         .map(|series| series["operation"].as_str().unwrap())
         .collect();
-    for wanted in ["get", "get-absent", "batch", "put", "order", "get-if-changed"] {
+    for wanted in [
+        "get",
+        "get-absent",
+        "batch",
+        "put",
+        "order",
+        "get-if-changed",
+    ] {
         ensure!(operations.contains(&wanted), "nobody asked {wanted}");
     }
-    ensure!(report["slos"].as_array().unwrap().iter().all(|slo| slo["met"] == true));
+    ensure!(
+        report["slos"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|slo| slo["met"] == true)
+    );
 
     let file = out.join("result.json");
     std::fs::remove_file(out.join("report.html"))?;
@@ -267,13 +276,16 @@ async fn loadtest_seeds_and_removes_what_it_seeded() -> anyhow::Result<()> {
         value.is_some_and(|value| value.len() == 128 && value.contains("lt-00003")),
         "the value is not what seed says"
     );
-    run(&["unseed"]).await?.exits(0)?.says("removed 3 tenants")?;
-    run(&["unseed"]).await?.exits(0)?.says("nothing was seeded")?;
+    run(&["unseed"])
+        .await?
+        .exits(0)?
+        .says("removed 3 tenants")?;
+    run(&["unseed"])
+        .await?
+        .exits(0)?
+        .says("nothing was seeded")?;
     e2e::poll_until("what was seeded is gone", async || {
-        Ok(stack
-            .value_at(&user, &stack.http[0], key)
-            .await?
-            .is_none())
+        Ok(stack.value_at(&user, &stack.http[0], key).await?.is_none())
     })
     .await
 }
@@ -294,18 +306,30 @@ async fn loadtest_refuses_what_it_cannot_measure() -> anyhow::Result<()> {
         Ok(all)
     };
     for (code, more, says) in [
-        (64, &["--slo", "grpc.hit.p98<1ms"][..], "names nothing that is measured"),
+        (
+            64,
+            &["--slo", "grpc.hit.p98<1ms"][..],
+            "names nothing that is measured",
+        ),
         (64, &["--slo", "edge.p99<1s"][..], "measures no path"),
         (64, &["--scenarios", "rest"][..], "has no gRPC form"),
         (64, &["--duration", "15"][..], "a time with its unit"),
         (64, &["--api-url", "localhost"][..], "is no URL"),
-        (1, &["--grpc", "127.0.0.1:1"][..], "cannot reach 127.0.0.1:1"),
+        (
+            1,
+            &["--grpc", "127.0.0.1:1"][..],
+            "cannot reach 127.0.0.1:1",
+        ),
         (
             1,
             &["--target", "edge", "--api-url", "http://127.0.0.1:1"][..],
             "cannot reach http://127.0.0.1:1",
         ),
-        (1, &["--user-pool-id", "us-east-1_nobody"][..], "AdminSetUserPassword failed"),
+        (
+            1,
+            &["--user-pool-id", "us-east-1_nobody"][..],
+            "AdminSetUserPassword failed",
+        ),
         (1, &["--token-file", "/does/not/exist"][..], "cannot read"),
     ] {
         let arguments = with_out(latency(more))?;
@@ -325,8 +349,23 @@ async fn loadtest_reports_what_was_measured_when_it_is_interrupted() -> anyhow::
     let out = folder()?;
     let mut command = Command::new(program("loadtest")?);
     command
-        .args(["latency", "--loop", "open", "--scenarios", "hot", "--rate", "50"])
-        .args(["--duration", "100s", "--warm-up", "100ms", "--out", text(&out)?])
+        .args([
+            "latency",
+            "--loop",
+            "open",
+            "--scenarios",
+            "hot",
+            "--rate",
+            "50",
+        ])
+        .args([
+            "--duration",
+            "100s",
+            "--warm-up",
+            "100ms",
+            "--out",
+            text(&out)?,
+        ])
         .args(SHAPE)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

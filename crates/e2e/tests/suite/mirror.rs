@@ -12,7 +12,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use e2e::{JwksServer, Stack, Standalone};
+use e2e::{JwksServer, Stack, Standalone, program};
 use serde_json::{Value, json};
 use tagged_config_testkit::Issuer;
 use tokio::{net::TcpListener, process::Command, sync::mpsc, time::timeout};
@@ -57,7 +57,7 @@ async fn mirror(stack: &Stack, issuer: &str, bucket: &str) -> anyhow::Result<Res
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
     let server = tokio::spawn(async move { axum::serve(listener, runtime).await });
-    let program = Standalone::binary()?.with_file_name("jwks-mirror");
+    let program = program("jwks-mirror")?;
     let _function = Command::new(program)
         .env_clear()
         .envs([

@@ -321,7 +321,7 @@ function breakdown(part) {
 
 function stalenessSection(part) {
   page.append(element("h2", {}, part.background_per_second ? `Updates beside ${number(part.background_per_second)} reads a second` : "Updates on a quiet system"),
-    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and looks, on one clock. Times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median distance of two looks). An update that another overtook counts as seen when the later one is.`));
+    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and looks, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median distance of two looks). An update that another overtook counts as seen when the later one is.`));
   const sets = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), histogram: source.histograms.last_replica || [] }));
   const dots = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), dots: true, values: source.timeline.map((one) => ({ at: one.at_ms / 1e3, us: Math.max(one.last_us, 1) })) }));
   page.append(element("div", { class: "pair" }, ...[
