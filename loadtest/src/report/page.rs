@@ -10,10 +10,10 @@ const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page of a result.
 pub(super) fn render(report: &Report) -> anyhow::Result<String> {
-    // Inside a script element only this can end the data.
+    // In a script element, nothing of the data may look like markup.
     let data = serde_json::to_string(report)
         .context("the result has no JSON")?
-        .replace("</", "<\\/");
+        .replace('<', "\\u003c");
     Ok(TEMPLATE
         .replacen("/*STYLE*/", STYLE, 1)
         .replacen("/*SCRIPT*/", SCRIPT, 1)
