@@ -30,6 +30,9 @@ const MANIFEST: &str = "loadtest/manifest";
 /// What the flag's treatment takes off, in percent: a tenth.
 pub(crate) const DISCOUNT_PERCENT: u32 = 10;
 
+/// What items are like; another number is another dataset.
+const FORMAT: u32 = 1;
+
 /// What was seeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dataset {
@@ -39,6 +42,8 @@ pub(crate) struct Dataset {
     pub(crate) keys: u32,
     /// Bytes of each value.
     pub(crate) value_bytes: u32,
+    #[serde(default)]
+    format: u32,
 }
 
 /// The table, by DynamoDB's own API.
@@ -56,7 +61,17 @@ impl Dataset {
             tenants: shape.tenants,
             keys: shape.keys,
             value_bytes: shape.value_bytes,
+            format: FORMAT,
         }
+    }
+
+    /// Whether all of another dataset is in this one, to the letter.
+    pub(crate) fn holds(&self, other: &Self) -> bool {
+        self.tenants >= other.tenants
+            && Self {
+                tenants: other.tenants,
+                ..*self
+            } == *other
     }
 
     /// The tenant's id, from 1.
@@ -245,10 +260,8 @@ pub(crate) async fn seed_command(options: SeedOptions, stop: &Stop) -> anyhow::R
 pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> anyhow::Result<()> {
     let table = Arc::new(Table::of(targets).await?);
     let accounts = Arc::new(Accounts::of(targets).await?);
-    let differs = |old: Dataset| {
-        (old.keys, old.value_bytes) != (wanted.keys, wanted.value_bytes)
-            || old.tenants > wanted.tenants
-    };
+    // One that is a part of the wanted one is only added to.
+    let differs = |old: Dataset| !wanted.holds(&old);
     if table.manifest().await?.is_some_and(differs) {
         remove(&table, &accounts, stop).await?;
     }
@@ -341,6 +354,7 @@ mod tests {
             tenants: 2,
             keys: 3,
             value_bytes: 200,
+            format: FORMAT,
         };
         let value = dataset.value("lt-00001", 3);
         assert_eq!(value.len(), 200);
@@ -348,5 +362,19 @@ mod tests {
         assert_eq!(parsed["tenant"], "lt-00001");
         assert_ne!(value, dataset.value("lt-00002", 3));
         assert_ne!(value, dataset.value("lt-00001", 2));
+    }
+
+    #[test]
+    fn a_dataset_holds_a_smaller_one_of_its_kind() {
+        let of = |tenants, keys| Dataset {
+            tenants,
+            keys,
+            value_bytes: 100,
+            format: FORMAT,
+        };
+        assert!(of(3, 5).holds(&of(3, 5)) && of(3, 5).holds(&of(2, 5)));
+        assert!(!of(2, 5).holds(&of(3, 5)) && !of(3, 5).holds(&of(3, 4)));
+        let older = serde_json::from_str(r#"{"tenants": 1, "keys": 5, "value_bytes": 100}"#);
+        assert!(!of(3, 5).holds(&older.unwrap()), "an older format");
     }
 }

@@ -193,11 +193,7 @@ pub(crate) async fn seeded(
     stop: &Stop,
 ) -> anyhow::Result<Dataset> {
     let there = Table::of(targets).await?.manifest().await?;
-    let fits = there.is_some_and(|there| {
-        there.tenants >= wanted.tenants
-            && (there.keys, there.value_bytes) == (wanted.keys, wanted.value_bytes)
-    });
-    if !fits {
+    if !there.is_some_and(|there| there.holds(&wanted)) {
         dataset::seed(targets, wanted, stop).await?;
     }
     Ok(wanted)

@@ -26,6 +26,7 @@ use crate::Ended;
 
 /// Bytes of the constant value.
 const VALUE_BYTES: usize = 200;
+const KEY: &str = "tenant_config_loadtest/k0001";
 
 /// The target's process. Ends with this value.
 pub(crate) struct NullTarget {
@@ -79,7 +80,9 @@ pub(crate) async fn serve() -> anyhow::Result<Ended> {
     let grpc = tonic::transport::Server::builder()
         .add_service(ConfigServiceServer::new(Constant))
         .serve_with_incoming(incoming);
-    let answer = Router::new().fallback(any(async || Json(json!({"value": value()}))));
+    let entry =
+        json!({"key": KEY, "value": value(), "origin": "tenant", "cached": true, "stale": false});
+    let answer = Router::new().fallback(any(async || Json(entry)));
     let http = axum::serve(http, answer);
     let mut rest = Vec::new();
     let mut input = tokio::io::stdin();
@@ -106,7 +109,7 @@ impl ConfigService for Constant {
         _: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
         Ok(Response::new(GetConfigResponse {
-            key: "tenant_config_loadtest/k0001".to_owned(),
+            key: KEY.to_owned(),
             value: value(),
             version: 1,
             source: "dynamodb".to_owned(),
