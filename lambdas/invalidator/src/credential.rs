@@ -125,7 +125,11 @@ mod tests {
                         }
                     }
                     let request = String::from_utf8_lossy(&request).into_owned();
-                    let version = if request.contains("/credential:2") { 2 } else { 3 };
+                    let version = if request.contains("/credential:2") {
+                        2
+                    } else {
+                        3
+                    };
                     let body = format!(
                         r#"{{"Parameter": {{"Name": "/credential", "Value": "secret-{version}", "Version": {version}}}}}"#
                     );
