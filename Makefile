@@ -6,7 +6,7 @@ DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(foreach variable,$(VARS),--v
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: local
 local: ## Build and start the whole stack on this machine (no AWS account, no Docker)
@@ -41,7 +41,7 @@ local-down: ## Stop the stack and remove its state
 	@$(STACK) down
 
 .PHONY: loadtest
-loadtest: ## Measure latency on the local stack (ARGS='--rate 1000 --slo grpc.hit.p99<2ms' for more options)
+loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more options)
 	@scripts/loadtest latency --target grpc,edge --duration 10s --warm-up 2s --out target/loadtest/latency $(ARGS)
 
 .PHONY: loadtest-staleness
@@ -68,8 +68,12 @@ test-terraform: ## Check the Terraform, and deploy and destroy the AWS target on
 plan: ## Show what a deployment to AWS would change (ENV=dev or prod)
 	@$(DEPLOY)
 
+.PHONY: outputs
+outputs: ## Print what is deployed as JSON (ENV=dev or prod)
+	@$(DEPLOY)
+
 .PHONY: deploy
-deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...')
+deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...' are remembered; VARS='name=' forgets)
 	@$(DEPLOY)
 
 .PHONY: rollback

@@ -264,7 +264,7 @@ impl Report {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let (json, html) = (folder.join("result.json"), folder.join("report.html"));
-        replace(&json, &serde_json::to_string_pretty(self)?)?;
+        replace(&json, &serde_json::to_string(self)?)?;
         replace(&html, &page::render(self)?)?;
         Ok((json, html))
     }

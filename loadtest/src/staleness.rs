@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
-    Ended,
+    Ended, Usage,
     accounts::Accounts,
     cli::{Source, StalenessOptions},
     client::{self, Client, RestClient},
@@ -257,8 +257,13 @@ fn observers(
     }
     let rest = |url: &str| RestClient::new(url, 2, Duration::from_secs(5));
     if !options.no_edge {
-        let url = need(&targets.api_url, "api-url")?;
-        let eye = Eye::Edge(rest(url)?);
+        if targets.api_url.is_empty() {
+            return Err(Usage(
+                "--api-url is not known: give it, or leave the edge out with --no-edge".to_owned(),
+            )
+            .into());
+        }
+        let eye = Eye::Edge(rest(&targets.api_url)?);
         observers.push(Observer::new(
             "the edge".to_owned(),
             true,

@@ -172,6 +172,8 @@ fn user_of(
             let Some(Memory(rng)) = user.get_session_data_mut::<Memory>() else {
                 return Ok(());
             };
+            // What began in time counts, also if its answer comes late or never.
+            let counts = measuring.load(Ordering::Acquire);
             let observation = load.ask(scenario, rng, None).await;
             let error = observation.answer.error.clone();
             user.record_custom_request_duration(
@@ -184,7 +186,7 @@ fn user_of(
             )
             .await?;
             counted.fetch_add(1, Ordering::AcqRel);
-            if measuring.load(Ordering::Acquire) {
+            if counts {
                 recorder.record(observation);
             }
             Ok(())
