@@ -313,7 +313,7 @@ async fn loadtest_refuses_what_it_cannot_measure() -> anyhow::Result<()> {
         ),
         (64, &["--slo", "edge.p99<1s"][..], "measures no path"),
         (64, &["--scenarios", "rest"][..], "has no gRPC form"),
-        (64, &["--duration", "15"][..], "a time with its unit"),
+        (64, &["--warm-up", "15"][..], "a time with its unit"),
         (64, &["--api-url", "localhost"][..], "is no URL"),
         (
             1,
