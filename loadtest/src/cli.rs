@@ -139,10 +139,10 @@ pub(crate) struct LatencyOptions {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub(crate) users: u32,
     /// Questions a second of the open loop, over gRPC
-    #[arg(long, default_value_t = 500.0, value_parser = positive)]
+    #[arg(long, default_value_t = 500.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// Questions a second of the open loop, through load balancer or edge
-    #[arg(long, default_value_t = 50.0, value_parser = positive)]
+    #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(crate) rest_rate: f64,
     /// How long each loop of each target is measured
     #[arg(long, default_value = "15s", value_parser = duration)]
@@ -163,7 +163,7 @@ pub(crate) struct LatencyOptions {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) max_in_flight: u32,
     /// Skew of the Zipf distribution over tenants and keys
-    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    #[arg(long, default_value_t = 1.0, value_parser = skew)]
     pub(crate) zipf: f64,
     /// Use the ID token in this file for every call instead of signing in; its tenant must be a seeded one
     #[arg(long, value_name = "FILE")]
@@ -195,10 +195,10 @@ pub(crate) struct StalenessOptions {
     #[arg(long = "source", default_values = ["dynamodb", "put-config", "parameter-store"], value_delimiter = ',')]
     pub(crate) sources: Vec<Source>,
     /// Updates a second by DynamoDB and by PutConfig, each
-    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    #[arg(long, default_value_t = 5.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
-    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) parameter_rate: f64,
     /// How long updates are made, for each background load: long enough for a hundred updates of the slowest source
     #[arg(long, default_value = "60s", value_parser = duration)]
@@ -207,7 +207,7 @@ pub(crate) struct StalenessOptions {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) cells: u32,
     /// Background load in gRPC reads a second; several are measured one after the other
-    #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = not_negative)]
+    #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = rate_or_none)]
     pub(crate) background: Vec<f64>,
     /// An update that is unseen for so long is lost
     #[arg(long, default_value = "15s", value_parser = duration)]
@@ -294,30 +294,44 @@ impl Source {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// Without those that were given twice.
+pub(crate) fn distinct<T: Clone + PartialEq>(given: &[T]) -> Vec<T> {
+    given.iter().fold(Vec::new(), |mut kept, one| {
+        if !kept.contains(one) {
+            kept.push(one.clone());
+        }
+        kept
+    })
+}
+
+fn between(text: &str, low: f64, high: f64) -> Result<f64, String> {
     match f64::from_str(text) {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("must be a number above 0".to_owned()),
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from {low} to {high}")),
     }
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
-    match f64::from_str(text) {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("must be a number of at least 0".to_owned()),
-    }
+fn rate(text: &str) -> Result<f64, String> {
+    between(text, 0.01, 1e6)
 }
 
-/// A fraction from `20%` or `0.2`.
+fn rate_or_none(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { rate(text) }
+}
+
+fn skew(text: &str) -> Result<f64, String> {
+    between(text, 0.01, 10.0)
+}
+
+/// A fraction, from `20%`.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
-    let parsed = match text.strip_suffix('%') {
-        Some(number) => number.trim().parse::<f64>().map(|number| number / 100.0),
-        None => text.parse(),
-    };
-    match parsed {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("must be a percentage such as 20%".to_owned()),
-    }
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| number.trim().parse::<f64>().ok());
+    number
+        .filter(|number| number.is_finite() && *number >= 0.0)
+        .map(|number| number / 100.0)
+        .ok_or_else(|| "must be a percentage such as 20%".to_owned())
 }
 
 /// A length of time with its unit: `15s`, `2ms`, `100us`, `5m`.
@@ -360,6 +374,17 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!(percent("20%"), Ok(0.2));
-        assert!(percent("x%").is_err() && percent("NaN").is_err());
+        for bad in ["x%", "NaN%", "20", "-1%"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_bounded() {
+        assert_eq!((rate("0.5"), rate_or_none("0")), (Ok(0.5), Ok(0.0)));
+        for bad in ["0", "-1", "1e-20", "1e15", "NaN", "inf", "x"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+        assert_eq!(distinct(&[2, 1, 2]), [2, 1]);
     }
 }

@@ -194,6 +194,11 @@ fn of_phase(name: &str, phase: &Phase, found: &mut BTreeMap<String, (Kind, Optio
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     let share = (count > 0).then(|| errors as f64 / count as f64);
     found.insert(format!("{name}.errors"), (Kind::Share, share));
+    let unsustained = f64::from(u8::from(!phase.sustained));
+    found.insert(
+        format!("{name}.unsustained"),
+        (Kind::Count, Some(unsustained)),
+    );
     if phase.loop_kind == "closed" {
         found.insert(
             format!("{name}.rate"),
@@ -236,9 +241,9 @@ impl Row {
         let (Some(base), new) = (self.base, self.new) else {
             return false;
         };
-        // A figure that is gone is worse: it may be gone because nothing was sustained.
+        // A percentile may be gone for want of samples; a whole phase may not.
         let Some(new) = new else {
-            return true;
+            return self.kind != Kind::Time;
         };
         match self.kind {
             Kind::Time => {
@@ -311,8 +316,16 @@ mod tests {
             worse(|new| new.staleness[0].sources[0].lost = 1),
             ["staleness.dynamodb.lost beside 0/s"]
         );
-        let gone = worse(|new| new.phases[2].sustained = false);
-        assert_eq!(gone.len(), 3, "{gone:?}");
+        assert_eq!(
+            worse(|new| new.phases[2].sustained = false),
+            ["open.grpc.unsustained"]
+        );
+        assert_eq!(
+            worse(|new| {
+                new.phases.remove(2);
+            }),
+            ["open.grpc.errors", "open.grpc.unsustained"]
+        );
     }
 
     #[test]
@@ -320,6 +333,11 @@ mod tests {
         assert_eq!(
             worse(|new| new.phases[1].series[0].histogram = vec![(108, 200)]),
             [""; 0]
+        );
+        assert_eq!(
+            worse(|new| new.phases[1].series[0].histogram = vec![(100, 98)]),
+            [""; 0],
+            "too few for a p99"
         );
     }
 }

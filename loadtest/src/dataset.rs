@@ -44,6 +44,9 @@ pub(crate) struct Dataset {
     pub(crate) value_bytes: u32,
     #[serde(default)]
     format: u32,
+    /// False while it is being made.
+    #[serde(default)]
+    complete: bool,
 }
 
 /// The table, by DynamoDB's own API.
@@ -62,16 +65,23 @@ impl Dataset {
             keys: shape.keys,
             value_bytes: shape.value_bytes,
             format: FORMAT,
+            complete: true,
         }
     }
 
     /// Whether all of another dataset is in this one, to the letter.
     pub(crate) fn holds(&self, other: &Self) -> bool {
-        self.tenants >= other.tenants
-            && Self {
-                tenants: other.tenants,
-                ..*self
-            } == *other
+        self.complete && self.can_hold(other)
+    }
+
+    /// Whether it will be, once this one is complete.
+    fn can_hold(&self, other: &Self) -> bool {
+        let alike = Self {
+            tenants: other.tenants,
+            complete: other.complete,
+            ..*self
+        };
+        self.tenants >= other.tenants && alike == *other
     }
 
     /// The tenant's id, from 1.
@@ -146,6 +156,11 @@ impl Table {
             .context("the load test's manifest is not what seed writes")
     }
 
+    async fn write_manifest(&self, dataset: &Dataset) -> anyhow::Result<()> {
+        let item = (MANIFEST.to_owned(), serde_json::to_string(dataset)?);
+        self.write(MANIFEST_TENANT, vec![item]).await
+    }
+
     /// Writes items of a tenant, in batches.
     pub(crate) async fn write(
         &self,
@@ -207,6 +222,8 @@ impl Table {
             .table_name(&self.name)
             .set_key(Some(key(tenant, name)))
             .update_expression("SET configValue = :value, version = :version, lastModified = :at, contentType = :type, modifiedBy = :by")
+            // One that was thought lost and arrives late must not undo a later one.
+            .condition_expression("attribute_not_exists(version) OR version < :version")
             .expression_attribute_values(":value", AttributeValue::S(value.to_owned()))
             .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
             .expression_attribute_values(":at", AttributeValue::S(modified.to_owned()))
@@ -261,15 +278,19 @@ pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> any
     let table = Arc::new(Table::of(targets).await?);
     let accounts = Arc::new(Accounts::of(targets).await?);
     // One that is a part of the wanted one is only added to.
-    let differs = |old: Dataset| !wanted.holds(&old);
+    let differs = |old: Dataset| !wanted.can_hold(&old);
     if table.manifest().await?.is_some_and(differs) {
         remove(&table, &accounts, stop).await?;
     }
-    // First, so that an interrupted seed can be removed.
-    let manifest = serde_json::to_string(&wanted)?;
-    table
-        .write(MANIFEST_TENANT, vec![(MANIFEST.to_owned(), manifest)])
-        .await?;
+    if stop.is_set() {
+        return Ok(());
+    }
+    // First, so that an interrupted seed can be removed; again at the end, when it is complete.
+    let begun = Dataset {
+        complete: false,
+        ..wanted
+    };
+    table.write_manifest(&begun).await?;
     let bar = progress::counting("seeding tenants", u64::from(wanted.tenants));
     stream::iter(1..=wanted.tenants)
         .take_until(stop.wait())
@@ -287,6 +308,9 @@ pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> any
         .try_collect::<()>()
         .await?;
     bar.finish_and_clear();
+    if !stop.is_set() {
+        table.write_manifest(&wanted).await?;
+    }
     Ok(())
 }
 
@@ -355,6 +379,7 @@ mod tests {
             keys: 3,
             value_bytes: 200,
             format: FORMAT,
+            complete: true,
         };
         let value = dataset.value("lt-00001", 3);
         assert_eq!(value.len(), 200);
@@ -371,9 +396,15 @@ mod tests {
             keys,
             value_bytes: 100,
             format: FORMAT,
+            complete: true,
         };
         assert!(of(3, 5).holds(&of(3, 5)) && of(3, 5).holds(&of(2, 5)));
         assert!(!of(2, 5).holds(&of(3, 5)) && !of(3, 5).holds(&of(3, 4)));
+        let half = Dataset {
+            complete: false,
+            ..of(3, 5)
+        };
+        assert!(!half.holds(&of(3, 5)) && half.can_hold(&of(3, 5)));
         let older = serde_json::from_str(r#"{"tenants": 1, "keys": 5, "value_bytes": 100}"#);
         assert!(!of(3, 5).holds(&older.unwrap()), "an older format");
     }

@@ -11,9 +11,9 @@ use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::json;
 
 use crate::{
-    Ended, Usage,
+    Ended, Interrupted, Usage,
     accounts::Accounts,
-    cli::{LatencyOptions, Loop, Target},
+    cli::{LatencyOptions, Loop, Target, distinct},
     client::{Client, RestClient},
     dataset::{self, Dataset, Table},
     environment::{Environment, Stopwatch},
@@ -53,6 +53,11 @@ struct Run<'o> {
 pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let started_at = crate::report::now();
+    let options = Box::new(LatencyOptions {
+        targets: distinct(&options.targets),
+        loops: distinct(&options.loops),
+        ..*options
+    });
     for target in &options.targets {
         let mix = mix_of(&options, *target);
         if *target == Target::Grpc && !mix.fits_grpc() {
@@ -178,10 +183,7 @@ async fn callers(
     let accounts = Arc::new(Accounts::of(targets).await?);
     let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
     let callers = world::sign_in(&accounts, tenants, stop).await?;
-    anyhow::ensure!(
-        !callers.is_empty(),
-        "interrupted before anything was measured"
-    );
+    anyhow::ensure!(!callers.is_empty(), Interrupted);
     tokio::spawn(tokens::keep_fresh(accounts, callers.clone()));
     Ok((callers, dataset))
 }
@@ -341,7 +343,12 @@ impl Run<'_> {
             max_in_flight: options.max_in_flight,
             timeout: options.timeout,
         };
-        open_load(load.clone(), mix.clone(), plan(warm_up), &self.stop).await;
+        // Other questions than those that are measured: it is the cache's work to have them, not ours.
+        let warming = Load {
+            seed: load.seed.wrapping_add(1),
+            ..load.clone()
+        };
+        open_load(warming, mix.clone(), plan(warm_up), &self.stop).await;
         let phase = open_load(load, mix.clone(), plan(duration), &self.stop).await;
         bar.finish_and_clear();
         Phase {
@@ -397,6 +404,12 @@ fn settings(options: &LatencyOptions, dataset: Dataset) -> BTreeMap<String, serd
         ("valueBytes".to_owned(), json!(dataset.value_bytes)),
         ("zipf".to_owned(), json!(options.zipf)),
         ("users".to_owned(), json!(options.users)),
+        ("ratePerSecond".to_owned(), json!(options.rate)),
+        ("restRatePerSecond".to_owned(), json!(options.rest_rate)),
+        (
+            "durationSeconds".to_owned(),
+            json!(options.duration.as_secs_f64()),
+        ),
         ("connections".to_owned(), json!(options.connections)),
         (
             "warmUpSeconds".to_owned(),

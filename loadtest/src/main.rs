@@ -61,6 +61,11 @@ enum Ended {
 #[error("{0}")]
 struct Usage(String);
 
+/// Ctrl-C came before there was anything to report: exit code 130 too.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before anything was measured: no report is written")]
+struct Interrupted;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -82,6 +87,8 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             if error.is::<Usage>() {
                 ExitCode::from(tagged_config_runtime::EXIT_USAGE)
+            } else if error.is::<Interrupted>() {
+                ExitCode::from(130)
             } else {
                 ExitCode::FAILURE
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Ended,
+    Ended, Interrupted,
     cli::{Output, ReportOptions},
     environment::Environment,
     slo::Verdict,
@@ -190,6 +190,9 @@ pub(crate) struct SourceStaleness {
     pub(crate) updates: u64,
     /// Writes that failed, by reason.
     pub(crate) failed_writes: BTreeMap<String, u64>,
+    /// Updates that were due while their location was still being written, or rested after a failure: not made.
+    #[serde(default)]
+    pub(crate) passed_over: u64,
     /// Updates that an observer did not see in time.
     pub(crate) lost: u64,
     /// Updates that it was too early to judge when the run ended.
@@ -239,6 +242,23 @@ pub(crate) struct ServiceCounts {
     /// Mean of their own `config_propagation_seconds`, by source, in microseconds.
     pub(crate) mean_propagation_us: BTreeMap<String, f64>,
 }
+
+/// Failures that no good run has: answers that are wrong, and callers that are refused.
+const NEVER: [&str; 9] = [
+    "wrong value",
+    "wrong price",
+    "missing in batch",
+    "no version",
+    "no ETag",
+    "not the agreed JSON",
+    "UNAUTHENTICATED",
+    "HTTP 401",
+    "HTTP 403",
+];
+/// A larger part of an operation's failures makes its times worthless: failures are fast.
+const MANY_FAILURES: f64 = 0.05;
+/// This part of the wanted updates must have been made.
+const SUSTAINED_UPDATES: f64 = 0.9;
 
 impl Report {
     /// Reads a result from its file.
@@ -307,13 +327,16 @@ impl Report {
                 *codes.entry(code).or_default() += count;
             }
             for (operation, (asked, failed)) in phase.failures() {
-                if asked == failed {
+                #[expect(clippy::cast_precision_loss, reason = "counts")]
+                let share = failed as f64 / asked.max(1) as f64;
+                if share > MANY_FAILURES {
                     poor = true;
-                    found.push(format!("{name}: every {operation} failed"));
+                    let share = share * 100.0;
+                    found.push(format!("{name}: {share:.0}% of {operation} failed"));
                 }
             }
             for (code, count) in codes {
-                poor |= code.starts_with("wrong");
+                poor |= NEVER.contains(&code);
                 let hint = match code {
                     "UNAUTHENTICATED" | "HTTP 401" => " (the token was refused: expired?)",
                     "HTTP 403" => " (the web ACL's rate limit? see unlimited_cidr_blocks)",
@@ -325,6 +348,22 @@ impl Report {
         for part in &self.staleness {
             poor |= !part.history.violations.is_empty();
             for source in &part.sources {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "counts of a run of some minutes"
+                )]
+                let (made, wanted) = (
+                    source.updates as f64,
+                    source.wanted_per_second * part.seconds,
+                );
+                if made < SUSTAINED_UPDATES * wanted && !self.interrupted {
+                    poor = true;
+                    found.push(format!(
+                        "{}: {made} updates were made, not {wanted:.0}: the rate was not sustained ({} were due while \
+                         their location was still being written, or rested after a failure)",
+                        source.source, source.passed_over
+                    ));
+                }
                 if source.lost > 0 {
                     poor = true;
                     found.push(format!(
@@ -353,7 +392,7 @@ impl Report {
         poor
     }
 
-    /// Answers and failures of all phases but the harness's own.
+    /// Questions, reads and writes of all but the harness's own phases, and failures among them.
     pub(crate) fn totals(&self) -> (u64, u64) {
         let backgrounds = self
             .staleness
@@ -365,7 +404,18 @@ impl Report {
             .chain(backgrounds)
             .filter(|phase| phase.path != "null");
         let series = phases.flat_map(|phase| &phase.series);
-        series.fold((0, 0), |(count, errors), one| {
+        let mut beside = (0, 0);
+        for part in &self.staleness {
+            let failed_reads: u64 = part.history.failed_reads.values().sum();
+            beside.0 += part.history.reads + failed_reads;
+            beside.1 += failed_reads;
+            for source in &part.sources {
+                let failed: u64 = source.failed_writes.values().sum();
+                beside.0 += source.updates + failed;
+                beside.1 += failed;
+            }
+        }
+        series.fold(beside, |(count, errors), one| {
             (count + one.count, errors + one.errors.values().sum::<u64>())
         })
     }
@@ -393,6 +443,9 @@ fn replace(file: &Path, text: &str) -> anyhow::Result<()> {
 /// What a run ends with: judges, warns, writes, prints.
 pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ended> {
     let (count, errors) = report.totals();
+    if count == 0 && report.interrupted {
+        return Err(Interrupted.into());
+    }
     let updates: u64 = report
         .staleness
         .iter()
@@ -400,14 +453,7 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         .map(|source| source.updates)
         .sum();
     if count == 0 && updates == 0 {
-        bail!(
-            "nothing was measured{}: no report is written",
-            if report.interrupted {
-                " before the interruption"
-            } else {
-                ""
-            }
-        );
+        bail!("nothing was measured: no report is written");
     }
     let poor = report.warn();
     report.slos = output.slos.iter().map(|slo| slo.judge(&report)).collect();
@@ -503,7 +549,7 @@ pub(crate) mod tests {
         assert!(
             report
                 .warnings
-                .contains(&"grpc, closed loop: every get failed".to_owned())
+                .contains(&"grpc, closed loop: 100% of get failed".to_owned())
         );
     }
 

@@ -81,6 +81,8 @@ pub(crate) struct Measured {
     paths: Vec<&'static str>,
     loops: Vec<&'static str>,
     sources: Vec<&'static str>,
+    /// Stages that nobody observes.
+    unseen: Vec<&'static str>,
 }
 
 const PARTS: [&str; 18] = [
@@ -140,13 +142,19 @@ impl Measured {
             paths: options.targets.iter().map(|target| target.name()).collect(),
             loops: loops.collect(),
             sources: Vec::new(),
+            unseen: Vec::new(),
         }
     }
 
     /// By `loadtest staleness`.
     pub(crate) fn staleness(options: &StalenessOptions) -> Self {
         let loaded = options.background.iter().any(|rate| *rate > 0.0);
+        let unseen = [("edge", options.no_edge), ("order", options.no_orders)];
         Self {
+            unseen: unseen
+                .into_iter()
+                .filter_map(|(stage, left_out)| left_out.then_some(stage))
+                .collect(),
             paths: if loaded { vec!["grpc"] } else { Vec::new() },
             loops: vec!["open"],
             sources: options.sources.iter().map(|source| source.name()).collect(),
@@ -181,7 +189,10 @@ pub(crate) fn check(slos: &[Slo], measured: &Measured) -> Result<(), Usage> {
                     return Err(refuse("loop", named, &measured.loops));
                 }
             }
-            Subject::Staleness { source, .. } => {
+            Subject::Staleness { source, stage } => {
+                if measured.unseen.contains(&stage.as_str()) {
+                    return Err(refuse("stage", stage, &["others"]));
+                }
                 if measured.sources.is_empty() {
                     return Err(refuse("source", "staleness", &measured.paths));
                 }
@@ -295,7 +306,10 @@ impl Slo {
                     .sum();
                 share(errors, count)
             }
-            Statistic::Rate => Ok(selected.iter().map(|series| series.per_second).sum()),
+            Statistic::Rate => {
+                let good = selected.iter().filter(|series| series.result != "failed");
+                Ok(good.map(|series| series.per_second).sum())
+            }
             statistic => statistic.of(&restored(
                 selected.iter().flat_map(|series| &series.histogram),
             )),
@@ -315,10 +329,14 @@ impl Slo {
                 .iter()
                 .filter(|one| source.is_none_or(|named| one.source == named))
                 .collect();
+            let lost = sources.iter().map(|one| one.lost).sum::<u64>();
             let value = if self.statistic == Statistic::Lost {
                 #[expect(clippy::cast_precision_loss, reason = "a small count")]
-                let lost = sources.iter().map(|one| one.lost).sum::<u64>() as f64;
+                let lost = lost as f64;
                 lost
+            } else if lost > 0 {
+                // The times of those that came say nothing of those that did not.
+                return Err(format!("{lost} updates were lost"));
             } else {
                 let histograms = sources.iter().filter_map(|one| one.histograms.get(stage));
                 self.statistic.of(&restored(histograms.flatten()))?
@@ -475,7 +493,14 @@ fn parse_name(name: &str) -> Result<(Subject, Statistic), String> {
         [path, part] if PARTS.contains(part) => (path, Some((*part).to_owned())),
         _ => return Err(unknown()),
     };
-    if !PATHS.contains(path) || statistic == Statistic::Lost {
+    let of_good = part.as_ref().is_some_and(|part: &String| {
+        ["hit", "miss", "stale", "absent", "none"].contains(&part.as_str())
+    });
+    // Only a failed answer has an error, and it has no cache result.
+    if !PATHS.contains(path)
+        || statistic == Statistic::Lost
+        || statistic == Statistic::Errors && of_good
+    {
         return Err(unknown());
     }
     let path = (*path).to_owned();
@@ -606,6 +631,8 @@ mod tests {
             "staleness.dynamodb.moon.p99<1s",
             "staleness.errors<1%",
             "grpc.lost<1",
+            "grpc.hit.errors<1%",
+            "errors<1",
             "grpc.rate>-1",
             "open.closed.grpc.p99<1ms",
             "grpc.hit.get.p99<1ms",
@@ -625,6 +652,7 @@ mod tests {
             paths: vec!["grpc"],
             loops: vec!["open"],
             sources: Vec::new(),
+            unseen: Vec::new(),
         };
         let check = |slo: &str| check(&[slo.parse().unwrap()], &only_grpc);
         assert!(check("grpc.hit.p99<2ms").is_ok() && check("errors<1%").is_ok());

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
-    Ended, Usage,
+    Ended, Interrupted, Usage,
     accounts::Accounts,
-    cli::{Source, StalenessOptions},
+    cli::{Source, StalenessOptions, distinct},
     client::{self, Client, RestClient},
     dataset::Dataset,
     environment::Environment,
@@ -29,7 +29,7 @@ use crate::{
     scenarios::HOT,
     slo::{self, Measured},
     staleness::{
-        cells::{Cell, Clock, Update, Writer, update_at},
+        cells::{Cell, Clock, Update, Updates, Version, Writer, update_at},
         history::{Findings, ObserverName, Rules, check},
         observers::{Eye, Notes, Observer},
         receipts::Receipts,
@@ -54,8 +54,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 const BACKGROUND_CONNECTIONS: u32 = 2;
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_IN_FLIGHT: u32 = 10_000;
-/// Receipts need some time to be in the logs.
+/// Receipts need some time to be in the logs: how often, and how many times they are asked for.
 const LOG_DELAY: Duration = Duration::from_secs(2);
+const LOG_ATTEMPTS: u32 = 10;
 /// Violations that are told in full.
 const TOLD: usize = 100;
 
@@ -75,8 +76,15 @@ struct Bench<'o> {
 pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let started_at = crate::report::now();
+    let options = Box::new(StalenessOptions {
+        sources: distinct(&options.sources),
+        background: distinct(&options.background),
+        ..*options
+    });
     slo::check(&options.output.slos, &Measured::staleness(&options))?;
     let targets = Targets::find(&options.place).await?;
+    // Before anything is made: what cannot be observed is not measured.
+    observers(&options, &targets, &[], 0)?;
     let channels = connect(targets.need_grpc()?).await?;
     let writer = Arc::new(Writer::of(&targets, &options.sources, channels.clone()).await?);
     let accounts = Arc::new(Accounts::of(&targets).await?);
@@ -139,10 +147,7 @@ async fn background(
     let dataset = latency::seeded(targets, Dataset::of(&options.shape), stop).await?;
     let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
     let callers = world::sign_in(accounts, tenants, stop).await?;
-    anyhow::ensure!(
-        !callers.is_empty(),
-        "interrupted before anything was measured"
-    );
+    anyhow::ensure!(!callers.is_empty(), Interrupted);
     tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
     let client = Client::grpc(
         &targets.grpc,
@@ -192,10 +197,7 @@ async fn prepare(
         .await?;
     bar.finish_and_clear();
     let callers = world::sign_in(accounts, tenants.to_vec(), stop).await?;
-    anyhow::ensure!(
-        callers.len() == tenants.len(),
-        "interrupted before anything was measured"
-    );
+    anyhow::ensure!(callers.len() == tenants.len(), Interrupted);
     tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
     let mut cells = Vec::new();
     for (number, caller) in (1_u32..).zip(&callers) {
@@ -332,6 +334,11 @@ impl Bench<'_> {
             ));
         }
         let (begun, begun_us) = (Instant::now(), self.clock.us());
+        let before_versions: Vec<_> = self
+            .cells
+            .iter()
+            .map(|cell| cell.issued.load(Ordering::Acquire))
+            .collect();
         let load = self.background(rate, background);
         let mut writers = JoinSet::new();
         for source in options.sources.clone() {
@@ -345,7 +352,7 @@ impl Bench<'_> {
                 )
             });
         }
-        let mut updates: BTreeMap<Source, Vec<Update>> = BTreeMap::new();
+        let mut updates: BTreeMap<Source, Updates> = BTreeMap::new();
         while let Some(written) = writers.join_next().await {
             let (source, made) = written.context("a writer ended badly")?;
             updates.insert(source, made);
@@ -353,7 +360,6 @@ impl Bench<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         bar.finish_and_clear();
         self.await_sightings().await;
-        let ended_us = self.clock.us();
         looking.set();
         while watches.join_next().await.is_some() {}
         let background = match load {
@@ -367,13 +373,14 @@ impl Bench<'_> {
                 None
             }
         };
-        let receipts = self.receipts(start_ms).await;
+        let made = updates.values().map(|updates| updates.made.len()).sum();
+        let receipts = self.receipts(start_ms, made).await;
         Ok(self.judge(
             &Observed {
                 rate,
                 seconds,
                 begun_us,
-                ended_us,
+                before_versions,
                 updates,
                 services,
                 receipts,
@@ -417,7 +424,8 @@ impl Bench<'_> {
 
     /// Waits until everything was seen everywhere, or is lost.
     async fn await_sightings(&self) {
-        let deadline = Instant::now() + self.options.lost_after;
+        // And a look more, since only a look proves that something is lost.
+        let deadline = Instant::now() + self.options.lost_after + observers::SWEEP * 2;
         let all_seen = || {
             self.observers
                 .iter()
@@ -432,7 +440,8 @@ impl Bench<'_> {
         services::read(&self.targets.http).await
     }
 
-    async fn receipts(&mut self, start_ms: i64) -> Receipts {
+    /// Asks until there is one for each update, or no more come.
+    async fn receipts(&mut self, start_ms: i64, updates: usize) -> Receipts {
         if self.targets.log_group.is_empty() {
             self.warn_once(
                 "no parts of the way are known: --log-group, where the invalidator's receipts are, is not given"
@@ -440,14 +449,30 @@ impl Bench<'_> {
             );
             return Receipts::new();
         }
-        tokio::time::sleep(LOG_DELAY).await;
-        match receipts::since(&self.targets.log_group, start_ms).await {
-            Ok(receipts) => receipts,
-            Err(error) => {
-                self.warn_once(format!("the invalidator's receipts are missing: {error:#}"));
-                Receipts::new()
+        let mut found = Receipts::new();
+        for _ in 0..LOG_ATTEMPTS {
+            tokio::time::sleep(LOG_DELAY).await;
+            match receipts::since(&self.targets.log_group, start_ms).await {
+                Ok(receipts) => {
+                    let grew = receipts.len() > found.len();
+                    found = receipts;
+                    if found.len() >= updates || !grew && !found.is_empty() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.warn_once(format!("the invalidator's receipts are missing: {error:#}"));
+                    break;
+                }
             }
         }
+        if found.is_empty() {
+            self.warn_once(format!(
+                "the invalidator left no receipts in {}: the parts of the way are not known",
+                self.targets.log_group
+            ));
+        }
+        found
     }
 
     fn warn_once(&mut self, warning: String) {
@@ -467,22 +492,16 @@ impl Bench<'_> {
         let all: Vec<(Source, &Update)> = observed
             .updates
             .iter()
-            .flat_map(|(source, updates)| updates.iter().map(|update| (*source, update)))
+            .flat_map(|(source, updates)| updates.made.iter().map(|update| (*source, update)))
             .collect();
         // What was there before counts as written before the beginning.
-        let before = self
-            .cells
-            .iter()
-            .enumerate()
-            .map(|(cell, _)| history::Write {
-                cell,
-                version: reads
-                    .iter()
-                    .find(|read| read.cell == cell && read.started_us >= observed.begun_us)
-                    .map_or(0, |read| read.version),
-                issued_us: 0,
-                acked_us: None,
-            });
+        let before = observed.before_versions.iter().enumerate();
+        let before = before.map(|(cell, version)| history::Write {
+            cell,
+            version: *version,
+            issued_us: 0,
+            acked_us: None,
+        });
         let writes: Vec<_> = all
             .iter()
             .map(|(_, update)| update.write)
@@ -490,7 +509,6 @@ impl Bench<'_> {
             .collect();
         let rules = Rules {
             lost_after_us: micros(self.options.lost_after),
-            ended_us: observed.ended_us,
         };
         let findings = check(&names, &writes, &reads, rules);
         let mut blind = histogram(3);
@@ -540,6 +558,10 @@ impl Bench<'_> {
             wanted_per_second: self.wanted(source),
             updates: 0,
             failed_writes: BTreeMap::new(),
+            passed_over: observed
+                .updates
+                .get(&source)
+                .map_or(0, |updates| updates.passed_over),
             lost: 0,
             undecided: 0,
             stages: BTreeMap::new(),
@@ -609,8 +631,9 @@ struct Observed {
     rate: f64,
     seconds: f64,
     begun_us: u64,
-    ended_us: u64,
-    updates: BTreeMap<Source, Vec<Update>>,
+    /// By cell: the newest version that was begun before.
+    before_versions: Vec<Version>,
+    updates: BTreeMap<Source, Updates>,
     services: Option<crate::report::ServiceCounts>,
     receipts: Receipts,
     background: Option<Phase>,

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::{StreamExt, stream};
 use parking_lot::RwLock;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
@@ -17,6 +18,8 @@ use crate::accounts::{Accounts, Session};
 
 /// A token is exchanged so long before it expires.
 const EARLY: Duration = Duration::from_mins(5);
+/// Tokens that are exchanged at once.
+const AT_ONCE: usize = 8;
 /// How often expiries are looked at.
 const LOOK: Duration = Duration::from_secs(20);
 
@@ -126,16 +129,20 @@ impl Token {
 pub(crate) async fn keep_fresh(accounts: Arc<Accounts>, callers: Vec<Arc<Caller>>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        for caller in &callers {
-            if caller.token().expires < unix_seconds() + EARLY.as_secs()
-                && let Err(error) = caller.renew(&accounts).await
-            {
-                eprintln!(
-                    "warning: the token of tenant {} could not be renewed: {error:#}",
-                    caller.tenant
-                );
-            }
-        }
+        let soon = unix_seconds() + EARLY.as_secs();
+        let due = callers
+            .iter()
+            .filter(|caller| caller.token().expires < soon);
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, async |caller| {
+                if let Err(error) = caller.renew(&accounts).await {
+                    eprintln!(
+                        "warning: the token of tenant {} could not be renewed: {error:#}",
+                        caller.tenant
+                    );
+                }
+            })
+            .await;
     }
 }
 

@@ -20,6 +20,7 @@ module "load_test" {
     CLIENT_ID             = module.identity.client_id
     TABLE_NAME            = module.storage.table_name
     PARAMETER_ROOT        = module.storage.parameter_root
+    LOADTEST_COMMIT       = var.image_tag
     INVALIDATOR_LOG_GROUP = module.observability.log_group_names["invalidator"]
   }
 

@@ -105,14 +105,9 @@ pub(crate) async fn run(
     configuration.no_transaction_metrics = true;
     configuration.no_scenario_metrics = true;
     let mut attack = GooseAttack::initialize_with_config(configuration).context("goose")?;
-    for (scenario, weight) in mix.weighted() {
-        let transaction = Transaction::new(user_of(load, scenario, &measuring, recorder, &counted));
-        let scenario = GooseScenario::new(scenario.name)
-            .register_transaction(transaction)
-            .set_weight(weight)
-            .context("a weight")?;
-        attack = attack.register_scenario(scenario);
-    }
+    // One scenario of goose's for all: it gives each user one for good, and few users would not keep the weights.
+    let question = Transaction::new(user_of(load, mix, &measuring, recorder, &counted));
+    attack = attack.register_scenario(GooseScenario::new("mix").register_transaction(question));
     let ended = Stop::default();
     let timer = {
         let (measuring, stop, ended) = (Arc::clone(&measuring), stop.clone(), ended.clone());
@@ -154,15 +149,15 @@ type Function = Arc<dyn for<'u> Fn(&'u mut GooseUser) -> Future<'u> + Send + Syn
 /// One question after the other, as goose calls it.
 fn user_of(
     load: &Load,
-    scenario: Scenario,
+    mix: &Mix,
     measuring: &Arc<AtomicBool>,
     recorder: &Arc<Recorder>,
     counted: &Arc<AtomicU64>,
 ) -> Function {
-    let (load, measuring) = (load.clone(), Arc::clone(measuring));
+    let (load, mix, measuring) = (load.clone(), Arc::new(mix.clone()), Arc::clone(measuring));
     let (recorder, counted) = (Arc::clone(recorder), Arc::clone(counted));
     Arc::new(move |user| {
-        let (load, measuring) = (load.clone(), Arc::clone(&measuring));
+        let (load, mix, measuring) = (load.clone(), Arc::clone(&mix), Arc::clone(&measuring));
         let (recorder, counted) = (Arc::clone(&recorder), Arc::clone(&counted));
         Box::pin(async move {
             if user.get_session_data::<Memory>().is_none() {
@@ -174,10 +169,11 @@ fn user_of(
             };
             // What began in time counts, also if its answer comes late or never.
             let counts = measuring.load(Ordering::Acquire);
+            let scenario = mix.pick(rng);
             let observation = load.ask(scenario, rng, None).await;
             let error = observation.answer.error.clone();
             user.record_custom_request_duration(
-                "CALL",
+                observation.scenario,
                 observation.operation,
                 observation.took,
                 error.is_none(),

@@ -112,6 +112,17 @@ pub(crate) fn render(report: &Report) -> String {
                 "open loop (fixed rate, timed from when each question was due)"
             };
             let _ = write!(text, "\n{explained}\n{table}");
+            for phase in report.phases.iter().filter(|p| p.loop_kind == loop_kind) {
+                if let (Some(lag), None) = (&phase.lag, &phase.null_of) {
+                    let _ = writeln!(
+                        text,
+                        "{}: questions left {} (p50), {} (p99) after they were due",
+                        phase.path,
+                        cell(lag.p50_us),
+                        cell(lag.p99_us)
+                    );
+                }
+            }
         }
     }
     for part in &report.staleness {
@@ -229,6 +240,13 @@ fn staleness(part: &Staleness, text: &mut String) {
         }
     }
     text.push_str(&table.to_string());
+    for source in part.sources.iter().filter(|source| source.passed_over > 0) {
+        let _ = writeln!(
+            text,
+            "{}: {} updates were due and not made",
+            source.source, source.passed_over
+        );
+    }
     if let Some(resolution) = &part.resolution {
         let _ = writeln!(
             text,

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,10 +35,14 @@ pub(crate) type Version = u64;
 
 /// Versions must be less: they are six digits of a price.
 pub(crate) const VERSION_LIMIT: Version = 1_000_000;
-/// The order that is priced: so that the discount in whole units, and the tax rate in millionths, are versions.
+/// The order that is priced: so that the discount's whole units, and the tax rate's millionths, are versions.
 pub(crate) const ORDER_CENTS: u64 = 100_000_000;
+/// Tenants' numbers are told apart by so much.
+const NUMBERS: u64 = 100;
 /// How long a write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a location is left alone after a write that failed.
+const REST: Duration = Duration::from_secs(10);
 
 const ITEM: &str = "pricing";
 const PARAMETER: &str = "tax/rate";
@@ -55,8 +59,10 @@ pub(crate) struct Cell {
     pub(crate) issued: AtomicU64,
     /// The newest version that was acknowledged.
     pub(crate) acked: AtomicU64,
-    /// Held while it is written: one writer at a time.
-    busy: tokio::sync::Mutex<()>,
+    /// The newest version that was given to DynamoDB.
+    given: AtomicI64,
+    /// Held while it is written: one writer at a time. Until when it rests: a write that failed may yet arrive.
+    busy: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Writes through AWS's own APIs, and through the service's.
@@ -76,6 +82,15 @@ pub(crate) struct Update {
     pub(crate) store_version: i64,
     /// Why it failed, if it did.
     pub(crate) failure: Option<String>,
+}
+
+/// What one source's writer did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Updates {
+    /// In the order in which they were begun.
+    pub(crate) made: Vec<Update>,
+    /// Those that were due while their location was still being written, or rested.
+    pub(crate) passed_over: u64,
 }
 
 /// The run's clock.
@@ -100,6 +115,7 @@ impl Cell {
             number,
             issued: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            given: AtomicI64::new(0),
             busy: tokio::sync::Mutex::default(),
         }
     }
@@ -134,12 +150,15 @@ impl Cell {
 
     fn value(&self, version: Version) -> String {
         match self.source {
-            Source::Dynamodb | Source::PutConfig => format!(
-                r#"{{"tenant":"{}","currency":"USD","discountPercent":"{}.{:04}","v":{version}}}"#,
-                self.caller.tenant,
-                version / 10_000,
-                version % 10_000
-            ),
+            Source::Dynamodb | Source::PutConfig => {
+                let cents = version * NUMBERS + u64::from(self.number) % NUMBERS;
+                format!(
+                    r#"{{"tenant":"{}","currency":"USD","discountPercent":"{}.{:06}","v":{version}}}"#,
+                    self.caller.tenant,
+                    cents / 1_000_000,
+                    cents % 1_000_000
+                )
+            }
             Source::ParameterStore => format!("0.{version:06}{:03}", self.number),
         }
     }
@@ -161,9 +180,10 @@ impl Cell {
     /// The same of a priced order.
     pub(crate) fn version_of_order(&self, order: &Value) -> Option<(Version, bool)> {
         match self.source {
-            // A price says whose it is by its version only: every location has its own.
             Source::Dynamodb | Source::PutConfig => {
-                Some((cents_of(order["discount"].as_str()?)? / 100, true))
+                let cents = cents_of(order["discount"].as_str()?)?;
+                let own = cents % NUMBERS == u64::from(self.number) % NUMBERS;
+                Some((cents / NUMBERS, own))
             }
             Source::ParameterStore => self.of_rate(order["taxRate"].as_str()?),
         }
@@ -249,10 +269,13 @@ impl Writer {
                 let now = time::OffsetDateTime::now_utc();
                 let modified = now.format(&time::format_description::well_known::Rfc3339)?;
                 let millis = i64::try_from(now.unix_timestamp_nanos() / 1_000_000)?;
+                // One writer at a time: nobody else gives one meanwhile.
+                let given = millis.max(cell.given.load(Ordering::Acquire) + 1);
+                cell.given.store(given, Ordering::Release);
                 self.table
-                    .update(&cell.caller.tenant, ITEM, &value, millis, &modified)
+                    .update(&cell.caller.tenant, ITEM, &value, given, &modified)
                     .await?;
-                Ok(millis)
+                Ok(given)
             }
             Source::PutConfig => {
                 let index = usize::try_from(version).unwrap_or(0) % self.service.len();
@@ -301,8 +324,9 @@ pub(crate) async fn update_at(
     writer: Arc<Writer>,
     clock: Clock,
     stop: Stop,
-) -> Vec<Update> {
+) -> Updates {
     let updates = Arc::new(Mutex::new(Vec::new()));
+    let passed_over = Arc::new(AtomicU64::new(0));
     let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
@@ -319,8 +343,11 @@ pub(crate) async fn update_at(
         next += 1;
         let (index, cell) = cells[next % cells.len()].clone();
         let (writer, updates) = (Arc::clone(&writer), Arc::clone(&updates));
+        let passed_over = Arc::clone(&passed_over);
         under_way.spawn(async move {
-            let Ok(_alone) = cell.busy.try_lock() else {
+            let rests = |until: Option<Instant>| until.is_some_and(|until| Instant::now() < until);
+            let Some(mut rest) = cell.busy.try_lock().ok().filter(|until| !rests(**until)) else {
+                passed_over.fetch_add(1, Ordering::Relaxed);
                 return;
             };
             let version = cell.issued.fetch_add(1, Ordering::AcqRel) + 1;
@@ -337,6 +364,8 @@ pub(crate) async fn update_at(
             };
             if failure.is_none() {
                 cell.acked.fetch_max(version, Ordering::AcqRel);
+            } else {
+                *rest = Some(Instant::now() + REST);
             }
             updates.lock().push(Update {
                 write: Write {
@@ -353,7 +382,10 @@ pub(crate) async fn update_at(
     while under_way.join_next().await.is_some() {}
     let mut updates = std::mem::take(&mut *updates.lock());
     updates.sort_by_key(|update| update.write.issued_us);
-    updates
+    Updates {
+        made: updates,
+        passed_over: passed_over.load(Ordering::Relaxed),
+    }
 }
 
 #[cfg(test)]
@@ -378,8 +410,10 @@ mod tests {
             }
         }
         let item = cell(Source::Dynamodb);
-        let order = serde_json::json!({"discount": "123.00", "taxRate": "0.000123007"});
+        let order = serde_json::json!({"discount": "123.07", "taxRate": "0.000123007"});
         assert_eq!(item.version_of_order(&order), Some((123, true)));
+        let of_another = serde_json::json!({"discount": "123.08"});
+        assert_eq!(item.version_of_order(&of_another), Some((123, false)));
         let parameter = cell(Source::ParameterStore);
         assert_eq!(parameter.version_of_order(&order), Some((123, true)));
         assert_eq!(
@@ -393,13 +427,13 @@ mod tests {
         assert_eq!(item.version_of("{}"), None);
     }
 
-    /// What order-service makes of it: the discount in whole units is the version.
+    /// What order-service makes of it: the discount is the version, and the tenant's number in its cents.
     #[test]
     fn a_version_makes_a_price() {
         let value: Value = serde_json::from_str(&cell(Source::Dynamodb).value(12_345)).unwrap();
         let percent: f64 = value["discountPercent"].as_str().unwrap().parse().unwrap();
         #[expect(clippy::cast_precision_loss, reason = "a constant")]
         let discount = ORDER_CENTS as f64 / 100.0 * percent / 100.0;
-        assert!((discount - 12_345.0).abs() < 1e-6, "{discount}");
+        assert!((discount - 12_345.07).abs() < 1e-6, "{discount}");
     }
 }

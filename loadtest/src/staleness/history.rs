@@ -50,8 +50,6 @@ pub(crate) struct ObserverName {
 pub(crate) struct Rules {
     /// An update that is unseen for so long after its acknowledgement is lost.
     pub(crate) lost_after_us: u64,
-    /// When observation ended.
-    pub(crate) ended_us: u64,
 }
 
 /// Something that must not be.
@@ -65,8 +63,8 @@ pub(crate) enum Violation {
         to: Version,
         at_us: u64,
     },
-    /// A reader saw another tenant's value.
-    CrossTenant {
+    /// A reader saw what is not this tenant's own: another tenant's value, or a default under it.
+    NotItsOwn {
         observer: usize,
         cell: usize,
         at_us: u64,
@@ -92,7 +90,7 @@ pub(crate) enum Violation {
 pub(crate) struct Sighting {
     /// By observer; `None` is not at all.
     pub(crate) seen_us: Vec<Option<u64>>,
-    /// By observer: how long before that it had begun to look and not seen it, since the write began.
+    /// By observer: since when it might have been visible there unseen: since the write began, or the look before.
     pub(crate) blind_us: Vec<Option<u64>>,
     /// Whether some observer lost it.
     pub(crate) lost: bool,
@@ -119,27 +117,34 @@ pub(crate) fn check(
     let mut violations = Vec::new();
     let mut by_place: HashMap<(usize, usize), Vec<&Read>> = HashMap::new();
     for read in reads {
-        by_place
-            .entry((read.observer, read.cell))
-            .or_default()
-            .push(read);
-        if !read.own {
-            violations.push(Violation::CrossTenant {
+        if read.own {
+            by_place
+                .entry((read.observer, read.cell))
+                .or_default()
+                .push(read);
+        } else {
+            violations.push(Violation::NotItsOwn {
                 observer: read.observer,
                 cell: read.cell,
                 at_us: read.ended_us,
             });
         }
     }
-    let mut highest: HashMap<usize, Vec<(u64, Version)>> = HashMap::new();
+    let mut issued: HashMap<usize, Vec<(u64, Version)>> = HashMap::new();
     for write in writes {
-        highest
-            .entry(write.cell)
-            .or_default()
-            .push((write.issued_us, write.version));
+        let of_cell = issued.entry(write.cell).or_default();
+        of_cell.push((write.issued_us, write.version));
+    }
+    for of_cell in issued.values_mut() {
+        of_cell.sort_unstable();
+        let mut newest = 0;
+        for (_, version) in of_cell {
+            newest = newest.max(*version);
+            *version = newest;
+        }
     }
     for reads in by_place.values() {
-        from_nowhere(reads, &highest, &mut violations);
+        from_nowhere(reads, &issued, &mut violations);
         if reads
             .first()
             .is_some_and(|read| observers[read.observer].ordered)
@@ -147,6 +152,10 @@ pub(crate) fn check(
             went_back(reads, &mut violations);
         }
     }
+    let by_place: HashMap<_, _> = by_place
+        .into_iter()
+        .map(|(place, reads)| (place, Looks::new(reads)))
+        .collect();
     let sightings = writes
         .iter()
         .map(|write| sighting(observers, write, &by_place, rules, &mut violations))
@@ -157,18 +166,71 @@ pub(crate) fn check(
     }
 }
 
+/// The looks of one observer at one cell, to be searched.
+#[derive(Default)]
+struct Looks<'r> {
+    reads: Vec<&'r Read>,
+    /// The newest version until each.
+    newest_until: Vec<Version>,
+    /// The oldest version from each on.
+    oldest_from: Vec<Version>,
+}
+
+impl<'r> Looks<'r> {
+    fn new(reads: Vec<&'r Read>) -> Self {
+        let mut newest = 0;
+        let newest_until = reads.iter().map(|read| {
+            newest = newest.max(read.version);
+            newest
+        });
+        let newest_until = newest_until.collect();
+        let mut oldest = Version::MAX;
+        let mut oldest_from: Vec<_> = reads
+            .iter()
+            .rev()
+            .map(|read| {
+                oldest = oldest.min(read.version);
+                oldest
+            })
+            .collect();
+        oldest_from.reverse();
+        Self {
+            reads,
+            newest_until,
+            oldest_from,
+        }
+    }
+
+    /// The first that shows this version or a later one.
+    fn first_with(&self, version: Version) -> Option<usize> {
+        let at = self
+            .newest_until
+            .partition_point(|newest| *newest < version);
+        (at < self.reads.len()).then_some(at)
+    }
+
+    /// Whether one that began at this time or later shows an older version.
+    fn is_older_after(&self, us: u64, version: Version) -> bool {
+        let at = self.reads.partition_point(|read| read.started_us < us);
+        self.oldest_from
+            .get(at)
+            .is_some_and(|oldest| *oldest < version)
+    }
+}
+
+/// `issued` of each cell: when, and the newest version that was begun until then.
 fn from_nowhere(
     reads: &[&Read],
     issued: &HashMap<usize, Vec<(u64, Version)>>,
     violations: &mut Vec<Violation>,
 ) {
     for read in reads {
-        let begun = issued.get(&read.cell).into_iter().flatten();
-        let newest = begun
-            .filter(|(issued_us, _)| *issued_us <= read.ended_us)
-            .map(|(_, version)| *version)
-            .max()
-            .unwrap_or(0);
+        let begun = issued
+            .get(&read.cell)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let before = begun.partition_point(|(issued_us, _)| *issued_us <= read.ended_us);
+        let newest = before.checked_sub(1).map_or(0, |last| begun[last].1);
         if read.version > newest {
             violations.push(Violation::FromNowhere {
                 observer: read.observer,
@@ -212,41 +274,39 @@ fn went_back(reads: &[&Read], violations: &mut Vec<Violation>) {
 fn sighting(
     observers: &[ObserverName],
     write: &Write,
-    reads: &HashMap<(usize, usize), Vec<&Read>>,
+    looks: &HashMap<(usize, usize), Looks>,
     rules: Rules,
     violations: &mut Vec<Violation>,
 ) -> Sighting {
     let mut found = Sighting::default();
+    let none = Looks::default();
     for observer in 0..observers.len() {
-        let reads = reads.get(&(observer, write.cell)).map(Vec::as_slice);
-        let reads = reads.unwrap_or_default();
-        let at = reads.iter().position(|read| read.version >= write.version);
-        let seen_us = at.map(|at| reads[at].ended_us);
-        let blind = at.and_then(|at| {
-            let before = reads[..at].last()?;
-            (before.started_us >= write.issued_us)
-                .then(|| reads[at].ended_us.saturating_sub(before.started_us))
-        });
-        found.seen_us.push(seen_us);
-        found.blind_us.push(blind);
+        let looks = looks.get(&(observer, write.cell)).unwrap_or(&none);
+        let at = looks.first_with(write.version);
+        found.seen_us.push(at.map(|at| looks.reads[at].ended_us));
+        found.blind_us.push(at.map(|at| {
+            let before = at
+                .checked_sub(1)
+                .map_or(0, |last| looks.reads[last].started_us);
+            let since = before.max(write.issued_us);
+            looks.reads[at].ended_us.saturating_sub(since)
+        }));
         let Some(acked_us) = write.acked_us else {
             continue;
         };
         let deadline = acked_us.saturating_add(rules.lost_after_us);
-        if seen_us.is_some_and(|seen| seen <= deadline) {
-            continue;
-        }
-        if seen_us.is_none() && rules.ended_us < deadline {
+        // Only a look proves it: an observer that could not look knows nothing.
+        if looks.is_older_after(deadline, write.version) {
+            found.lost = true;
+            violations.push(Violation::Lost {
+                observer,
+                cell: write.cell,
+                version: write.version,
+                last_seen: looks.reads.last().map(|read| read.version),
+            });
+        } else if at.is_none() {
             found.undecided = true;
-            continue;
         }
-        found.lost = true;
-        violations.push(Violation::Lost {
-            observer,
-            cell: write.cell,
-            version: write.version,
-            last_seen: reads.last().map(|read| read.version),
-        });
     }
     found
 }
@@ -267,12 +327,12 @@ impl Violation {
                 cells[*cell],
                 at_us / 1_000
             ),
-            Self::CrossTenant {
+            Self::NotItsOwn {
                 observer,
                 cell,
                 at_us,
             } => format!(
-                "{} got another tenant's value for {} at {} ms",
+                "{} got what is not the tenant's own value for {} at {} ms",
                 observers[*observer].name,
                 cells[*cell],
                 at_us / 1_000
@@ -319,7 +379,6 @@ mod tests {
 
     const RULES: Rules = Rules {
         lost_after_us: 1_000,
-        ended_us: 100_000,
     };
 
     fn write(version: Version, issued_us: u64) -> Write {
@@ -368,10 +427,7 @@ mod tests {
             Some(15),
             "since the read at 105"
         );
-        assert_eq!(
-            found.sightings[1].blind_us[0], None,
-            "nobody looked in between"
-        );
+        assert_eq!(found.sightings[1].blind_us[0], Some(105), "since the write");
     }
 
     #[test]
@@ -396,11 +452,17 @@ mod tests {
 
     #[test]
     fn an_update_that_comes_too_late_is_lost() {
-        let reads = [read(0, 1, 5_000), read(1, 1, 200)];
+        let reads = [read(0, 0, 2_000), read(0, 1, 5_000), read(1, 1, 200)];
         assert!(matches!(
             violations(&[write(1, 100)], &reads)[..],
             [Violation::Lost { observer: 0, .. }]
         ));
+        let blind = [read(0, 1, 5_000), read(1, 1, 200)];
+        assert_eq!(
+            violations(&[write(1, 100)], &blind),
+            [],
+            "nobody looked in time: that proves nothing"
+        );
     }
 
     #[test]
@@ -465,7 +527,7 @@ mod tests {
         };
         assert!(matches!(
             violations(&[write(1, 100)], &[foreign, read(1, 1, 200)])[..],
-            [Violation::CrossTenant { observer: 0, .. }]
+            [Violation::NotItsOwn { observer: 0, .. }]
         ));
     }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How often everything is looked at.
-const SWEEP: Duration = Duration::from_millis(500);
+pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 /// How long one look may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -105,9 +105,11 @@ impl Observer {
     /// Looks at each cell once; what is wrong, if a cell cannot be seen.
     pub(crate) async fn try_all(&self, cells: &[Arc<Cell>]) -> Result<(), String> {
         for cell in cells {
-            self.look(cell)
-                .await
-                .map_err(|reason| format!("{}: {} of {}", self.name.name, reason, cell.name()))?;
+            let problem = |reason: &str| format!("{}: {reason} of {}", self.name.name, cell.name());
+            let sight = self.look(cell).await.map_err(|reason| problem(&reason))?;
+            if !sight.own {
+                return Err(problem("not the value"));
+            }
         }
         Ok(())
     }
@@ -176,8 +178,9 @@ impl Observer {
 
     async fn ask(&self, cell: &Cell) -> Result<Sight, String> {
         let token = cell.caller.token();
-        let sight = |found: Option<(Version, bool)>, server: String| {
-            let (version, own) = found.ok_or("a value that nobody wrote")?;
+        let sight = |found: Option<(Version, bool)>, server: String| -> Result<Sight, String> {
+            // A value of another kind is nobody's of these.
+            let (version, own) = found.unwrap_or((0, false));
             Ok(Sight {
                 version,
                 own,

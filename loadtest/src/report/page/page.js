@@ -229,7 +229,7 @@ function head() {
   for (const phase of report.phases.filter((one) => one.path !== "null")) {
     const hits = merged(phase.series.filter((series) => series.result === "hit").map((series) => series.histogram));
     if (phase.loop === "closed") tile(`${number(phase.answered_per_second)}/s`, `${phase.path}: answers, closed loop, ${phase.users} users`);
-    else if (size(hits)) tile(time(quantile(hits, 0.99)), `${phase.path}: p99 of hits at ${number(phase.offered_per_second)}/s`);
+    else if (size(hits) >= 100) tile(time(quantile(hits, 0.99)), `${phase.path}: p99 of hits at ${number(phase.offered_per_second)}/s`);
   }
   for (const part of report.staleness) {
     for (const source of part.sources) {
@@ -353,7 +353,7 @@ function errorTable() {
   }
   page.append(element("h2", {}, "Errors"), element("section", { class: "card" }, rows.length
     ? table(["where", "who", "what", "code", "count"], rows, 4)
-    : element("p", { style: "margin:0", class: "good" }, "None: every question had the right answer.")));
+    : element("p", { style: "margin:0", class: "good" }, "None: every question had an answer, and the right one.")));
 }
 
 function environment() {
