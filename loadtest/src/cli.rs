@@ -101,7 +101,12 @@ pub(crate) struct Shape {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Output {
     /// Folder for result.json and report.html
-    #[arg(long, default_value = "target/loadtest", value_name = "DIR")]
+    #[arg(
+        long,
+        default_value = "target/loadtest",
+        value_name = "DIR",
+        overrides_with = "out"
+    )]
     pub(crate) out: PathBuf,
     /// A demand on the result, such as 'grpc.hit.p99<2ms', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a breach exits 2
     #[arg(long = "slo", value_name = "SLO")]
@@ -145,10 +150,10 @@ pub(crate) struct LatencyOptions {
     #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(crate) rest_rate: f64,
     /// How long each loop of each target is measured
-    #[arg(long, default_value = "15s", value_parser = duration)]
+    #[arg(long, default_value = "15s", value_parser = duration, overrides_with = "duration")]
     pub(crate) duration: Duration,
     /// How long each loop runs before it is measured
-    #[arg(long, default_value = "3s", value_parser = duration)]
+    #[arg(long, default_value = "3s", value_parser = duration, overrides_with = "warm_up")]
     pub(crate) warm_up: Duration,
     /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
     #[arg(long, value_name = "NAME=WEIGHT,...")]
@@ -364,6 +369,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The Makefile gives some, and a person's ARGS come after them.
+    #[test]
+    fn the_last_one_counts() {
+        let given = ["--duration", "1s", "--out", "a", "--slo", "errors<1%"];
+        let again = ["--duration", "2s", "--out", "b", "--slo", "errors<2%"];
+        let line = ["loadtest", "latency"].iter().chain(&given).chain(&again);
+        let Command::Latency(options) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(options.duration, Duration::from_secs(2));
+        assert_eq!(options.output.out, PathBuf::from("b"));
+        assert_eq!(options.output.slos.len(), 2, "demands add up");
     }
 
     #[test]
