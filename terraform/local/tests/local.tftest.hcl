@@ -1,4 +1,15 @@
-# Plans only: no emulator is asked. What only it could answer is answered here.
+# Plans only: no emulator is asked, and none needs to run. The root's own provider asks for the account.
+provider "aws" {
+  region                      = "us-east-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+  skip_requesting_account_id  = true
+}
+
+# What only the emulator could answer.
 override_data {
   target = data.aws_caller_identity.current
   values = { account_id = "000000000000" }
