@@ -99,6 +99,23 @@ class Checks:
             self.failed += int(summary[2]) if summary else 1
 
 
+# moto_server, answering one request at a time: its backends do not expect threads, and a request that failed halfway
+# is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones.
+SERVER = """
+import sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+application, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def serve(environ, start_response):
+    with one:
+        return application(environ, start_response)
+
+run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True)
+"""
+
+
 @contextlib.contextmanager
 def moto(log: Path) -> Iterator[str]:
     """A moto server of its own, on a free port."""
@@ -108,7 +125,7 @@ def moto(log: Path) -> Iterator[str]:
     environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
     with open(log, "w") as output:
         server = subprocess.Popen(
-            [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-c", SERVER, str(port)],
             env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
