@@ -11,8 +11,9 @@ use axum::{Json, Router, routing::any};
 use serde_json::json;
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
-    GetConfigRequest, GetConfigResponse, ListConfigRequest, ListConfigResponse, PutConfigRequest,
-    PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
+    ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
+    ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse, WatchConfigRequest,
+    WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
 };
 use tokio::{
@@ -145,6 +146,13 @@ impl ConfigService for Constant {
         &self,
         _: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
+        Err(Status::unimplemented("the null target answers GetConfig"))
+    }
+
+    async fn explain_config(
+        &self,
+        _: Request<ExplainConfigRequest>,
+    ) -> Result<Response<ExplainConfigResponse>, Status> {
         Err(Status::unimplemented("the null target answers GetConfig"))
     }
 

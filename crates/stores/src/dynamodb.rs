@@ -15,9 +15,12 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
     Client,
     config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
-    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
-    types::AttributeValue,
+    error::{BuildError, ProvideErrorMetadata, SdkError},
+    operation::{
+        delete_item::DeleteItemError, transact_write_items::TransactWriteItemsError,
+        update_item::UpdateItemError,
+    },
+    types::{self, AttributeValue, TransactWriteItem, builders::TransactWriteItemBuilder},
 };
 use futures::future::try_join_all;
 use tagged_config_domain::{
@@ -28,7 +31,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::{aws::store_error, dynamodb::condition::Condition};
+use crate::{
+    aws::store_error,
+    dynamodb::{condition::Condition, item::Item},
+    journal::{Entry, Journal},
+};
 
 mod condition;
 pub mod item;
@@ -47,17 +54,18 @@ const MAX_ATTEMPTS: u32 = 12;
 pub struct DynamoDbConfig {
     /// The table's name.
     pub table: String,
+    /// The journal's table, where writes leave an entry in the same transaction; `None` for no journal.
+    pub journal: Option<String>,
 }
 
 /// The table.
 pub struct DynamoDbStore {
     client: Client,
     table: String,
+    journal: Option<Journal>,
     reads: Semaphore,
     versions: VersionClock,
 }
-
-type Item = HashMap<String, AttributeValue>;
 
 /// What one update sets.
 struct Update<'a> {
@@ -76,6 +84,7 @@ impl DynamoDbStore {
         Self {
             client: Client::new(sdk),
             table: config.table,
+            journal: config.journal.map(|table| Journal::new(sdk, table)),
             reads: Semaphore::new(MAX_READS),
             versions: VersionClock::system(),
         }
@@ -91,8 +100,7 @@ impl DynamoDbStore {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("PK", AttributeValue::S(id.partition().to_owned()))
-            .key("SK", AttributeValue::S(id.sort().to_owned()))
+            .set_key(Some(key(id)))
             .consistent_read(true)
             .send()
             .await
@@ -118,38 +126,103 @@ impl DynamoDbStore {
             Some(_) => format!("{expression}, #claim = :claim REMOVE #assigned"),
             None => format!("{expression}, #assigned = :version REMOVE #claim"),
         };
-        let mut call = self
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let modified = now.format(&Rfc3339).unwrap_or_default();
+        let mut values = condition.values;
+        values.extend(
+            [
+                (":value", text(new.value)),
+                (":version", number(version)),
+                (":modified", text(&modified)),
+                (":type", text(new.content_type)),
+                (":by", text(new.modified_by)),
+            ]
+            .into_iter()
+            .chain(claim.map(|claim| (":claim", text(claim))))
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let mut names = condition.names;
+        names.extend(
+            [
+                ("#value", item::VALUE),
+                ("#version", item::VERSION),
+                ("#assigned", item::ASSIGNED_VERSION),
+                ("#claim", item::CLAIM),
+                ("#modified", item::LAST_MODIFIED),
+                ("#type", item::CONTENT_TYPE),
+                ("#by", item::MODIFIED_BY),
+            ]
+            .map(|(name, attribute)| (name.to_owned(), attribute.to_owned())),
+        );
+        if let Some(journal) = &self.journal {
+            let update = types::Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(key(id)))
+                .update_expression(expression)
+                .condition_expression(condition.expression)
+                .set_expression_attribute_names(Some(names))
+                .set_expression_attribute_values(Some(values))
+                .build()
+                .map_err(incomplete)?;
+            let revision = Revision {
+                incarnation: 0,
+                version,
+            };
+            let entry = Entry::written(id, revision, version);
+            return self
+                .transact(TransactWriteItem::builder().update(update), journal, &entry)
+                .await;
+        }
+        let call = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key("PK", AttributeValue::S(id.partition().to_owned()))
-            .key("SK", AttributeValue::S(id.sort().to_owned()))
+            .set_key(Some(key(id)))
             .update_expression(expression)
             .condition_expression(condition.expression)
-            .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values(Some(condition.values))
-            .expression_attribute_names("#value", item::VALUE)
-            .expression_attribute_names("#version", item::VERSION)
-            .expression_attribute_names("#assigned", item::ASSIGNED_VERSION)
-            .expression_attribute_names("#claim", item::CLAIM)
-            .expression_attribute_names("#modified", item::LAST_MODIFIED)
-            .expression_attribute_names("#type", item::CONTENT_TYPE)
-            .expression_attribute_names("#by", item::MODIFIED_BY)
-            .expression_attribute_values(":value", AttributeValue::S(new.value.to_owned()))
-            .expression_attribute_values(":version", number(version))
-            .expression_attribute_values(
-                ":modified",
-                AttributeValue::S(now.format(&Rfc3339).unwrap_or_default()),
-            )
-            .expression_attribute_values(":type", AttributeValue::S(new.content_type.to_owned()))
-            .expression_attribute_values(":by", AttributeValue::S(new.modified_by.to_owned()));
-        if let Some(claim) = claim {
-            call = call.expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
-        }
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
         held(
             call.send().await.map(|_| ()),
             UpdateItemError::is_conditional_check_failed_exception,
         )
+    }
+
+    /// A write and its entry in the journal, both or neither; `false` if the write's condition does not hold, or
+    /// another transaction was at the same item.
+    async fn transact(
+        &self,
+        write: TransactWriteItemBuilder,
+        journal: &Journal,
+        entry: &Entry,
+    ) -> Result<bool, StoreError> {
+        let put = journal.put(entry, self.versions.now_ms())?;
+        let both = self
+            .client
+            .transact_write_items()
+            .transact_items(write.build())
+            .transact_items(TransactWriteItem::builder().put(put).build());
+        let Err(error) = both.send().await else {
+            return Ok(true);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+            error.as_service_error()
+        else {
+            return Err(store_error(BACKEND, error));
+        };
+        let because = |code: &str| {
+            cancelled
+                .cancellation_reasons()
+                .iter()
+                .any(|reason| reason.code() == Some(code))
+        };
+        if because("ConditionalCheckFailed") || because("TransactionConflict") {
+            Ok(false)
+        } else if because("ThrottlingError") || because("ProvisionedThroughputExceeded") {
+            Err(StoreError::Throttled { backend: BACKEND })
+        } else {
+            Err(store_error(BACKEND, error))
+        }
     }
 
     /// Marks an item that somebody wrote past the service, and touches nothing else.
@@ -163,8 +236,7 @@ impl DynamoDbStore {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("PK", AttributeValue::S(id.partition().to_owned()))
-            .key("SK", AttributeValue::S(id.sort().to_owned()))
+            .set_key(Some(key(id)))
             .update_expression("SET #claim = :claim")
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
@@ -177,18 +249,46 @@ impl DynamoDbStore {
         )
     }
 
-    async fn remove(&self, id: &LocationId, condition: Condition) -> Result<bool, StoreError> {
+    /// Removes what has this version; `at_ms` is the removal's own.
+    async fn remove(
+        &self,
+        id: &LocationId,
+        old: &Item,
+        at_ms: i64,
+        condition: Condition,
+    ) -> Result<bool, StoreError> {
+        let values = (!condition.values.is_empty()).then_some(condition.values);
+        if let Some(journal) = &self.journal {
+            let delete = types::Delete::builder()
+                .table_name(&self.table)
+                .set_key(Some(key(id)))
+                .condition_expression(condition.expression)
+                .set_expression_attribute_names(Some(condition.names))
+                .set_expression_attribute_values(values)
+                .build()
+                .map_err(incomplete)?;
+            let removed = Revision {
+                incarnation: 0,
+                version: item::version(old),
+            };
+            // What somebody wrote may share its version with what was there before.
+            let evidence = match item::assigned_version(old) {
+                Some(_) => String::new(),
+                None => at_ms.to_string(),
+            };
+            let entry = Entry::removed(id, removed, at_ms, &evidence);
+            return self
+                .transact(TransactWriteItem::builder().delete(delete), journal, &entry)
+                .await;
+        }
         let call = self
             .client
             .delete_item()
             .table_name(&self.table)
-            .key("PK", AttributeValue::S(id.partition().to_owned()))
-            .key("SK", AttributeValue::S(id.sort().to_owned()))
+            .set_key(Some(key(id)))
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values(
-                (!condition.values.is_empty()).then_some(condition.values),
-            );
+            .set_expression_attribute_values(values);
         held(
             call.send().await.map(|_| ()),
             DeleteItemError::is_conditional_check_failed_exception,
@@ -277,7 +377,10 @@ impl DynamoDbStore {
         if let Some(assigned) = item::assigned_version(old) {
             let version = self.reach_version_above(assigned).await?;
             self.pass(version).await;
-            return Ok(self.remove(id, unchanged).await?.then_some(version));
+            return Ok(self
+                .remove(id, old, version, unchanged)
+                .await?
+                .then_some(version));
         }
         let claim = Uuid::new_v4().simple().to_string();
         if !self.claim(id, &claim, unchanged).await? {
@@ -290,7 +393,7 @@ impl DynamoDbStore {
         let mut claimed = old.clone();
         claimed.insert(item::CLAIM.to_owned(), AttributeValue::S(claim));
         Ok(self
-            .remove(id, Condition::unchanged(Some(&claimed)))
+            .remove(id, old, version, Condition::unchanged(Some(&claimed)))
             .await?
             .then_some(version))
     }
@@ -324,7 +427,21 @@ where
     }
 }
 
-fn number(number: i64) -> AttributeValue {
+fn key(id: &LocationId) -> HashMap<String, AttributeValue> {
+    [("PK", id.partition()), ("SK", id.sort())]
+        .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())))
+        .into()
+}
+
+/// A request that the SDK would not build.
+pub(crate) fn incomplete(error: BuildError) -> StoreError {
+    StoreError::Unavailable {
+        backend: BACKEND,
+        source: Box::new(error),
+    }
+}
+
+pub(crate) fn number(number: i64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 

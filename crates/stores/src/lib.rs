@@ -7,8 +7,10 @@
 pub mod aws;
 pub mod dynamodb;
 pub mod factory;
+pub mod journal;
 pub mod parameter_store;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
 pub use factory::{StoreSpec, Stores, UnknownTag};
+pub use journal::{ChangeId, ChangeKind, Entry, Journal};
 pub use parameter_store::{ParameterStore, ParameterStoreConfig};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tagged_config_domain::{LocationId, Record, Revision};
 use tagged_config_proto::v1::{self as pb, change::State};
+use tagged_config_stores::Entry;
 
 /// One location that changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,8 @@ pub(crate) struct Change {
     pub written_at_ms: i64,
     /// Whether that is known to the second only.
     pub whole_seconds: bool,
+    /// What the journal says of it.
+    pub entry: Entry,
 }
 
 /// The new state of a location.
@@ -54,6 +57,7 @@ impl Change {
             written_at_ms: self.written_at_ms,
             written_at_whole_seconds: self.whole_seconds,
             state: Some(state),
+            id: self.entry.id.as_bytes().to_vec(),
         }
     }
 }

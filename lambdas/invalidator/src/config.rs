@@ -14,6 +14,8 @@ pub(crate) struct Config {
     pub refresh_port: u16,
     /// `TAGGED_CONFIG_PARAMETER_ROOT`: events of other parameters are ignored.
     pub parameters: ParameterStoreConfig,
+    /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the journal's table.
+    pub journal: Option<String>,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER`: the SecureString that holds the credential.
     pub credential_parameter: String,
 }
@@ -27,12 +29,14 @@ impl Config {
         let refresh_port = reader.required("TAGGED_CONFIG_REFRESH_PORT");
         let root = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
         let credential_parameter = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER");
+        let journal = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let config = (|| {
             Some(Self {
                 namespace: namespace?,
                 service: service?,
                 refresh_port: refresh_port?,
                 parameters: ParameterStoreConfig { root: root? },
+                journal,
                 credential_parameter: credential_parameter?,
             })
         })();

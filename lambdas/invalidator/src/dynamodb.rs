@@ -5,7 +5,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 use tagged_config_domain::{LocationId, Revision};
-use tagged_config_stores::dynamodb::{BACKEND, item};
+use tagged_config_stores::{
+    Entry,
+    dynamodb::{BACKEND, item},
+};
 
 use crate::change::{Change, NewState};
 
@@ -35,6 +38,8 @@ struct StreamRecord {
     new_image: Option<Value>,
     old_image: Option<Value>,
     approximate_creation_date_time: Option<f64>,
+    #[serde(default)]
+    sequence_number: String,
 }
 
 #[derive(Deserialize)]
@@ -106,11 +111,15 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
             incarnation: 0,
             version: item::version(&old),
         };
-        let state = NewState::Absent;
+        let evidence = match item::assigned_version(&old) {
+            Some(_) => "",
+            None => &record.dynamodb.sequence_number,
+        };
         return Some(Some(Change {
+            entry: Entry::removed(&id, revision, seen_ms, evidence),
             id,
             revision,
-            state,
+            state: NewState::Absent,
             written_at_ms: seen_ms,
             whole_seconds: true,
         }));
@@ -132,13 +141,27 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
     let modified_ms = modified_ms.filter(|modified| (modified - seen_ms).abs() < 5_000);
     // An item that cannot be served must not stay hidden behind the value before it.
     let state = item::decode(&new).map_or(NewState::Unknown, NewState::Value);
+    let entry = if is_written_by_the_service(&record.event_name, &old, &new) {
+        Entry::written(&id, revision, revision.version)
+    } else {
+        Entry::edited(&id, revision, seen_ms, &record.dynamodb.sequence_number)
+    };
     Some(Some(Change {
+        entry,
         id,
         revision,
         state,
         written_at_ms: modified_ms.unwrap_or(seen_ms),
         whole_seconds: modified_ms.is_none(),
     }))
+}
+
+/// Whether no other change of the item has this version. An item that appears with a version of the service's is
+/// one that somebody put back: the service itself claims first (ADR 6).
+fn is_written_by_the_service(event_name: &str, old: &item::Item, new: &item::Item) -> bool {
+    let assigned = item::assigned_version(new).is_some();
+    let claimed = new.contains_key(item::CLAIM) && !assigned;
+    item::version(new) > item::version(old) && (claimed || assigned && event_name == "MODIFY")
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use std::{
 };
 
 use futures::future::join_all;
-use prost::Message;
+use prost::Message as _;
 use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
     v1::{self as pb, refresh_service_client::RefreshServiceClient},
 };
 use tonic::{
     Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 
@@ -30,14 +31,23 @@ const WAITS_MS: [u64; 3] = [0, 50, 200];
 /// Bytes of changes in one call; a task accepts 4 MiB, and one item has 400 KB at most.
 const MAX_CALL_BYTES: usize = 2 * 1024 * 1024;
 
-/// Somewhere to send changes.
+/// What a task is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Message {
+    /// These changes.
+    Refresh(pb::RefreshRequest),
+    /// To forget everything.
+    Flush(pb::FlushRequest),
+}
+
+/// Somewhere to send messages.
 pub(crate) trait Refresher: Send + Sync {
-    /// Sends one request to one task.
-    fn refresh(
+    /// Sends one message to one task.
+    fn tell(
         &self,
         target: SocketAddr,
-        request: pb::RefreshRequest,
-    ) -> impl Future<Output = Result<pb::RefreshResponse, Status>> + Send;
+        message: Message,
+    ) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
 /// How a fan-out went.
@@ -55,18 +65,17 @@ pub(crate) struct Fanout {
     pub calling: Duration,
 }
 
-/// Sends the changes to all tasks. Fails only if nobody knows which tasks there are.
+/// Sends the messages to all tasks. Fails only if nobody knows which tasks there are.
 pub(crate) async fn run(
-    changes: &[Change],
+    messages: &[Message],
     discover: &impl Discover,
     refresher: &impl Refresher,
 ) -> anyhow::Result<Fanout> {
-    let requests = requests(changes);
     let started = Instant::now();
     let targets = discover.discover().await?;
     let mut discovering = started.elapsed();
     let started = Instant::now();
-    let failed = call_all(&targets, &requests, refresher).await;
+    let failed = call_all(&targets, messages, refresher).await;
     if failed.is_empty() {
         let calling = started.elapsed();
         let count = targets.len();
@@ -94,7 +103,7 @@ pub(crate) async fn run(
         .into_iter()
         .filter(|target| !reached.contains(target))
         .collect();
-    let laggards = call_all(&rest, &requests, refresher).await;
+    let laggards = call_all(&rest, messages, refresher).await;
     Ok(Fanout {
         targets: reached.len() + rest.len(),
         acknowledged: reached.len() + rest.len() - laggards.len(),
@@ -107,12 +116,12 @@ pub(crate) async fn run(
 /// Those that could not be told everything.
 async fn call_all(
     targets: &[SocketAddr],
-    requests: &[pb::RefreshRequest],
+    messages: &[Message],
     refresher: &impl Refresher,
 ) -> Vec<SocketAddr> {
     let calls = targets.iter().map(|target| async move {
-        for request in requests {
-            if let Err(status) = call(*target, request, refresher).await {
+        for message in messages {
+            if let Err(status) = call(*target, message, refresher).await {
                 tracing::warn!(%target, code = ?status.code(), message = status.message(), "a task was not refreshed");
                 return Some(*target);
             }
@@ -124,14 +133,14 @@ async fn call_all(
 
 async fn call(
     target: SocketAddr,
-    request: &pb::RefreshRequest,
+    message: &Message,
     refresher: &impl Refresher,
 ) -> Result<(), Status> {
     let mut last = Status::unavailable("not tried");
     for wait in WAITS_MS {
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        match tokio::time::timeout(DEADLINE, refresher.refresh(target, request.clone())).await {
-            Ok(Ok(_)) => return Ok(()),
+        match tokio::time::timeout(DEADLINE, refresher.tell(target, message.clone())).await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(status)) => last = status,
             Err(_) => last = Status::deadline_exceeded("no answer in time"),
         }
@@ -140,6 +149,13 @@ async fn call(
 }
 
 /// The changes in as few calls as their size allows.
+pub(crate) fn messages(changes: &[Change]) -> Vec<Message> {
+    requests(changes)
+        .into_iter()
+        .map(Message::Refresh)
+        .collect()
+}
+
 fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
     let mut requests: Vec<pb::RefreshRequest> = Vec::new();
     let mut bytes = 0;
@@ -202,20 +218,20 @@ impl GrpcRefresher {
 }
 
 impl Refresher for GrpcRefresher {
-    async fn refresh(
-        &self,
-        target: SocketAddr,
-        request: pb::RefreshRequest,
-    ) -> Result<pb::RefreshResponse, Status> {
+    async fn tell(&self, target: SocketAddr, message: Message) -> Result<(), Status> {
         let no_credential =
             |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
         let first = self.credential.get().await.map_err(no_credential)?;
         let mut client = RefreshServiceClient::new(self.channel(target)?);
-        let mut call = async |credential| {
-            let mut call = Request::new(request.clone());
-            call.metadata_mut()
-                .insert(REFRESH_CREDENTIAL_HEADER, credential);
-            client.refresh(call).await.map(tonic::Response::into_inner)
+        let mut call = async |credential| match message.clone() {
+            Message::Refresh(request) => {
+                let call = client.refresh(with_credential(request, credential));
+                call.await.map(drop)
+            }
+            Message::Flush(request) => {
+                let call = client.flush(with_credential(request, credential));
+                call.await.map(drop)
+            }
         };
         let mut answer = call(first.clone()).await;
         if !was_refused(&answer) {
@@ -231,6 +247,14 @@ impl Refresher for GrpcRefresher {
     }
 }
 
+fn with_credential<T>(message: T, credential: MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert(REFRESH_CREDENTIAL_HEADER, credential);
+    request
+}
+
 fn was_refused<T>(answer: &Result<T, Status>) -> bool {
     answer
         .as_ref()
@@ -242,6 +266,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tagged_config_domain::{Backend, LocationId, Record, Revision};
+    use tagged_config_stores::Entry;
 
     use super::*;
     use crate::change::NewState;
@@ -270,11 +295,7 @@ mod tests {
     struct Calls(Mutex<HashMap<u16, usize>>);
 
     impl Refresher for Calls {
-        async fn refresh(
-            &self,
-            target: SocketAddr,
-            _: pb::RefreshRequest,
-        ) -> Result<pb::RefreshResponse, Status> {
+        async fn tell(&self, target: SocketAddr, _: Message) -> Result<(), Status> {
             let calls = {
                 let mut calls = self.0.lock().unwrap();
                 let count = calls.entry(target.port()).or_default();
@@ -282,9 +303,9 @@ mod tests {
                 *count
             };
             match target.port() {
-                0..10 => Ok(pb::RefreshResponse::default()),
+                0..10 => Ok(()),
                 20..30 => std::future::pending().await,
-                30..40 if calls > 1 => Ok(pb::RefreshResponse::default()),
+                30..40 if calls > 1 => Ok(()),
                 _ => Err(Status::unavailable("refused")),
             }
         }
@@ -299,8 +320,10 @@ mod tests {
             incarnation: 0,
             version: 1,
         };
+        let id = LocationId::new(Backend("dynamodb"), "TENANT#A", format!("CONFIG#{bytes}"));
         Change {
-            id: LocationId::new(Backend("dynamodb"), "TENANT#A", format!("CONFIG#{bytes}")),
+            entry: Entry::written(&id, revision, 0),
+            id,
             revision,
             state: NewState::Value(Record::new("x".repeat(bytes), "text/plain", revision, None)),
             written_at_ms: 0,
@@ -318,7 +341,7 @@ mod tests {
             },
             Calls::default(),
         );
-        let result = run(&[change(1)], &tasks, &calls).await;
+        let result = run(&messages(&[change(1)]), &tasks, &calls).await;
         (result, calls.0.into_inner().unwrap())
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use aws_sdk_ssm::Client;
 use lambda_runtime::Error;
 use serde_json::{Value, json};
-use tagged_config_stores::{ParameterStoreConfig, aws};
+use tagged_config_proto::v1::FlushRequest;
+use tagged_config_stores::{Entry, Journal, ParameterStoreConfig, aws};
 
 use crate::{
     change::{Change, latest},
@@ -13,16 +14,18 @@ use crate::{
     credential::Credential,
     discovery::{CloudMap, Discover},
     dynamodb,
-    fanout::{self, GrpcRefresher, Refresher},
+    fanout::{self, Fanout, GrpcRefresher, Message, Refresher},
+    journal::{self, Append, Journalled},
     parameter::{self, Parameters},
     receipt::{self, Stages},
 };
 
 /// Handles events of both kinds.
-pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, P = Client> {
+pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, P = Client, J = Journal> {
     discover: D,
     refresher: R,
     parameters: P,
+    journal: Option<J>,
     config: ParameterStoreConfig,
 }
 
@@ -39,16 +42,18 @@ impl Handler {
                 "cold start without the refresh credential"
             );
         }
+        let cloud_map = CloudMap::new(&sdk, &config);
         Self {
-            discover: CloudMap::new(&sdk, &config),
+            discover: cloud_map,
             refresher: GrpcRefresher::new(credential),
             parameters: ssm,
+            journal: config.journal.map(|table| Journal::new(&sdk, table)),
             config: config.parameters,
         }
     }
 }
 
-impl<D: Discover, R: Refresher, P: Parameters> Handler<D, R, P> {
+impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
     /// Handles one event. For a stream's batch, the answer names the records to be tried again.
     pub(crate) async fn handle(&self, event: &Value) -> Result<Value, Error> {
         let started_ms = receipt::now_ms();
@@ -58,6 +63,9 @@ impl<D: Discover, R: Refresher, P: Parameters> Handler<D, R, P> {
         if event.get("source").and_then(Value::as_str) == Some("aws.ssm") {
             self.parameter(event, started_ms).await?;
             return Ok(Value::Null);
+        }
+        if event.get("flush").and_then(Value::as_bool) == Some(true) {
+            return self.flush().await;
         }
         tracing::warn!("an event of no known source was ignored");
         Ok(Value::Null)
@@ -105,114 +113,46 @@ impl<D: Discover, R: Refresher, P: Parameters> Handler<D, R, P> {
         if changes.is_empty() {
             return Ok(());
         }
-        let fanout = fanout::run(changes, &self.discover, &self.refresher).await?;
-        receipt::emit(changes, stages, &fanout);
+        let entries = changes.iter().map(|change| change.entry.clone()).collect();
+        let journalled = journal::append_all(self.journal.as_ref(), entries).await;
+        let messages = fanout::messages(changes);
+        let fanout = match fanout::run(&messages, &self.discover, &self.refresher).await {
+            Err(error) if journalled == Journalled::Yes => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "nobody could be told; the tasks find the changes in the journal"
+                );
+                Fanout::default()
+            }
+            fanout => fanout?,
+        };
+        receipt::emit(changes, journalled, stages, &fanout);
+        if journalled == Journalled::No && !fanout.laggards.is_empty() {
+            anyhow::bail!("some tasks know of the changes neither by a call nor by the journal");
+        }
         Ok(())
+    }
+
+    /// Has every task forget what it cached: those that a call does not reach, by the journal.
+    async fn flush(&self) -> Result<Value, Error> {
+        let entry = Entry::flush(receipt::now_ms());
+        let message = Message::Flush(FlushRequest {
+            id: entry.id.as_bytes().to_vec(),
+        });
+        let journalled = journal::append_all(self.journal.as_ref(), vec![entry]).await;
+        let fanout = fanout::run(&[message], &self.discover, &self.refresher).await?;
+        tracing::info!(
+            targets = fanout.targets,
+            acknowledged = fanout.acknowledged,
+            ?journalled,
+            "flushed"
+        );
+        if journalled == Journalled::No {
+            return Err("the flush is not in the journal: run it again".into());
+        }
+        Ok(json!({"flushed": {"targets": fanout.targets, "acknowledged": fanout.acknowledged}}))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use tagged_config_domain::{Record, StoreError};
-    use tagged_config_proto::v1 as pb;
-    use tonic::Status;
-
-    use super::*;
-
-    struct Fake {
-        discovery_works: bool,
-    }
-
-    impl Discover for Fake {
-        async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
-            if self.discovery_works {
-                Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
-            } else {
-                anyhow::bail!("throttled")
-            }
-        }
-    }
-
-    impl Refresher for Fake {
-        async fn refresh(
-            &self,
-            _: SocketAddr,
-            _: pb::RefreshRequest,
-        ) -> Result<pb::RefreshResponse, Status> {
-            Err(Status::unavailable("dead"))
-        }
-    }
-
-    impl Parameters for Fake {
-        async fn get(&self, _: &str) -> Result<Option<Record>, StoreError> {
-            Ok(None)
-        }
-    }
-
-    fn handler(discovery_works: bool) -> Handler<Fake, Fake, Fake> {
-        let fake = || Fake { discovery_works };
-        let config = ParameterStoreConfig {
-            root: "/app".to_owned(),
-        };
-        Handler {
-            discover: fake(),
-            refresher: fake(),
-            parameters: fake(),
-            config,
-        }
-    }
-
-    fn stream_event() -> Value {
-        let record = |sequence: &str| {
-            json!({
-                "eventName": "INSERT",
-                "dynamodb": {
-                    "SequenceNumber": sequence,
-                    "Keys": {"PK": {"S": "TENANT#A"}, "SK": {"S": "CONFIG#x"}},
-                    "NewImage": {"configValue": {"S": "1"}}
-                }
-            })
-        };
-        json!({"Records": [record("7"), {"dynamodb": {"SequenceNumber": "8"}}, record("9")]})
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn dead_tasks_do_not_fail_a_batch() {
-        let answer = handler(true).handle(&stream_event()).await.unwrap();
-        assert_eq!(
-            answer,
-            json!({"batchItemFailures": [{"itemIdentifier": "8"}]}),
-            "only the unreadable record"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_discovery_the_whole_batch_is_tried_again() {
-        let answer = handler(false).handle(&stream_event()).await.unwrap();
-        assert_eq!(
-            answer,
-            json!({"batchItemFailures": [{"itemIdentifier": "7"}]})
-        );
-        let event = json!({"source": "aws.ssm", "time": "2026-01-02T03:04:05Z",
-            "detail": {"operation": "Delete", "name": "/app/global/x"}});
-        assert!(
-            handler(false).handle(&event).await.is_err(),
-            "EventBridge's caller tries again"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn other_events_are_ignored() {
-        for event in [
-            json!({}),
-            json!(1),
-            json!({"source": "aws.s3"}),
-            json!({"Records": []}),
-            json!({"source": "aws.ssm"}),
-        ] {
-            handler(false).handle(&event).await.unwrap();
-        }
-    }
-}
+mod tests;

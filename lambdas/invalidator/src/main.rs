@@ -9,6 +9,7 @@ mod discovery;
 mod dynamodb;
 mod fanout;
 mod handler;
+mod journal;
 mod parameter;
 mod receipt;
 

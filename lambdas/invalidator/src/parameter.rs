@@ -9,7 +9,7 @@ use aws_sdk_ssm::Client;
 use serde_json::Value;
 use tagged_config_domain::{LocationId, Record, Revision, StoreError};
 use tagged_config_stores::{
-    ParameterStoreConfig,
+    Entry, ParameterStoreConfig,
     aws::store_error,
     parameter_store::{BACKEND, Secrets, record},
 };
@@ -27,6 +27,8 @@ pub(crate) struct Announced {
     deleted: bool,
     /// The event's time, which AWS gives in whole seconds.
     time_ms: i64,
+    /// The event's own id.
+    event: String,
 }
 
 /// Somewhere to read a parameter from.
@@ -49,6 +51,7 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
         id,
         deleted,
         time_ms: time.unix_timestamp() * 1_000,
+        event: text("/id").unwrap_or_default().to_owned(),
     })
 }
 
@@ -82,11 +85,19 @@ fn change(announced: &Announced, revision: Revision, state: NewState) -> Change 
         NewState::Value(record) => record.modified_ms,
         NewState::Absent | NewState::Unknown => None,
     };
+    let written_at_ms = modified.unwrap_or(announced.time_ms);
+    let (id, evidence) = (&announced.id, announced.event.as_str());
+    let entry = match &state {
+        NewState::Value(_) => Entry::written(id, revision, written_at_ms),
+        NewState::Absent => Entry::removed(id, revision, written_at_ms, evidence),
+        NewState::Unknown => Entry::edited(id, revision, written_at_ms, evidence),
+    };
     Change {
-        id: announced.id.clone(),
+        entry,
+        id: id.clone(),
         revision,
         state,
-        written_at_ms: modified.unwrap_or(announced.time_ms),
+        written_at_ms,
         whole_seconds: modified.is_none(),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use tagged_config_runtime::telemetry;
 
-use crate::{change::Change, fanout::Fanout};
+use crate::{change::Change, fanout::Fanout, journal::Journalled};
 
 /// CloudWatch's namespace.
 pub(crate) const NAMESPACE: &str = "TaggedConfig";
@@ -32,8 +32,11 @@ pub(crate) struct Stages {
     pub reading: Duration,
 }
 
+/// Metric: changes that the journal did not take.
+pub(crate) const JOURNAL_FAILURES: &str = "refresh_journal_failures";
+
 /// Logs a receipt for each change and emits the metrics.
-pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
+pub(crate) fn emit(changes: &[Change], journalled: Journalled, stages: Stages, fanout: &Fanout) {
     for change in changes {
         let event_ms = if change.written_at_ms > 0 {
             stages.started_ms - change.written_at_ms
@@ -45,6 +48,7 @@ pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
             { telemetry::STORE_BACKEND } = change.id.backend().0,
             version = change.revision.version,
             incarnation = change.revision.incarnation,
+            journalled = journalled == Journalled::Yes,
             targets = fanout.targets,
             acknowledged = fanout.acknowledged,
             laggards = fanout.laggards.len(),
@@ -55,14 +59,14 @@ pub(crate) fn emit(changes: &[Change], stages: Stages, fanout: &Fanout) {
             fanout_ms = millis(fanout.calling),
             "receipt"
         );
-        let mut line = metrics(change, fanout, now_ms()).to_string();
+        let mut line = metrics(change, journalled, fanout, now_ms()).to_string();
         line.push('\n');
         // Nobody is left to tell if standard output is closed.
         let _ = std::io::stdout().write_all(line.as_bytes());
     }
 }
 
-fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
+fn metrics(change: &Change, journalled: Journalled, fanout: &Fanout, now_ms: i64) -> Value {
     let metric = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
     json!({
         "_aws": {
@@ -73,6 +77,7 @@ fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
                 "Metrics": [
                     metric(FANOUT_TARGETS, "Count"), metric(FANOUT_FAILURES, "Count"),
                     metric(CHANGE_AGE, "Milliseconds"), metric(FANOUT_DURATION, "Milliseconds"),
+                    metric(JOURNAL_FAILURES, "Count"),
                 ],
             }],
         },
@@ -81,6 +86,7 @@ fn metrics(change: &Change, fanout: &Fanout, now_ms: i64) -> Value {
         FANOUT_FAILURES: fanout.laggards.len(),
         CHANGE_AGE: if change.written_at_ms > 0 { (now_ms - change.written_at_ms).max(0) } else { 0 },
         FANOUT_DURATION: millis(fanout.calling),
+        JOURNAL_FAILURES: u8::from(journalled == Journalled::No),
     })
 }
 
@@ -99,14 +105,17 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use tagged_config_domain::{Backend, LocationId, Revision};
+    use tagged_config_stores::Entry;
 
     use super::*;
     use crate::change::NewState;
 
     #[test]
     fn metrics_are_well_formed() {
+        let id = LocationId::new(Backend("dynamodb"), "TENANT#A", "CONFIG#x");
         let change = Change {
-            id: LocationId::new(Backend("dynamodb"), "TENANT#A", "CONFIG#x"),
+            entry: Entry::edited(&id, Revision::default(), 1_000, "1"),
+            id,
             revision: Revision::default(),
             state: NewState::Unknown,
             written_at_ms: 1_000,
@@ -117,9 +126,10 @@ mod tests {
             acknowledged: 3,
             ..Fanout::default()
         };
-        let emitted = metrics(&change, &fanout, 1_250);
+        let emitted = metrics(&change, Journalled::No, &fanout, 1_250);
         assert_eq!(emitted[CHANGE_AGE], 250);
         assert_eq!(emitted[FANOUT_TARGETS], 3);
+        assert_eq!(emitted[JOURNAL_FAILURES], 1);
         let declared = emitted["_aws"]["CloudWatchMetrics"][0]["Metrics"]
             .as_array()
             .unwrap();

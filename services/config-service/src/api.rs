@@ -17,11 +17,13 @@ use tokio::time::Instant;
 use read::LayerState;
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, Explained},
+    changes::{Changes, LastChange},
     content,
     errors::ApiError,
-    metrics::{Metrics, ReadResult},
+    metrics::{Bounds, Metrics, Present, ReadResult},
     page_token::PageTokens,
+    sweep::SweepHealth,
 };
 
 mod read;
@@ -44,6 +46,8 @@ const FORCED_TENANTS: usize = 10_000;
 pub(crate) struct ConfigApi {
     stores: Stores,
     cache: Arc<Cache>,
+    changes: Arc<Changes>,
+    sweeps: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
     page_tokens: PageTokens,
     forced: QuickCache<TenantId, Arc<DefaultDirectRateLimiter>>,
@@ -65,6 +69,19 @@ pub(crate) struct Served {
     pub result: ReadResult,
     /// How long ago the source was known to hold it.
     pub age: Duration,
+}
+
+/// What is known of one place of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct ExplainedLayer {
+    /// Whose value lies there.
+    pub origin: Origin,
+    /// In the backend's terms.
+    pub location: String,
+    /// What the cache holds.
+    pub cached: Explained,
+    /// The last change that reached this task.
+    pub last_change: Option<LastChange>,
 }
 
 /// What a batch found: each distinct key is in one of the three.
@@ -96,6 +113,8 @@ impl ConfigApi {
     pub(crate) fn new(
         stores: Stores,
         cache: Arc<Cache>,
+        changes: Arc<Changes>,
+        sweeps: Arc<SweepHealth>,
         metrics: Arc<Metrics>,
         page_tokens: PageTokens,
         instance: Arc<str>,
@@ -103,6 +122,8 @@ impl ConfigApi {
         Self {
             stores,
             cache,
+            changes,
+            sweeps,
             metrics,
             page_tokens,
             forced: QuickCache::new(FORCED_TENANTS),
@@ -115,9 +136,50 @@ impl ConfigApi {
         &self.instance
     }
 
-    /// How long a change may stay unseen here at most.
+    /// How long a change may stay unseen here at most, whatever is lost.
     pub(crate) fn staleness_bound(&self) -> Duration {
         self.cache.staleness_bound()
+    }
+
+    /// The same for a change that is in the journal; `None` while the journal cannot be read.
+    pub(crate) fn journal_bound(&self) -> Option<Duration> {
+        self.sweeps.bound()
+    }
+
+    /// What metrics tell of this moment.
+    pub(crate) fn present(&self) -> Present {
+        let ttl = self.cache.staleness_bound();
+        Present {
+            cache_bytes: self.cache.bytes(),
+            cache_entries: self.cache.entries(),
+            bounds: Bounds {
+                push_lost: self.journal_bound().map_or(ttl, |bound| bound.min(ttl)),
+                journal_unreachable: ttl,
+                source_down: self.cache.max_stale().max(ttl),
+            },
+        }
+    }
+
+    /// What this task knows of a key's places, in the order in which they are asked. Asks no source.
+    pub(crate) fn explain(
+        &self,
+        caller: &Principal,
+        key: &str,
+    ) -> Result<(Backend, Vec<ExplainedLayer>), ApiError> {
+        let (key, store) = self.route(key)?;
+        require(caller, Role::Admin)?;
+        let now = Instant::now();
+        let layers = store.locate(caller.tenant(), key.name());
+        let explained = layers
+            .iter()
+            .map(|layer| ExplainedLayer {
+                origin: layer.origin(),
+                location: layer.id().to_string(),
+                cached: self.cache.explain(layer.id(), now),
+                last_change: self.changes.last(layer.id()),
+            })
+            .collect();
+        Ok((store.backend(), explained))
     }
 
     /// One key. `min_version` 0 asks for nothing.

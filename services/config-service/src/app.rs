@@ -12,7 +12,7 @@ use tagged_config_proto::{
     },
 };
 use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair};
-use tagged_config_stores::{Stores, aws};
+use tagged_config_stores::{Journal, Stores, aws};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use crate::{
     api::ConfigApi,
     cache::Cache,
+    changes::Changes,
     config::Config,
     emf,
     grpc::GrpcService,
@@ -27,6 +28,8 @@ use crate::{
     metrics::Metrics,
     page_token::PageTokens,
     refresh::Refresh,
+    sweep::{SweepHealth, Sweeper},
+    trust::{self, Trust},
 };
 
 /// HTTP/2 pings that find dead peers.
@@ -73,12 +76,29 @@ impl App {
         } = self;
         let sdk = aws::sdk_config().await;
         let metrics = Metrics::new();
+        let clock = trust::system_clock();
+        let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
+        let trust = Arc::new(Trust::new(clock, sweeps.promise()));
         let cache = Arc::new(Cache::new(
             config.cache,
             fastrand::f64,
+            Arc::clone(&trust),
             Arc::clone(&metrics),
         ));
         let stores = Stores::build(config.stores, &sdk);
+        let changes = Arc::new(Changes::new(
+            stores.clone(),
+            Arc::clone(&cache),
+            Arc::clone(&metrics),
+        ));
+        let sweeper = Sweeper::new(
+            config.journal.map(|table| Journal::new(&sdk, table)),
+            config.sweep_interval,
+            Arc::clone(&changes),
+            trust,
+            Arc::clone(&sweeps),
+            Arc::clone(&metrics),
+        );
         let backends = stores.backends();
         let rules = TokenRules::new(&config.auth.issuer, &config.auth.audience);
         let jwks = Jwks::new(&config.auth.jwks_url)
@@ -87,19 +107,15 @@ impl App {
         let authenticator = Arc::new(Authenticator::new(rules, jwks));
         let page_tokens = PageTokens::new(config.refresh.exposed());
         let api = Arc::new(ConfigApi::new(
-            stores.clone(),
-            Arc::clone(&cache),
+            stores,
+            cache,
+            Arc::clone(&changes),
+            sweeps,
             Arc::clone(&metrics),
             page_tokens,
             Arc::clone(&config.instance),
         ));
-        let refresh_service = Refresh::new(
-            stores,
-            Arc::clone(&cache),
-            config.refresh,
-            Arc::clone(&metrics),
-            config.instance,
-        );
+        let refresh_service = Refresh::new(changes, config.refresh, config.instance);
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown_pair();
         let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -111,11 +127,12 @@ impl App {
             let authenticator = Arc::clone(&authenticator);
             tokio::spawn(async move { authenticator.keep_fresh().await })
         };
+        let sweeper = tokio::spawn(sweeper.run());
         let emf = config.emf_interval.map(|interval| {
-            let (metrics, cache) = (Arc::clone(&metrics), Arc::clone(&cache));
+            let (metrics, api) = (Arc::clone(&metrics), Arc::clone(&api));
             let stop = shutdown.clone();
             tokio::spawn(async move {
-                emf::emit_every(interval, metrics, cache, backends, stop.wait()).await;
+                emf::emit_every(interval, metrics, || api.present(), backends, stop.wait()).await;
             })
         });
         let service = ConfigServiceServer::new(GrpcService::new(
@@ -140,7 +157,6 @@ impl App {
             api,
             authenticator,
             metrics,
-            cache,
             readiness: readiness.clone(),
         };
         let routes = router(Arc::new(state), config.listen.path_prefix.as_ref());
@@ -173,6 +189,7 @@ impl App {
         trigger.fire();
         let drained = timeout(DRAIN_LIMIT, &mut servers).await;
         keys.abort();
+        sweeper.abort();
         if let Some(emf) = emf {
             emf.await?;
         }

@@ -12,17 +12,19 @@ use tonic::service::Routes;
 use crate::{
     api::ConfigApi,
     cache::{Cache, CacheConfig, Lookup},
+    changes::Changes,
     grpc::GrpcService,
     metrics::Metrics,
     page_token::PageTokens,
-    refresh::{Refresh, RefreshCredentials},
+    sweep::SweepHealth,
+    trust::{self, Trust},
 };
 
 /// A service over some stores, without listeners.
 pub struct Service {
     api: Arc<ConfigApi>,
     cache: Arc<Cache>,
-    refresh: Refresh,
+    changes: Arc<Changes>,
 }
 
 impl Service {
@@ -34,26 +36,26 @@ impl Service {
             max_stale: Duration::from_hours(1),
             bytes: cache_bytes,
         };
-        let cache = Arc::new(Cache::new(config, || 0.0, Arc::clone(&metrics)));
-        let api = ConfigApi::new(
+        let clock = trust::system_clock();
+        let sweeps = SweepHealth::new(Arc::clone(&clock), Duration::from_secs(2));
+        let trust = Arc::new(Trust::new(clock, sweeps.promise()));
+        let cache = Arc::new(Cache::new(config, || 0.0, trust, Arc::clone(&metrics)));
+        let changes = Arc::new(Changes::new(
             stores.clone(),
             Arc::clone(&cache),
             Arc::clone(&metrics),
+        ));
+        let api = ConfigApi::new(
+            stores,
+            Arc::clone(&cache),
+            Arc::clone(&changes),
+            Arc::new(sweeps),
+            metrics,
             PageTokens::new(["a-secret-of-the-benchmark"]),
             "bench".into(),
         );
-        let credentials = RefreshCredentials {
-            current: "a-credential-of-the-benchmark".to_owned().into(),
-            previous: None,
-        };
         Self {
-            refresh: Refresh::new(
-                stores,
-                Arc::clone(&cache),
-                credentials,
-                metrics,
-                "bench".into(),
-            ),
+            changes,
             api: Arc::new(api),
             cache,
         }
@@ -71,7 +73,7 @@ impl Service {
 
     /// Applies a change; whether the cache took its value.
     pub fn refresh(&self, change: Change) -> bool {
-        self.refresh.apply(change).outcome() == receipt::Outcome::Applied
+        self.changes.pushed(change).outcome() == receipt::Outcome::Applied
     }
 
     /// Entries in the cache.

@@ -5,15 +5,23 @@
 //! location's stripe, together with the table of reads that are under way ([`Flights`]): so an invalidation
 //! and the end of a read can never interleave.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use quick_cache::{Weighter, sync::Cache as QuickCache};
 use tagged_config_domain::{Location, LocationId, Order, Record, Revision, Store, StoreError};
+use tagged_config_stores::ChangeKind;
 use tokio::time::Instant;
 
 use crate::{
     cache::flights::{Flights, Outcome, Ticket},
-    metrics::Metrics,
+    metrics::{Metrics, Repairer},
+    trust::{Epoch, Trust},
 };
 
 mod flights;
@@ -26,6 +34,8 @@ const ENTRY_OVERHEAD: usize = 320;
 const ABSENCE_SHARE: u64 = 8;
 /// After a failed read the last known value is served without asking again for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// After this part of its TTL a value is read again while it is still served.
+const RENEW_AT: f64 = 0.8;
 /// How long a value is served that is known to be older than one that was announced.
 const LAGGING_TTL: Duration = Duration::from_millis(250);
 
@@ -47,6 +57,7 @@ pub(crate) struct Cache {
     absences: QuickCache<LocationId, Arc<Entry>, ByBytes>,
     flights: Flights,
     jitter: fn() -> f64,
+    trust: Arc<Trust>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,8 +66,12 @@ pub(crate) struct Cache {
 pub(crate) struct Entry {
     /// What the source held, `None` for nothing.
     pub record: Option<Record>,
-    /// When the source was last known to hold it.
+    /// When the source was last known to hold it: for a read, when it began.
     pub since: Instant,
+    learnt: Epoch,
+    /// From here to `fresh_until` a reader has it read again without waiting.
+    renew_from: Instant,
+    renewing: OnceFlag,
     fresh_until: Instant,
     /// A change was announced that this entry does not show.
     invalidated: bool,
@@ -101,6 +116,67 @@ pub(crate) enum Applied {
     NotNewer,
 }
 
+/// What Explain tells of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Explained {
+    /// What a read would do.
+    pub state: State,
+    /// The version that is cached, 0 for none.
+    pub version: i64,
+    /// How long ago the source was known to hold it.
+    pub age: Duration,
+}
+
+/// What a read of an entry would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Ask: nothing is cached.
+    NotCached,
+    /// Answer with the value.
+    Value,
+    /// Answer that there is none.
+    Absent,
+    /// Ask: a change was announced.
+    Invalidated,
+    /// Ask: it is too old, or not trusted after a pause.
+    Expired,
+}
+
+/// True once; a copy starts anew.
+#[derive(Debug, Default)]
+struct OnceFlag(AtomicBool);
+
+impl Clone for OnceFlag {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl OnceFlag {
+    fn take(&self) -> bool {
+        !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// When a read began: what it brings is true as of then.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    epoch: Epoch,
+}
+
+impl Applied {
+    /// As messages spell it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Updated => "updated",
+            Self::Invalidated => "invalidated",
+            Self::NotCached => "not-cached",
+            Self::NotNewer => "not-newer",
+        }
+    }
+}
+
 #[derive(Clone)]
 struct ByBytes;
 
@@ -108,7 +184,12 @@ struct ByBytes;
 
 impl Cache {
     /// An empty cache. `jitter` gives 0.0 to 1.0.
-    pub(crate) fn new(config: CacheConfig, jitter: fn() -> f64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        config: CacheConfig,
+        jitter: fn() -> f64,
+        trust: Arc<Trust>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
         let value_bytes = config.bytes.saturating_sub(absence_bytes).max(1);
         let items = |bytes: u64| {
@@ -122,13 +203,19 @@ impl Cache {
             flights: Flights::new(),
             config,
             jitter,
+            trust,
             metrics,
         }
     }
 
-    /// How long a change may stay unseen here at most, if no event brings it.
+    /// How long a change may stay unseen here at most, whatever is lost.
     pub(crate) fn staleness_bound(&self) -> Duration {
         self.config.ttl
+    }
+
+    /// How old the last known value may get while the source does not answer.
+    pub(crate) fn max_stale(&self) -> Duration {
+        self.config.max_stale
     }
 
     /// Bytes in use, values and absences.
@@ -146,7 +233,7 @@ impl Cache {
         let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else {
             return Lookup::Miss(None);
         };
-        if !entry.invalidated && now < entry.fresh_until {
+        if !entry.invalidated && now < entry.fresh_until && self.trust.holds(entry.learnt) {
             return Lookup::Fresh(entry);
         }
         if now.saturating_duration_since(entry.since) > self.config.max_stale {
@@ -157,6 +244,48 @@ impl Cache {
         } else {
             Lookup::Miss(Some(entry))
         }
+    }
+
+    /// Whether this reader is the one to have a fresh entry read again, before it expires.
+    pub(crate) fn is_to_renew(entry: &Entry, now: Instant) -> bool {
+        now >= entry.renew_from
+            && entry.retry_after.is_none_or(|retry| now >= retry)
+            && entry.renewing.take()
+    }
+
+    /// What is known of a location, for operators.
+    pub(crate) fn explain(&self, id: &LocationId, now: Instant) -> Explained {
+        let Some(entry) = self.peek(id) else {
+            return Explained {
+                state: State::NotCached,
+                version: 0,
+                age: Duration::ZERO,
+            };
+        };
+        let state = if entry.invalidated {
+            State::Invalidated
+        } else if now >= entry.fresh_until || !self.trust.holds(entry.learnt) {
+            State::Expired
+        } else if entry.record.is_some() {
+            State::Value
+        } else {
+            State::Absent
+        };
+        Explained {
+            state,
+            version: entry
+                .record
+                .as_ref()
+                .map_or(0, |record| record.revision.version),
+            age: now.saturating_duration_since(entry.since),
+        }
+    }
+
+    /// Forgets everything, also what reads under way will bring.
+    pub(crate) fn clear(&self) {
+        self.flights.cancel_all();
+        self.values.clear();
+        self.absences.clear();
     }
 
     /// Reads these locations of one store, sharing what others read already: one call for all that nobody
@@ -202,7 +331,7 @@ impl Cache {
             return match change {
                 ChangedTo::Value(record) if was_read => {
                     let peak = record.revision;
-                    self.store(id, self.entry(Some(record), now, peak));
+                    self.store(id, self.entry(Some(record), now, self.trust.epoch(), peak));
                     Applied::Updated
                 }
                 _ => Applied::NotCached,
@@ -214,12 +343,12 @@ impl Cache {
                     entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
                 if record.revision > entry.peak {
                     let peak = record.revision;
-                    self.store(id, self.entry(Some(record), now, peak));
+                    self.store(id, self.entry(Some(record), now, entry.learnt, peak));
                     Applied::Updated
                 } else if same || order == Order::Revisions && !entry.invalidated {
                     Applied::NotNewer
                 } else if order == Order::Revisions && record.revision == entry.peak {
-                    self.store(id, self.entry(Some(record), now, entry.peak));
+                    self.store(id, self.entry(Some(record), now, entry.learnt, entry.peak));
                     Applied::Updated
                 } else {
                     self.mark_invalidated(id, &entry, entry.peak)
@@ -227,7 +356,7 @@ impl Cache {
             }
             ChangedTo::Absent(until_ms) => match (&entry.record, order) {
                 (Some(held), Order::Revisions) if held.revision.incarnation <= until_ms => {
-                    self.store(id, self.entry(None, now, entry.peak));
+                    self.store(id, self.entry(None, now, entry.learnt, entry.peak));
                     Applied::Updated
                 }
                 (Some(held), Order::Revisions)
@@ -251,6 +380,43 @@ impl Cache {
         }
     }
 
+    /// Takes in what the journal says: the next read asks the source, unless what is cached is that new.
+    pub(crate) fn catch_up(
+        &self,
+        id: &LocationId,
+        order: Order,
+        kind: ChangeKind,
+        revision: Revision,
+    ) -> Applied {
+        let mut flights = self.flights.lock(id);
+        let Some(entry) = self.peek(id) else {
+            flights.cancel(id);
+            return Applied::NotCached;
+        };
+        let is_known = match (kind, &entry.record, order) {
+            (ChangeKind::Written, ..) => entry.peak >= revision,
+            (ChangeKind::Removed, None, _) => true,
+            (ChangeKind::Removed, Some(held), Order::ConsistentReads) => held.revision > revision,
+            (ChangeKind::Removed, Some(held), Order::Revisions) => {
+                held.revision.incarnation > revision.incarnation.saturating_add(999)
+            }
+            (ChangeKind::Edited | ChangeKind::Flush, ..) => false,
+        };
+        if is_known {
+            return Applied::NotNewer;
+        }
+        flights.cancel(id);
+        if entry.invalidated {
+            return Applied::NotNewer;
+        }
+        // Of consistent reads the push that may still come brings the value; of others, old copies must be told.
+        let peak = match order {
+            Order::ConsistentReads => entry.peak,
+            Order::Revisions => entry.peak.max(revision),
+        };
+        self.mark_invalidated(id, &entry, peak)
+    }
+
     /// The version that is cached, 0 for none.
     pub(crate) fn cached_version(&self, id: &LocationId) -> i64 {
         self.peek(id)
@@ -260,6 +426,10 @@ impl Cache {
 
     async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>) {
         let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
+        let began = Began {
+            at: Instant::now(),
+            epoch: self.trust.epoch(),
+        };
         let outcomes: Vec<Outcome> = match store.read(&locations).await {
             Ok(records) => records.into_iter().map(Ok).collect(),
             Err(error) => {
@@ -268,7 +438,7 @@ impl Cache {
             }
         };
         for ((location, leader), outcome) in locations.iter().zip(leaders).zip(outcomes) {
-            let outcome = self.land(location.id(), store.order(), &leader, outcome);
+            let outcome = self.land(location.id(), store.order(), &leader, began, outcome);
             leader.finish(outcome);
         }
     }
@@ -280,6 +450,7 @@ impl Cache {
         id: &LocationId,
         order: Order,
         leader: &flights::Leader,
+        began: Began,
         outcome: Outcome,
     ) -> Outcome {
         let mut flights = self.flights.lock(id);
@@ -305,20 +476,20 @@ impl Cache {
             Ok(record) => {
                 let Some(old) = old else {
                     let peak = record.as_ref().map(|r| r.revision).unwrap_or_default();
-                    self.store(id, self.entry(record.clone(), now, peak));
+                    self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
                     return outcome;
                 };
                 let revision = record.as_ref().map(|r| r.revision);
                 if order == Order::Revisions && revision.is_some_and(|revision| revision < old.peak)
                 {
-                    return Ok(self.land_older_copy(id, record.clone(), &old, now));
+                    return Ok(self.land_older_copy(id, record.clone(), &old, began));
                 }
                 let missed = !old.invalidated && old.retry_after.is_none() && old.record != *record;
                 if missed {
-                    self.metrics.repaired_by_ttl();
+                    self.metrics.repaired(Repairer::ttl);
                 }
                 let peak = old.peak.max(revision.unwrap_or_default());
-                self.store(id, self.entry(record.clone(), now, peak));
+                self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
                 outcome
             }
         }
@@ -331,8 +502,9 @@ impl Cache {
         id: &LocationId,
         copy: Option<Record>,
         old: &Entry,
-        now: Instant,
+        began: Began,
     ) -> Option<Record> {
+        let now = Instant::now();
         let held_is_newer =
             old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
         let record = if held_is_newer || old.record.is_none() && !old.invalidated {
@@ -345,6 +517,8 @@ impl Cache {
             Entry {
                 record: record.clone(),
                 fresh_until: now + LAGGING_TTL,
+                renew_from: now + LAGGING_TTL,
+                learnt: began.epoch,
                 invalidated: false,
                 ..old.clone()
             },
@@ -352,15 +526,24 @@ impl Cache {
         record
     }
 
-    fn entry(&self, record: Option<Record>, now: Instant, peak: Revision) -> Entry {
+    fn entry(
+        &self,
+        record: Option<Record>,
+        since: Instant,
+        learnt: Epoch,
+        peak: Revision,
+    ) -> Entry {
         let ttl = self
             .config
             .ttl
             .mul_f64(1.0 - 0.1 * (self.jitter)().clamp(0.0, 1.0));
         Entry {
             record,
-            since: now,
-            fresh_until: now + ttl,
+            since,
+            learnt,
+            renew_from: since + ttl.mul_f64(RENEW_AT),
+            renewing: OnceFlag::default(),
+            fresh_until: since + ttl,
             invalidated: false,
             peak,
             retry_after: None,

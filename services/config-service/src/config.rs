@@ -20,6 +20,9 @@ const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 const MIN_CACHE_BYTES: u64 = 4 * 1024;
 /// CloudWatch keeps no more than a point each second.
 const MIN_EMF_INTERVAL: Duration = Duration::from_secs(1);
+const DEFAULT_SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(10);
 
 /// Everything that can be set.
@@ -31,6 +34,10 @@ pub(crate) struct Config {
     pub auth: AuthConfig,
     /// The backends, one for each tag.
     pub stores: Vec<StoreSpec>,
+    /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the change journal; without one, the TTL alone finds lost events.
+    pub journal: Option<String>,
+    /// `TAGGED_CONFIG_SWEEP_INTERVAL` (2s): how often the journal is read.
+    pub sweep_interval: Duration,
     /// `TAGGED_CONFIG_CACHE_TTL` (60s), `_CACHE_BYTES` (268435456), `_MAX_STALE` (1h).
     pub cache: CacheConfig,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL`, `_REFRESH_CREDENTIAL_PREVIOUS` (none).
@@ -90,6 +97,8 @@ impl Config {
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
         let table = reader.required("TAGGED_CONFIG_TABLE");
         let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
+        let journal: Option<String> = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
+        let sweep_interval = reader.or("TAGGED_CONFIG_SWEEP_INTERVAL", DEFAULT_SWEEP_INTERVAL);
         let cache = CacheConfig {
             ttl: reader.or("TAGGED_CONFIG_CACHE_TTL", DEFAULT_TTL),
             max_stale: reader.or("TAGGED_CONFIG_MAX_STALE", DEFAULT_MAX_STALE),
@@ -103,6 +112,11 @@ impl Config {
         if cache.bytes < MIN_CACHE_BYTES {
             reader.reject(format!(
                 "TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"
+            ));
+        }
+        if !(MIN_SWEEP_INTERVAL..=MAX_SWEEP_INTERVAL).contains(&sweep_interval) {
+            reader.reject(format!(
+                "TAGGED_CONFIG_SWEEP_INTERVAL must be {MIN_SWEEP_INTERVAL:?} to {MAX_SWEEP_INTERVAL:?}"
             ));
         }
         if emf_interval.is_some_and(|interval| interval < MIN_EMF_INTERVAL) {
@@ -137,9 +151,14 @@ impl Config {
                     audience: audience?,
                 },
                 stores: vec![
-                    StoreSpec::DynamoDb(DynamoDbConfig { table: table? }),
+                    StoreSpec::DynamoDb(DynamoDbConfig {
+                        table: table?,
+                        journal: journal.clone(),
+                    }),
                     StoreSpec::ParameterStore(ParameterStoreConfig { root: root? }),
                 ],
+                journal,
+                sweep_interval,
                 cache,
                 refresh: RefreshCredentials {
                     current: current?,
@@ -215,6 +234,7 @@ mod tests {
         for (name, value) in [
             ("CACHE_TTL", "5"),
             ("CACHE_BYTES", "10"),
+            ("SWEEP_INTERVAL", "0s"),
             ("PARAMETER_ROOT", "app/"),
             ("REFRESH_CREDENTIAL", ""),
         ] {
@@ -225,6 +245,7 @@ mod tests {
         for name in [
             "CACHE_TTL",
             "CACHE_BYTES",
+            "SWEEP_INTERVAL",
             "PARAMETER_ROOT",
             "REFRESH_CREDENTIAL",
             "TABLE is not set",

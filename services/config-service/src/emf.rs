@@ -18,12 +18,10 @@ use serde_json::{Map, Value, json};
 use tagged_config_domain::Backend;
 use tokio::time::MissedTickBehavior;
 
-use crate::{
-    cache::Cache,
-    metrics::{
-        CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
-        CONFIG_READS, CONFIG_REPAIRS, Metrics, ReadResult,
-    },
+use crate::metrics::{
+    CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
+    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, Metrics, Present,
+    ReadResult, Repairer,
 };
 
 /// CloudWatch's namespace, the invalidator's too.
@@ -34,7 +32,7 @@ const SERVICE: &str = "config-service";
 pub(crate) async fn emit_every(
     interval: Duration,
     metrics: Arc<Metrics>,
-    cache: Arc<Cache>,
+    present: impl Fn() -> Present,
     backends: Vec<Backend>,
     stop: impl Future<Output = ()>,
 ) {
@@ -48,7 +46,7 @@ pub(crate) async fn emit_every(
             () = &mut stop => true,
         };
         let mut text = String::new();
-        for line in emitter.lines(cache.bytes(), cache.entries(), now_ms()) {
+        for line in emitter.lines(present(), now_ms()) {
             text.push_str(&line.to_string());
             text.push('\n');
         }
@@ -79,16 +77,20 @@ impl Emitter {
     }
 
     /// One line for each set of dimensions that has something to say.
-    fn lines(&mut self, cache_bytes: u64, cache_entries: usize, now_ms: u64) -> Vec<Value> {
+    fn lines(&mut self, present: Present, now_ms: u64) -> Vec<Value> {
         let mut lines = vec![line(
             now_ms,
             &[],
             vec![
-                (CONFIG_CACHE_BYTES.to_owned(), "Bytes", json!(cache_bytes)),
+                (
+                    CONFIG_CACHE_BYTES.to_owned(),
+                    "Bytes",
+                    json!(present.cache_bytes),
+                ),
                 (
                     CONFIG_CACHE_ENTRIES.to_owned(),
                     "Count",
-                    json!(cache_entries),
+                    json!(present.cache_entries),
                 ),
             ],
         )];
@@ -103,10 +105,21 @@ impl Emitter {
                 }
             }
         }
-        let total = self.metrics.repairs_by_ttl();
-        let added = self.added((CONFIG_REPAIRS, "ttl"), total);
-        let value = (total_of(CONFIG_REPAIRS), "Count", json!(added));
-        lines.push(line(now_ms, &[("by", "ttl")], vec![value]));
+        for by in [Repairer::sweep, Repairer::ttl] {
+            let added = self.added((CONFIG_REPAIRS, by.as_str()), self.metrics.repairs(by));
+            let value = (total_of(CONFIG_REPAIRS), "Count", json!(added));
+            lines.push(line(now_ms, &[("by", by.as_str())], vec![value]));
+        }
+        for (result, total) in self.metrics.sweeps() {
+            let added = self.added((CONFIG_SWEEPS, result), total);
+            let value = (total_of(CONFIG_SWEEPS), "Count", json!(added));
+            lines.push(line(now_ms, &[("result", result)], vec![value]));
+        }
+        for (failure, bound) in present.bounds.by_failure() {
+            let value = json!(bound.as_secs_f64());
+            let value = (seconds_of(CONFIG_STALENESS_BOUND), "Seconds", value);
+            lines.push(line(now_ms, &[("failure", failure)], vec![value]));
+        }
         let recent = self.metrics.take_recent();
         if !recent.read_durations.is_empty() {
             let values = json!(recent.read_durations.into_values());
@@ -199,18 +212,18 @@ mod tests {
         for _ in 0..3 {
             metrics.read(DYNAMODB, ReadResult::hit);
         }
-        let lines = emitter.lines(10, 1, 1);
+        let lines = emitter.lines(Present::of(10, 1), 1);
         let reads = with(&lines, "config_reads_total");
         assert_eq!(reads.len(), 1, "results that did not occur are left out");
         assert_eq!(reads[0]["config_reads_total"], 3);
         assert_eq!(reads[0]["result"], "hit");
         metrics.read(DYNAMODB, ReadResult::hit);
-        let lines = emitter.lines(10, 1, 2);
+        let lines = emitter.lines(Present::of(10, 1), 2);
         assert_eq!(
             with(&lines, "config_reads_total")[0]["config_reads_total"],
             1
         );
-        assert!(with(&emitter.lines(10, 1, 3), "config_reads_total").is_empty());
+        assert!(with(&emitter.lines(Present::of(10, 1), 3), "config_reads_total").is_empty());
     }
 
     #[test]
@@ -219,9 +232,9 @@ mod tests {
         metrics.read(DYNAMODB, ReadResult::miss);
         metrics.read_took(Duration::from_millis(3));
         metrics.propagated(DYNAMODB, Duration::from_millis(50), false);
-        metrics.repaired_by_ttl();
-        let lines = Emitter::new(metrics, vec![DYNAMODB]).lines(5, 2, 1_000);
-        assert_eq!(lines.len(), 5);
+        metrics.repaired(Repairer::ttl);
+        let lines = Emitter::new(metrics, vec![DYNAMODB]).lines(Present::of(5, 2), 1_000);
+        assert_eq!(lines.len(), 11);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
             let names = directive["Metrics"].as_array().unwrap().iter();
@@ -241,7 +254,7 @@ mod tests {
         for _ in 0..5_000 {
             metrics.read_took(Duration::from_millis(1));
         }
-        let lines = Emitter::new(metrics, vec![]).lines(0, 0, 1);
+        let lines = Emitter::new(metrics, vec![]).lines(Present::of(0, 0), 1);
         let line = with(&lines, "config_read_duration_seconds")[0];
         let values = line["config_read_duration_seconds"].as_array().unwrap();
         assert_eq!(values.len(), 100);

@@ -5,15 +5,17 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal, Record};
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
+    self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
+    DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, ExplainedLocation,
     GetConfigRequest, GetConfigResponse, KeyError, ListConfigRequest, ListConfigResponse,
     PutConfigRequest, PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
-    config_service_server::ConfigService,
+    config_service_server::ConfigService, explained_location,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    api::{ConfigApi, Served},
+    api::{ConfigApi, ExplainedLayer, Served},
+    cache::State,
     errors::ApiError,
     metrics::ReadResult,
 };
@@ -67,6 +69,7 @@ impl<S: JwksSource> GrpcService<S> {
             response.age_ms = millis(served.age);
             self.api.instance().clone_into(&mut response.served_by);
             response.staleness_bound_ms = millis(self.api.staleness_bound());
+            response.journal_bound_ms = self.api.journal_bound().map_or(0, millis);
         }
         response
     }
@@ -170,6 +173,23 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         Ok(Response::new(DeleteConfigResponse { version }))
     }
 
+    async fn explain_config(
+        &self,
+        request: Request<ExplainConfigRequest>,
+    ) -> Result<Response<ExplainConfigResponse>, Status> {
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let key = request.into_inner().key;
+        let (source, layers) = self.api.explain(&caller, &key).map_err(status)?;
+        Ok(Response::new(ExplainConfigResponse {
+            key,
+            source: source.0.to_owned(),
+            locations: layers.into_iter().map(explained).collect(),
+            served_by: self.api.instance().to_owned(),
+            staleness_bound_ms: millis(self.api.staleness_bound()),
+            journal_bound_ms: self.api.journal_bound().map_or(0, millis),
+        }))
+    }
+
     async fn watch_config(
         &self,
         request: Request<WatchConfigRequest>,
@@ -213,12 +233,39 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 }
 
 fn last_modified(record: &Record) -> Option<prost_types::Timestamp> {
-    let ms = record.modified_ms?;
-    let nanos = i32::try_from(ms.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
-    Some(prost_types::Timestamp {
-        seconds: ms.div_euclid(1_000),
+    record.modified_ms.map(timestamp)
+}
+
+fn timestamp(unix_ms: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(unix_ms.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
+    prost_types::Timestamp {
+        seconds: unix_ms.div_euclid(1_000),
         nanos,
-    })
+    }
+}
+
+fn explained(layer: ExplainedLayer) -> ExplainedLocation {
+    use explained_location::State as Wire;
+    let state = match layer.cached.state {
+        State::NotCached => Wire::NotCached,
+        State::Value => Wire::Value,
+        State::Absent => Wire::Absent,
+        State::Invalidated => Wire::Invalidated,
+        State::Expired => Wire::Expired,
+    };
+    ExplainedLocation {
+        origin: layer.origin.as_str().to_owned(),
+        location: layer.location,
+        state: state.into(),
+        version: layer.cached.version,
+        age_ms: millis(layer.cached.age),
+        last_change: layer.last_change.map(|change| pb::LastChange {
+            by: change.by.as_str().to_owned(),
+            outcome: change.applied.as_str().to_owned(),
+            version: change.version,
+            received_at: Some(timestamp(change.at_ms)),
+        }),
+    }
 }
 
 /// What the caller's `grpc-timeout` leaves for the work. Only reads are cut short: a write that was sent

@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::{
     api::{ConfigApi, Served},
-    cache::Cache,
     errors::ApiError,
     grpc::millis,
     http::{etag::EntityTag, problem::Problem},
@@ -44,8 +43,6 @@ pub(crate) struct HttpState<S> {
     pub authenticator: Arc<Authenticator<S>>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/metrics`.
-    pub cache: Arc<Cache>,
     /// For `/readyz`.
     pub readiness: Readiness,
 }
@@ -67,6 +64,7 @@ struct Entry {
     age_ms: i64,
     served_by: String,
     staleness_bound_ms: i64,
+    journal_bound_ms: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_modified: Option<String>,
 }
@@ -290,9 +288,7 @@ async fn readyz<S: JwksSource>(State(state): Shared<S>) -> Response {
 }
 
 async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
-    let text = state
-        .metrics
-        .exposition(state.cache.bytes(), state.cache.entries());
+    let text = state.metrics.exposition(state.api.present());
     (
         [(
             header::CONTENT_TYPE,
@@ -418,6 +414,7 @@ fn entry(api: &ConfigApi, served: Served) -> Entry {
         age_ms: millis(served.age),
         served_by: api.instance().to_owned(),
         staleness_bound_ms: millis(api.staleness_bound()),
+        journal_bound_ms: api.journal_bound().map_or(0, millis),
         last_modified: served.record.modified_ms.and_then(rfc3339),
     }
 }
@@ -445,6 +442,11 @@ fn freshness_headers(api: &ConfigApi, served: &Served) -> HeaderMap {
         &mut headers,
         "x-config-staleness-bound-ms",
         &millis(api.staleness_bound()).to_string(),
+    );
+    insert(
+        &mut headers,
+        "x-config-journal-bound-ms",
+        &api.journal_bound().map_or(0, millis).to_string(),
     );
     headers
 }

@@ -6,6 +6,7 @@ mod app;
 #[doc(hidden)]
 pub mod bench;
 mod cache;
+mod changes;
 mod config;
 mod content;
 mod emf;
@@ -16,6 +17,8 @@ mod http;
 mod metrics;
 mod page_token;
 mod refresh;
+mod sweep;
+mod trust;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,12 @@
 //! Prometheus metrics. Names are constants so that dashboards and alarms can be held against them; label
 //! values are enums, never anything a caller chooses.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -28,6 +33,43 @@ pub(crate) const CONFIG_CACHE_ENTRIES: &str = "config_cache_entries";
 pub(crate) const CONFIG_PROPAGATION: &str = "config_propagation";
 /// Changes that no event brought, by what found them. (The exposition adds `_total`.)
 pub(crate) const CONFIG_REPAIRS: &str = "config_repairs";
+
+/// Sweeps of the journal by result. (The exposition adds `_total`.)
+pub(crate) const CONFIG_SWEEPS: &str = "config_sweeps";
+/// How long a change may stay unseen at most, by what fails.
+pub(crate) const CONFIG_STALENESS_BOUND: &str = "config_staleness_bound";
+
+/// What found a change that no event brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values")]
+pub(crate) enum Repairer {
+    /// The sweep of the journal.
+    sweep,
+    /// A read after the TTL.
+    ttl,
+}
+
+/// How long a change may stay unseen at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Where no push brings it, and it is in the journal.
+    pub push_lost: Duration,
+    /// Where the journal cannot be read, or does not know of it, either.
+    pub journal_unreachable: Duration,
+    /// Where the source does not answer either: the age of the last known value.
+    pub source_down: Duration,
+}
+
+/// What is measured when somebody looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Present {
+    /// Bytes that the cache uses.
+    pub cache_bytes: u64,
+    /// Entries in the cache.
+    pub cache_entries: usize,
+    /// What is promised now.
+    pub bounds: Bounds,
+}
 
 /// How a read was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -57,7 +99,17 @@ struct SourceLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RepairLabels {
-    by: &'static str,
+    by: Repairer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SweepLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoundLabels {
+    failure: &'static str,
 }
 
 /// The process's metrics.
@@ -69,6 +121,8 @@ pub(crate) struct Metrics {
     cache_entries: Gauge,
     propagation: Family<SourceLabels, Histogram>,
     repairs: Family<RepairLabels, Counter>,
+    sweeps: Family<SweepLabels, Counter>,
+    bounds: Family<BoundLabels, Gauge<f64, AtomicU64>>,
     recent: Mutex<Recent>,
 }
 
@@ -114,6 +168,46 @@ impl Samples {
             *slot = self.largest;
         }
         self.kept
+    }
+}
+
+const SWEEP_RESULTS: [&str; 2] = ["failed", "ok"];
+
+#[cfg(test)]
+impl Present {
+    /// A cache of this size.
+    pub(crate) fn of(cache_bytes: u64, cache_entries: usize) -> Self {
+        let bounds = Bounds {
+            push_lost: Duration::from_secs(4),
+            journal_unreachable: Duration::from_mins(1),
+            source_down: Duration::from_hours(1),
+        };
+        Self {
+            cache_bytes,
+            cache_entries,
+            bounds,
+        }
+    }
+}
+
+impl Bounds {
+    /// Each with the failure it holds for, as labels spell it.
+    pub(crate) fn by_failure(&self) -> [(&'static str, Duration); 3] {
+        [
+            ("push_lost", self.push_lost),
+            ("journal_unreachable", self.journal_unreachable),
+            ("source_down", self.source_down),
+        ]
+    }
+}
+
+impl Repairer {
+    /// As labels spell it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::sweep => "sweep",
+            Self::ttl => "ttl",
+        }
     }
 }
 
@@ -166,11 +260,23 @@ impl Metrics {
             Unit::Seconds,
             propagation.clone(),
         );
-        let repairs = Family::default();
+        let repairs = Family::<RepairLabels, Counter>::default();
         registry.register(
             CONFIG_REPAIRS,
             "Changes that no event brought, by what found them",
             repairs.clone(),
+        );
+        for by in [Repairer::sweep, Repairer::ttl] {
+            drop(repairs.get_or_create(&RepairLabels { by }));
+        }
+        let sweeps = Family::default();
+        registry.register(CONFIG_SWEEPS, "Sweeps of the journal", sweeps.clone());
+        let bounds = Family::default();
+        registry.register_with_unit(
+            CONFIG_STALENESS_BOUND,
+            "How long a change may stay unseen at most, by what fails",
+            Unit::Seconds,
+            bounds.clone(),
         );
         Arc::new(Self {
             registry,
@@ -180,6 +286,8 @@ impl Metrics {
             cache_entries,
             propagation,
             repairs,
+            sweeps,
+            bounds,
             recent: Mutex::default(),
         })
     }
@@ -227,11 +335,28 @@ impl Metrics {
         self.reads.get_or_create(&labels).get()
     }
 
-    /// Changes so far that only the TTL found.
-    pub(crate) fn repairs_by_ttl(&self) -> u64 {
-        self.repairs
-            .get_or_create(&RepairLabels { by: "ttl" })
-            .get()
+    /// Changes so far that this found.
+    pub(crate) fn repairs(&self, by: Repairer) -> u64 {
+        self.repairs.get_or_create(&RepairLabels { by }).get()
+    }
+
+    /// Counts a change that no event brought.
+    pub(crate) fn repaired(&self, by: Repairer) {
+        self.repairs.get_or_create(&RepairLabels { by }).inc();
+    }
+
+    /// Counts a sweep.
+    pub(crate) fn swept(&self, succeeded: bool) {
+        let result = SWEEP_RESULTS[usize::from(succeeded)];
+        self.sweeps.get_or_create(&SweepLabels { result }).inc();
+    }
+
+    /// Sweeps so far, by result.
+    pub(crate) fn sweeps(&self) -> [(&'static str, u64); 2] {
+        SWEEP_RESULTS.map(|result| {
+            let count = self.sweeps.get_or_create(&SweepLabels { result }).get();
+            (result, count)
+        })
     }
 
     /// What the histograms were given since the last call.
@@ -239,19 +364,16 @@ impl Metrics {
         mem::take(&mut self.recent.lock())
     }
 
-    /// Counts a change that only the TTL found.
-    pub(crate) fn repaired_by_ttl(&self) {
-        self.repairs
-            .get_or_create(&RepairLabels { by: "ttl" })
-            .inc();
-    }
-
-    /// The text exposition, with the cache's present size.
-    pub(crate) fn exposition(&self, cache_bytes: u64, cache_entries: usize) -> String {
+    /// The text exposition.
+    pub(crate) fn exposition(&self, present: Present) -> String {
         self.cache_bytes
-            .set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+            .set(i64::try_from(present.cache_bytes).unwrap_or(i64::MAX));
         self.cache_entries
-            .set(i64::try_from(cache_entries).unwrap_or(i64::MAX));
+            .set(i64::try_from(present.cache_entries).unwrap_or(i64::MAX));
+        for (failure, bound) in present.bounds.by_failure() {
+            let labels = BoundLabels { failure };
+            self.bounds.get_or_create(&labels).set(bound.as_secs_f64());
+        }
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -271,8 +393,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.read(Backend("x"), ReadResult::hit);
         metrics.propagated(Backend("x"), Duration::ZERO, false);
-        metrics.repaired_by_ttl();
-        let exposition = metrics.exposition(0, 0);
+        metrics.swept(true);
+        let exposition = metrics.exposition(Present::of(0, 0));
+        assert!(
+            exposition.contains("config_staleness_bound_seconds{failure=\"push_lost\"} 4.0"),
+            "{exposition}"
+        );
         let root = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../terraform/modules/observability"

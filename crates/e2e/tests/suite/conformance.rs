@@ -81,6 +81,7 @@ async fn dynamodb() -> anyhow::Result<()> {
     let store = DynamoDbStore::new(
         &stack.sdk,
         DynamoDbConfig {
+            journal: None,
             table: stack.table.clone(),
         },
     );

@@ -12,6 +12,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use tagged_config_domain::store::MAX_VERSION;
 
+/// An item: attributes by name.
+pub type Item = HashMap<String, AttributeValue>;
+
 /// Attribute: the value.
 pub const VALUE: &str = "configValue";
 /// Attribute: the version (N).

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{ConfigApi, FORCED_PER_SECOND};
 use crate::{
-    cache::{Entry, Lookup},
+    cache::{Cache, Entry, Lookup},
     errors::ApiError,
     metrics::ReadResult,
 };
@@ -33,9 +33,15 @@ impl ConfigApi {
         let now = Instant::now();
         let mut worst = ReadResult::hit;
         let mut last = None;
+        let mut renewed = Vec::new();
         for layer in layers.iter() {
             let entry = match self.cache.lookup(layer.id(), now) {
-                Lookup::Fresh(entry) => entry,
+                Lookup::Fresh(entry) => {
+                    if Cache::is_to_renew(&entry, now) {
+                        renewed.push(layer.clone());
+                    }
+                    entry
+                }
                 Lookup::Stale(entry) => {
                     worst = ReadResult::stale;
                     entry
@@ -50,6 +56,10 @@ impl ConfigApi {
         }
         if let Some((_, Some(state))) = &last {
             self.metrics.read(store.backend(), state.result);
+        }
+        if !renewed.is_empty() {
+            let (cache, store) = (Arc::clone(&self.cache), Arc::clone(store));
+            tokio::spawn(async move { cache.fill(&store, &renewed).await });
         }
         last
     }

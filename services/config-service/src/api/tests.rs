@@ -4,7 +4,10 @@ use tagged_config_testkit::{Issuer, MemoryStore};
 use tokio::time::advance;
 
 use super::{read::PATIENCE, *};
-use crate::cache::CacheConfig;
+use crate::{
+    cache::{CacheConfig, State},
+    trust::Trust,
+};
 
 struct Fixture {
     api: Arc<ConfigApi>,
@@ -23,7 +26,9 @@ fn fixture() -> Fixture {
         max_stale: Duration::from_hours(1),
         bytes: 1 << 20,
     };
-    let cache = Arc::new(Cache::new(config, || 0.0, Arc::clone(&metrics)));
+    let clock: crate::trust::Clock = Arc::new(|| 0);
+    let trust = Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX));
+    let cache = Arc::new(Cache::new(config, || 0.0, trust, Arc::clone(&metrics)));
     let (tenant_store, shared_store) = (
         Arc::new(MemoryStore::default()),
         Arc::new(MemoryStore::layered()),
@@ -32,11 +37,14 @@ fn fixture() -> Fixture {
         ("tenant", tenant_store.clone()),
         ("param", shared_store.clone()),
     ]);
+    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
     let issuer = Issuer::new();
     Fixture {
         api: Arc::new(ConfigApi::new(
             stores,
             cache,
+            Arc::new(changes),
+            Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
             metrics,
             PageTokens::new(["secret"]),
             "task".into(),
@@ -424,4 +432,57 @@ async fn pages_are_the_callers_own() {
             .is_err(),
         "another tenant's token"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_near_its_ttl_is_read_again_while_it_is_served() {
+    let f = fixture();
+    f.tenant_store.set("A", "x", record("1"));
+    let get = || f.api.get(&f.a, "tenant_config_x", 0);
+    get().await.unwrap();
+    let reads = f.tenant_store.reads();
+    advance(Duration::from_secs(50)).await;
+    for _ in 0..10 {
+        assert_eq!(get().await.unwrap().result, ReadResult::hit);
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        f.tenant_store.reads(),
+        reads + 1,
+        "one reader has it read again"
+    );
+    advance(Duration::from_secs(20)).await;
+    assert_eq!(
+        get().await.unwrap().result,
+        ReadResult::hit,
+        "beyond the TTL of the first read"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_explained_to_admins_only() {
+    let f = fixture();
+    f.shared_store.set("global/x", "", record("1"));
+    f.api.get(&f.a, "param_config_x", 0).await.unwrap();
+    let (source, layers) = f.api.explain(&f.a_admin, "param_config_x").unwrap();
+    assert_eq!(source.0, "memory-layered");
+    let states: Vec<_> = layers
+        .iter()
+        .map(|layer| (layer.origin, layer.cached.state, layer.cached.version))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (Origin::Tenant, State::Absent, 0),
+            (Origin::Global, State::Value, 1)
+        ]
+    );
+    assert!(matches!(
+        f.api.explain(&f.a, "param_config_x"),
+        Err(ApiError::Forbidden(Role::Admin))
+    ));
+    let (_, layers) = f.api.explain(&f.a_admin, "tenant_config_y").unwrap();
+    assert_eq!(layers[0].cached.state, State::NotCached);
 }

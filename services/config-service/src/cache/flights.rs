@@ -93,6 +93,13 @@ impl Flights {
         )
     }
 
+    /// No read that is under way counts any more.
+    pub(super) fn cancel_all(&self) {
+        for stripe in &*self.stripes {
+            stripe.lock().0.clear();
+        }
+    }
+
     fn stripe_of(&self, id: &LocationId) -> usize {
         usize::try_from(self.hasher.hash_one(id) % STRIPES as u64).unwrap_or(0)
     }

@@ -24,8 +24,9 @@ fn fixture_with(memory: MemoryStore, bytes: u64) -> Fixture {
         bytes,
     };
     let memory = Arc::new(memory);
+    let trust = Arc::new(Trust::new(Arc::new(|| 0), Duration::MAX));
     Fixture {
-        cache: Arc::new(Cache::new(config, || 0.0, Metrics::new())),
+        cache: Arc::new(Cache::new(config, || 0.0, trust, Metrics::new())),
         store: memory.clone(),
         memory,
         tenant: ISSUER.tenant("A"),
@@ -439,7 +440,10 @@ async fn inv8_an_entry_knows_its_age_and_ends_with_its_ttl() {
     f.set("x", record("2", 2));
     advance(Duration::from_secs(31)).await;
     assert_eq!(f.read("x").await, (Some("2".to_owned()), false));
-    let exposition = f.cache.metrics.exposition(0, 0);
+    let exposition = f
+        .cache
+        .metrics
+        .exposition(crate::metrics::Present::of(0, 0));
     assert!(
         exposition.contains(r#"config_repairs_total{by="ttl"} 1"#),
         "the TTL found what no event brought"

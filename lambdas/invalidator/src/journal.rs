@@ -1,0 +1,66 @@
+//! Appending to the change journal, so that tasks find what no call reached them with.
+
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt, stream};
+use tagged_config_domain::StoreError;
+use tagged_config_runtime::telemetry;
+use tagged_config_stores::{Entry, Journal};
+
+use crate::receipt;
+
+/// A journal that does not answer holds back no push for longer.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Entries under way at once.
+const CONCURRENCY: usize = 32;
+
+/// Whether every task will find the changes in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Journalled {
+    /// It holds all of them.
+    Yes,
+    /// It did not take all of them.
+    No,
+    /// There is none.
+    Without,
+}
+
+/// Somewhere to append entries.
+pub(crate) trait Append: Send + Sync {
+    /// Appends an entry, or finds it there.
+    fn append(&self, entry: &Entry) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl Append for Journal {
+    async fn append(&self, entry: &Entry) -> Result<(), StoreError> {
+        Journal::append(self, entry, receipt::now_ms())
+            .await
+            .map(drop)
+    }
+}
+
+/// Appends all entries.
+pub(crate) async fn append_all(journal: Option<&impl Append>, entries: Vec<Entry>) -> Journalled {
+    let Some(journal) = journal else {
+        return Journalled::Without;
+    };
+    let appends = entries.into_iter().map(|entry| async move {
+        let error = match tokio::time::timeout(PATIENCE, journal.append(&entry)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => telemetry::chain(&error),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::error!(error, "a change is not in the journal");
+        false
+    });
+    let failed = stream::iter(appends)
+        .buffer_unordered(CONCURRENCY)
+        .filter(|written| std::future::ready(!written))
+        .count()
+        .await;
+    if failed == 0 {
+        Journalled::Yes
+    } else {
+        Journalled::No
+    }
+}
