@@ -1,4 +1,5 @@
-"""Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`).
+"""Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`,
+`faults`).
 
 Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import faults
 import hooks
 import http_proxy
 import parameter_events
@@ -16,7 +18,8 @@ import parameter_events
 def main() -> int:
     """Serves until SIGTERM."""
     try:
-        parameter_events.install()
+        control = faults.install()
+        control.publisher = parameter_events.install(control.deliveries)
         http_proxy.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)

@@ -88,6 +88,20 @@ class EventPublisher:
                 heapq.heappush(self._due, item)
             self._changed.notify()
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for their time."""
+        with self._changed:
+            return len(self._due)
+
+    def release(self) -> None:
+        """Delivers at once, in the order of the changes, whatever a policy holds back."""
+        now = time.monotonic()
+        with self._changed:
+            self._due = [(min(due, now), *rest) for due, *rest in self._due]
+            heapq.heapify(self._due)
+            self._changed.notify()
+
     def _run(self) -> None:
         while True:
             context, event = self._next()

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 import bootstrap
-from launcher import network, prerequisites, processes, running, settings as stack_settings
+from launcher import emulator, network, prerequisites, processes, running, settings as stack_settings
 from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
@@ -118,7 +118,8 @@ def logs(arguments: argparse.Namespace, layout: Layout) -> int:
 
 def env(_: argparse.Namespace, layout: Layout) -> int:
     """Prints the stack's variables for a shell to evaluate."""
-    for name, value in running.require_ready(layout).environment().items():
+    stack = running.require_ready(layout)
+    for name, value in {**stack.environment(), "TAGGED_CONFIG_FAULTS_URL": emulator.faults_url(stack)}.items():
         quoted = value.replace("'", "'\\''")
         print(f"export {name}='{quoted}'")
     return 0

@@ -1,10 +1,12 @@
-"""The emulator's process: MiniStack with the Parameter Store event extension, on a port of this machine only."""
+"""The emulator's process: MiniStack with the extensions beside stack.py, on a port of this machine only."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+
+import faults  # beside stack.py
 
 from . import network, processes
 from .errors import StackError
@@ -65,6 +67,11 @@ def answers(settings: Settings) -> bool:
     """Whether the emulator says that it is well."""
     status, _ = network.request(f"{settings.emulator_url}/_ministack/health", timeout_seconds=3)
     return status == 200
+
+
+def faults_url(settings: Settings) -> str:
+    """Where the fault suite sets faults, and clears them."""
+    return settings.emulator_url + faults.PATH
 
 
 def is_running(layout: Layout, settings: Settings) -> bool:

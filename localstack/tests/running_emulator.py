@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from launcher import emulator, network, processes
 from launcher.settings import REGION
@@ -32,14 +33,15 @@ class RunningEmulator:
             self._process.kill()
             raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of this emulator."""
+    def client(self, service: str, access_key: str = "test") -> Any:
+        """A boto3 client of this emulator. It tries nothing twice."""
         return boto3.client(
             service,
             endpoint_url=self.url,
             region_name=REGION,
-            aws_access_key_id="test",
+            aws_access_key_id=access_key,
             aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 1}),
         )
 
     def stop(self) -> None:

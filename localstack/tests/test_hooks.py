@@ -8,6 +8,7 @@ import sys
 import types
 import unittest
 
+import faults
 import hooks
 import http_proxy
 import parameter_events
@@ -18,11 +19,14 @@ class UnsupportedEmulators(unittest.TestCase):
     """Wrong versions and changed functions."""
 
     def test_the_installed_one_fits(self) -> None:
-        from ministack.services import apigateway, eventbridge, ssm
+        from hypercorn.protocol.http_stream import HTTPStream
+        from ministack import app
+        from ministack.services import apigateway, eventbridge, lambda_svc, ssm
 
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
         http_proxy.verify(apigateway)
+        faults.verify(app, lambda_svc, ssm, HTTPStream)
 
     def test_another_version(self) -> None:
         with self.assertRaisesRegex(hooks.UnsupportedEmulator, "MiniStack 9.9.9 is installed"):
