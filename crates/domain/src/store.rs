@@ -1,7 +1,10 @@
 //! The trait that every backend implements, and its errors. To add a backend: implement [`Store`] in a
 //! file of its own in the stores crate, add its spec, and wire it in the factory.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -19,6 +22,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// What decides which of two values of one location is the newer.
     fn order(&self) -> Order;
+
+    /// Reads past the cache that one tenant may cause: a second, and at once. Chosen so that one tenant cannot use up
+    /// what the backend gives all of them.
+    fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
+        const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+        const BURST: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
+        (PER_SECOND, BURST)
+    }
 
     /// The places where this name of this tenant may lie.
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers;

@@ -89,15 +89,17 @@ impl Stores {
 
     /// The store whose backend has this name, as change events give it.
     pub fn by_backend(&self, name: &str) -> Option<&Arc<dyn Store>> {
-        self.0
-            .iter()
-            .map(|(_, store)| store)
-            .find(|store| store.backend().0 == name)
+        self.all().find(|store| store.backend().0 == name)
+    }
+
+    /// All stores.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Store>> {
+        self.0.iter().map(|(_, store)| store)
     }
 
     /// The names of all backends.
     pub fn backends(&self) -> Vec<Backend> {
-        self.0.iter().map(|(_, store)| store.backend()).collect()
+        self.all().map(|store| store.backend()).collect()
     }
 
     /// The error that lists the known tags.

@@ -3,6 +3,8 @@
 //!
 //! Calls are shared: GetParameters takes ten names, and the account has 40 calls a second in all.
 
+use std::num::NonZeroU32;
+
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_ssm::{
@@ -72,6 +74,13 @@ impl Store for ParameterStore {
 
     fn order(&self) -> Order {
         Order::Revisions
+    }
+
+    fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
+        // Of the 300 names a second that all calls together may ask for.
+        const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+        const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        (PER_SECOND, BURST)
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {

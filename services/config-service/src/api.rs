@@ -1,11 +1,9 @@
 //! What the service does, for both transports: the tenant comes in a [`Principal`], the key is checked, its
 //! tag picks the store, the cache stands before it.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use governor::DefaultDirectRateLimiter;
-use quick_cache::sync::Cache as QuickCache;
 use tagged_config_domain::{
     Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
     Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
@@ -21,9 +19,12 @@ use crate::{
     changes::{Changes, LastChange},
     content,
     errors::ApiError,
+    hub::{Hub, TooMany},
+    limits::TenantLimit,
     metrics::{Bounds, Metrics, Present, ReadResult},
     page_token::PageTokens,
     sweep::SweepHealth,
+    watch::{self, Watch},
 };
 
 mod read;
@@ -39,18 +40,24 @@ const DEFAULT_PAGE: usize = 50;
 const BATCH_CONCURRENCY: usize = 32;
 /// Consistent reads that one tenant may force: a second, and at once.
 const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
-/// Tenants whose allowance is remembered.
-const FORCED_TENANTS: usize = 10_000;
+/// Writes of one tenant: a second, and at once.
+const WRITES_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap();
+/// When a caller may try again whose watch was one too many.
+const WATCHES_RETRY: Duration = Duration::from_secs(5);
 
 /// The service's operations. One per process.
 pub(crate) struct ConfigApi {
     stores: Stores,
     cache: Arc<Cache>,
     changes: Arc<Changes>,
+    hub: Arc<Hub>,
     sweeps: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
     page_tokens: PageTokens,
-    forced: QuickCache<TenantId, Arc<DefaultDirectRateLimiter>>,
+    forced: TenantLimit,
+    writes: TenantLimit,
+    /// Reads of each backend.
+    misses: Vec<(Backend, TenantLimit)>,
     instance: Arc<str>,
 }
 
@@ -119,14 +126,29 @@ impl ConfigApi {
         page_tokens: PageTokens,
         instance: Arc<str>,
     ) -> Self {
+        let misses = stores
+            .all()
+            .map(|store| {
+                let (per_second, burst) = store.reads_per_tenant();
+                let limit = TenantLimit::new("reads of what is not cached", per_second, burst);
+                (store.backend(), limit)
+            })
+            .collect();
         Self {
             stores,
+            hub: Arc::clone(cache.hub()),
             cache,
             changes,
             sweeps,
             metrics,
             page_tokens,
-            forced: QuickCache::new(FORCED_TENANTS),
+            forced: TenantLimit::new(
+                "reads with min_version",
+                FORCED_PER_SECOND,
+                FORCED_PER_SECOND,
+            ),
+            writes: TenantLimit::new("writes", WRITES_PER_SECOND, WRITES_PER_SECOND),
+            misses,
             instance,
         }
     }
@@ -152,6 +174,7 @@ impl ConfigApi {
         Present {
             cache_bytes: self.cache.bytes(),
             cache_entries: self.cache.entries(),
+            watches: self.hub.watches(),
             bounds: Bounds {
                 push_lost: self.journal_bound().map_or(ttl, |bound| bound.min(ttl)),
                 journal_unreachable: ttl,
@@ -211,7 +234,7 @@ impl ConfigApi {
             self.at_least(caller.tenant(), store, &layers, min_version)
                 .await
         } else {
-            self.read_through(store, &layers).await
+            self.read_through(caller.tenant(), store, &layers).await
         };
         self.metrics.read_took(started.elapsed());
         match found {
@@ -222,6 +245,77 @@ impl ConfigApi {
                 Err(error)
             }
         }
+    }
+
+    /// One place of a watch, read like any other; secrets are not watched.
+    pub(crate) async fn look(
+        &self,
+        tenant: &TenantId,
+        backend: &Backend,
+        key: &str,
+        layers: &Layers,
+    ) -> Result<Served, ApiError> {
+        let store = self
+            .stores
+            .by_backend(backend.0)
+            .ok_or(ApiError::NotFound)?;
+        let (origin, state) = match self.cached(store, layers) {
+            Some(found) => found,
+            None => self.read_through(tenant, store, layers).await?,
+        };
+        let state = state.ok_or(ApiError::NotFound)?;
+        let record = state.record.ok_or(ApiError::NotFound)?;
+        if record.secret {
+            return Err(ApiError::Unimplemented(
+                "secrets are not watched; read them with GetConfig",
+            ));
+        }
+        Ok(Served {
+            key: key.to_owned(),
+            record,
+            origin,
+            source: store.backend(),
+            result: state.result,
+            age: state.since.elapsed(),
+        })
+    }
+
+    /// The highest version that is known of the first place.
+    pub(crate) fn peak_version(&self, layers: &Layers) -> i64 {
+        self.cache.peak_version(layers.first().id())
+    }
+
+    /// A watch of the caller's keys, each once.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        caller: &Principal,
+        keys: Vec<String>,
+    ) -> Result<Watch, ApiError> {
+        if keys.is_empty() || keys.len() > watch::MAX_KEYS {
+            return Err(ApiError::Invalid(format!(
+                "a watch has 1 to {} keys, not {}",
+                watch::MAX_KEYS,
+                keys.len()
+            )));
+        }
+        let mut seen = HashSet::new();
+        let (mut names, mut backends, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for name in keys {
+            let (key, store) = self.route(&name)?;
+            if seen.insert(name.clone()) {
+                places.push(store.locate(caller.tenant(), key.name()));
+                backends.push(store.backend());
+                names.push(name);
+            }
+        }
+        let registration = self
+            .hub
+            .register(caller.tenant(), places)
+            .map_err(|TooMany| ApiError::RateLimited {
+                what: "watches",
+                retry_after: WATCHES_RETRY,
+            })?;
+        Ok(Watch::new(Arc::clone(self), names, backends, registration))
     }
 
     /// Many keys, each on its own: one failure fails no other.
@@ -343,6 +437,7 @@ impl ConfigApi {
     ) -> Result<Record, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
+        self.writes.check(caller.tenant())?;
         let content_type = content::check(value, content_type)?;
         let new = NewValue {
             value,
@@ -371,6 +466,7 @@ impl ConfigApi {
     ) -> Result<i64, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
+        self.writes.check(caller.tenant())?;
         let deleted = store
             .delete(caller.tenant(), key.name(), precondition)
             .await;

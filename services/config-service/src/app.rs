@@ -14,7 +14,6 @@ use tagged_config_proto::{
 use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair};
 use tagged_config_stores::{Journal, Stores, aws};
 use tokio::{net::TcpListener, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::{
@@ -22,9 +21,11 @@ use crate::{
     cache::Cache,
     changes::Changes,
     config::Config,
+    connection::{CONNECTION_GRACE, incoming},
     emf,
     grpc::GrpcService,
     http::{HttpState, router},
+    hub::Hub,
     metrics::Metrics,
     page_token::PageTokens,
     refresh::Refresh,
@@ -37,8 +38,6 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a connection may use at once: one caller must not starve others.
 const MAX_STREAMS: u32 = 1_024;
-/// Time that calls have to end after a connection has reached its age.
-const CONNECTION_GRACE: Duration = Duration::from_secs(30);
 /// Largest request: a value, with room for the key and the framing; and a batch of changes.
 const MAX_REQUEST_BYTES: usize = 512 * 1024;
 const MAX_REFRESH_BYTES: usize = 4 * 1024 * 1024;
@@ -83,6 +82,7 @@ impl App {
             config.cache,
             fastrand::f64,
             Arc::clone(&trust),
+            Hub::new(),
             Arc::clone(&metrics),
         ));
         let stores = Stores::build(config.stores, &sdk);
@@ -135,19 +135,26 @@ impl App {
                 emf::emit_every(interval, metrics, || api.present(), backends, stop.wait()).await;
             })
         });
+        // Each process has an age of its own, so that the tasks of one deployment do not all reconnect at once.
+        let connection_age = config
+            .listen
+            .max_connection_age
+            .mul_f64(1.0 - 0.2 * fastrand::f64());
         let service = ConfigServiceServer::new(GrpcService::new(
             Arc::clone(&api),
             Arc::clone(&authenticator),
+            connection_age,
+            shutdown.clone(),
         ))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET);
-        let grpc_server = server(config.listen.max_connection_age)
+        let grpc_server = server(connection_age)
             .add_service(service)
             .add_service(health)
             .add_service(reflection.build_v1()?)
             .serve_with_incoming_shutdown(incoming(grpc), shutdown.wait());
-        let refresh_server = server(config.listen.max_connection_age)
+        let refresh_server = server(connection_age)
             .add_service(
                 RefreshServiceServer::new(refresh_service)
                     .max_decoding_message_size(MAX_REFRESH_BYTES),
@@ -203,27 +210,14 @@ impl App {
     }
 }
 
-fn server(max_connection_age: Duration) -> Server {
-    // Each process has an age of its own, so that the tasks of one deployment do not all reconnect at once.
-    let age = max_connection_age.mul_f64(1.0 - 0.2 * fastrand::f64());
+fn server(connection_age: Duration) -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS)
-        .max_connection_age(age)
+        .max_connection_age(connection_age)
         .max_connection_age_grace(CONNECTION_GRACE)
         .tcp_nodelay(true)
-}
-
-/// With TCP_NODELAY, which the builder sets only on sockets that it accepts itself.
-fn incoming(
-    listener: TcpListener,
-) -> impl tokio_stream::Stream<Item = std::io::Result<tokio::net::TcpStream>> + Send + 'static {
-    tokio_stream::StreamExt::map(TcpListenerStream::new(listener), |stream| {
-        stream.inspect(|stream| {
-            let _ = stream.set_nodelay(true);
-        })
-    })
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {

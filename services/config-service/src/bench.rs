@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{LocationId, Principal};
 use tagged_config_proto::v1::{Change, config_service_server::ConfigServiceServer, receipt};
+use tagged_config_runtime::shutdown::shutdown_pair;
 use tagged_config_stores::Stores;
 use tokio::time::Instant;
 use tonic::service::Routes;
@@ -14,6 +15,7 @@ use crate::{
     cache::{Cache, CacheConfig, Lookup},
     changes::Changes,
     grpc::GrpcService,
+    hub::Hub,
     metrics::Metrics,
     page_token::PageTokens,
     sweep::SweepHealth,
@@ -39,7 +41,13 @@ impl Service {
         let clock = trust::system_clock();
         let sweeps = SweepHealth::new(Arc::clone(&clock), Duration::from_secs(2));
         let trust = Arc::new(Trust::new(clock, sweeps.promise()));
-        let cache = Arc::new(Cache::new(config, || 0.0, trust, Arc::clone(&metrics)));
+        let cache = Arc::new(Cache::new(
+            config,
+            || 0.0,
+            trust,
+            Hub::new(),
+            Arc::clone(&metrics),
+        ));
         let changes = Arc::new(Changes::new(
             stores.clone(),
             Arc::clone(&cache),
@@ -83,7 +91,13 @@ impl Service {
 
     /// The gRPC service.
     pub fn routes<S: JwksSource>(&self, authenticator: Arc<Authenticator<S>>) -> Routes {
-        let service = GrpcService::new(Arc::clone(&self.api), authenticator);
+        let (_, stop) = shutdown_pair();
+        let service = GrpcService::new(
+            Arc::clone(&self.api),
+            authenticator,
+            Duration::from_hours(1),
+            stop,
+        );
         Routes::new(ConfigServiceServer::new(service))
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     cache::flights::{Flights, Outcome, Ticket},
+    hub::Hub,
     metrics::{Metrics, Repairer},
     trust::{Epoch, Trust},
 };
@@ -58,6 +59,7 @@ pub(crate) struct Cache {
     flights: Flights,
     jitter: fn() -> f64,
     trust: Arc<Trust>,
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
 }
 
@@ -188,6 +190,7 @@ impl Cache {
         config: CacheConfig,
         jitter: fn() -> f64,
         trust: Arc<Trust>,
+        hub: Arc<Hub>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
@@ -204,6 +207,7 @@ impl Cache {
             config,
             jitter,
             trust,
+            hub,
             metrics,
         }
     }
@@ -216,6 +220,11 @@ impl Cache {
     /// How old the last known value may get while the source does not answer.
     pub(crate) fn max_stale(&self) -> Duration {
         self.config.max_stale
+    }
+
+    /// Who is told of changes.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Bytes in use, values and absences.
@@ -286,6 +295,7 @@ impl Cache {
         self.flights.cancel_all();
         self.values.clear();
         self.absences.clear();
+        self.hub.all_changed();
     }
 
     /// Reads these locations of one store, sharing what others read already: one call for all that nobody
@@ -324,6 +334,14 @@ impl Cache {
 
     /// Takes in a change event.
     pub(crate) fn apply(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
+        let applied = self.take_in(id, order, change);
+        if applied != Applied::NotNewer {
+            self.hub.changed(id);
+        }
+        applied
+    }
+
+    fn take_in(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
         let mut flights = self.flights.lock(id);
         let was_read = flights.cancel(id);
         let now = Instant::now();
@@ -391,6 +409,7 @@ impl Cache {
         let mut flights = self.flights.lock(id);
         let Some(entry) = self.peek(id) else {
             flights.cancel(id);
+            self.hub.changed(id);
             return Applied::NotCached;
         };
         let is_known = match (kind, &entry.record, order) {
@@ -414,7 +433,9 @@ impl Cache {
             Order::ConsistentReads => entry.peak,
             Order::Revisions => entry.peak.max(revision),
         };
-        self.mark_invalidated(id, &entry, peak)
+        let applied = self.mark_invalidated(id, &entry, peak);
+        self.hub.changed(id);
+        applied
     }
 
     /// The version that is cached, 0 for none.
@@ -422,6 +443,11 @@ impl Cache {
         self.peek(id)
             .and_then(|entry| entry.record.as_ref().map(|record| record.revision.version))
             .unwrap_or(0)
+    }
+
+    /// The highest version that is known of a location, 0 for none.
+    pub(crate) fn peak_version(&self, id: &LocationId) -> i64 {
+        self.peek(id).map_or(0, |entry| entry.peak.version)
     }
 
     async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>) {
@@ -477,6 +503,7 @@ impl Cache {
                 let Some(old) = old else {
                     let peak = record.as_ref().map(|r| r.revision).unwrap_or_default();
                     self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
+                    self.hub.changed(id);
                     return outcome;
                 };
                 let revision = record.as_ref().map(|r| r.revision);
@@ -490,6 +517,9 @@ impl Cache {
                 }
                 let peak = old.peak.max(revision.unwrap_or_default());
                 self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
+                if old.record != *record {
+                    self.hub.changed(id);
+                }
                 outcome
             }
         }

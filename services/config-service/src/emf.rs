@@ -20,8 +20,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::metrics::{
     CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
-    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, Metrics, Present,
-    ReadResult, Repairer,
+    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES, Metrics,
+    Present, ReadResult, Repairer,
 };
 
 /// CloudWatch's namespace, the invalidator's too.
@@ -92,6 +92,7 @@ impl Emitter {
                     "Count",
                     json!(present.cache_entries),
                 ),
+                (CONFIG_WATCHES.to_owned(), "Count", json!(present.watches)),
             ],
         )];
         for backend in self.backends.clone() {

@@ -1,6 +1,6 @@
 //! What can go wrong with a request, and the one table that says how each transport tells the caller.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tagged_config_auth::AuthError;
@@ -42,8 +42,13 @@ pub(crate) enum ApiError {
         have: i64,
     },
     /// The tenant used up its allowance.
-    #[error("too many consistent reads of this tenant; try again in a second")]
-    RateLimited,
+    #[error("too many {what} of this tenant; try again in {} ms", retry_after.as_millis())]
+    RateLimited {
+        /// Of what.
+        what: &'static str,
+        /// When trying again may help.
+        retry_after: Duration,
+    },
     /// The caller's deadline passed.
     #[error("the deadline passed before the source answered")]
     DeadlineExceeded,
@@ -153,7 +158,7 @@ impl ApiError {
                 "too-old",
                 "Not that new yet",
             ),
-            Self::RateLimited => shown(
+            Self::RateLimited { .. } => shown(
                 ResourceExhausted,
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate-limited",
@@ -349,7 +354,14 @@ mod tests {
             ),
             (ApiError::NotFound, Code::NotFound, 404),
             (ApiError::TooOld { have: 1 }, Code::FailedPrecondition, 412),
-            (ApiError::RateLimited, Code::ResourceExhausted, 429),
+            (
+                ApiError::RateLimited {
+                    what: "reads",
+                    retry_after: Duration::from_millis(1),
+                },
+                Code::ResourceExhausted,
+                429,
+            ),
             (ApiError::DeadlineExceeded, Code::DeadlineExceeded, 504),
             (
                 ApiError::BodyTooLarge { limit: 1 },

@@ -1,7 +1,13 @@
 //! The gRPC contract: authenticate, convert, call [`ConfigApi`](crate::api::ConfigApi), convert.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use futures::{Stream, StreamExt};
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal, Record};
 use tagged_config_proto::v1::{
@@ -11,13 +17,18 @@ use tagged_config_proto::v1::{
     PutConfigRequest, PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
     config_service_server::ConfigService, explained_location,
 };
+use tagged_config_runtime::shutdown::Shutdown;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     api::{ConfigApi, ExplainedLayer, Served},
     cache::State,
+    connection::{Accepted, CONNECTION_GRACE},
     errors::ApiError,
     metrics::ReadResult,
+    watch::{self, Ended},
 };
 
 /// Room before the caller's deadline in which our own answer still reaches it.
@@ -27,12 +38,67 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
 pub(crate) struct GrpcService<S> {
     api: Arc<ConfigApi>,
     authenticator: Arc<Authenticator<S>>,
+    connection_age: Duration,
+    stop: Shutdown,
+}
+
+impl<S> Clone for GrpcService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            api: Arc::clone(&self.api),
+            authenticator: Arc::clone(&self.authenticator),
+            connection_age: self.connection_age,
+            stop: self.stop.clone(),
+        }
+    }
 }
 
 impl<S: JwksSource> GrpcService<S> {
-    /// The service over these operations.
-    pub(crate) fn new(api: Arc<ConfigApi>, authenticator: Arc<Authenticator<S>>) -> Self {
-        Self { api, authenticator }
+    /// The service over these operations. Connections are to be made anew at this age; watches end with `stop`.
+    pub(crate) fn new(
+        api: Arc<ConfigApi>,
+        authenticator: Arc<Authenticator<S>>,
+        connection_age: Duration,
+        stop: Shutdown,
+    ) -> Self {
+        Self {
+            api,
+            authenticator,
+            connection_age,
+            stop,
+        }
+    }
+
+    /// A watch ends by itself before its connection is closed under it, and not at the same moment as all others.
+    fn watch_limits(&self, accepted: Option<Accepted>, expires_at: u64) -> watch::Limits {
+        let now = Instant::now();
+        let accepted = accepted.map_or(now, |accepted| accepted.at);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let left = Duration::from_secs(expires_at).saturating_sub(unix);
+        watch::Limits {
+            connection_ends: accepted
+                + self.connection_age
+                + CONNECTION_GRACE.mul_f64(0.6 * fastrand::f64()),
+            token_ends: now + left,
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn watched(&self, event: watch::Event) -> WatchConfigResponse {
+        use pb::watch_config_response::Event as Wire;
+        let event = match event {
+            watch::Event::Upserted(served) => Wire::Upserted(self.response(*served, true)),
+            watch::Event::Deleted(key, version) => Wire::Deleted(pb::Deleted { key, version }),
+            watch::Event::InSync(whole) => Wire::InSync(whole),
+            watch::Event::Heartbeat => Wire::Heartbeat(pb::Heartbeat {
+                staleness_bound_ms: millis(self.api.staleness_bound()),
+                journal_bound_ms: self.api.journal_bound().map_or(0, millis),
+            }),
+            watch::Event::Failed(key, error) => Wire::Failed(key_error((key, error))),
+        };
+        WatchConfigResponse { event: Some(event) }
     }
 
     async fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Principal>, ApiError> {
@@ -77,7 +143,8 @@ impl<S: JwksSource> GrpcService<S> {
 
 #[tonic::async_trait]
 impl<S: JwksSource> ConfigService for GrpcService<S> {
-    type WatchConfigStream = tokio_stream::Empty<Result<WatchConfigResponse, Status>>;
+    type WatchConfigStream =
+        Pin<Box<dyn Stream<Item = Result<WatchConfigResponse, Status>> + Send>>;
 
     async fn get_config(
         &self,
@@ -194,10 +261,20 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
-        self.caller(request.metadata()).await.map_err(status)?;
-        Err(status(ApiError::Unimplemented(
-            "WatchConfig is not offered yet; poll GetConfig, whose cache follows changes",
-        )))
+        let caller = self.caller(request.metadata()).await.map_err(status)?;
+        let accepted = request.extensions().get::<Accepted>().copied();
+        let limits = self.watch_limits(accepted, caller.expires_at());
+        let watch = self
+            .api
+            .watch(&caller, request.into_inner().keys)
+            .map_err(status)?;
+        let service = self.clone();
+        let events = watch.events(limits).map(move |event| match event {
+            Ok(event) => Ok(service.watched(event)),
+            Err(Ended::Stopping) => Err(Status::unavailable("this task stops; watch another one")),
+            Err(Ended::TokenExpired) => Err(Status::unauthenticated("the token has expired")),
+        });
+        Ok(Response::new(Box::pin(events)))
     }
 }
 
@@ -221,10 +298,18 @@ fn key_error((key, error): (String, ApiError)) -> KeyError {
     }
 }
 
-/// The status that the table gives.
+/// The status that the table gives; with the time after which trying again may help, where that is known.
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub(crate) fn status(error: ApiError) -> Status {
-    Status::new(error.answer().code, error.message())
+    let (code, message) = (error.answer().code, error.message());
+    match error {
+        ApiError::RateLimited { retry_after, .. } => Status::with_error_details(
+            code,
+            message,
+            ErrorDetails::with_retry_info(Some(retry_after)),
+        ),
+        _ => Status::new(code, message),
+    }
 }
 
 /// Milliseconds, for the wire.

@@ -8,17 +8,21 @@ pub mod bench;
 mod cache;
 mod changes;
 mod config;
+mod connection;
 mod content;
 mod emf;
 mod errors;
 mod grpc;
 mod healthcheck;
 mod http;
+mod hub;
+mod limits;
 mod metrics;
 mod page_token;
 mod refresh;
 mod sweep;
 mod trust;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -29,6 +29,8 @@ pub(crate) const CONFIG_READ_DURATION: &str = "config_read_duration";
 pub(crate) const CONFIG_CACHE_BYTES: &str = "config_cache_bytes";
 /// Entries in the cache.
 pub(crate) const CONFIG_CACHE_ENTRIES: &str = "config_cache_entries";
+/// WatchConfig calls under way.
+pub(crate) const CONFIG_WATCHES: &str = "config_watches";
 /// From a change's writing to its application here.
 pub(crate) const CONFIG_PROPAGATION: &str = "config_propagation";
 /// Changes that no event brought, by what found them. (The exposition adds `_total`.)
@@ -67,6 +69,8 @@ pub(crate) struct Present {
     pub cache_bytes: u64,
     /// Entries in the cache.
     pub cache_entries: usize,
+    /// WatchConfig calls under way.
+    pub watches: usize,
     /// What is promised now.
     pub bounds: Bounds,
 }
@@ -119,6 +123,7 @@ pub(crate) struct Metrics {
     read_duration: Histogram,
     cache_bytes: Gauge,
     cache_entries: Gauge,
+    watches: Gauge,
     propagation: Family<SourceLabels, Histogram>,
     repairs: Family<RepairLabels, Counter>,
     sweeps: Family<SweepLabels, Counter>,
@@ -185,6 +190,7 @@ impl Present {
         Self {
             cache_bytes,
             cache_entries,
+            watches: 0,
             bounds,
         }
     }
@@ -251,6 +257,12 @@ impl Metrics {
             "Entries in the cache",
             cache_entries.clone(),
         );
+        let watches = Gauge::default();
+        registry.register(
+            CONFIG_WATCHES,
+            "WatchConfig calls under way",
+            watches.clone(),
+        );
         let propagation = Family::<SourceLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.005, 2.0, 14))
         });
@@ -284,6 +296,7 @@ impl Metrics {
             read_duration,
             cache_bytes,
             cache_entries,
+            watches,
             propagation,
             repairs,
             sweeps,
@@ -370,6 +383,8 @@ impl Metrics {
             .set(i64::try_from(present.cache_bytes).unwrap_or(i64::MAX));
         self.cache_entries
             .set(i64::try_from(present.cache_entries).unwrap_or(i64::MAX));
+        self.watches
+            .set(i64::try_from(present.watches).unwrap_or(i64::MAX));
         for (failure, bound) in present.bounds.by_failure() {
             let labels = BoundLabels { failure };
             self.bounds.get_or_create(&labels).set(bound.as_secs_f64());

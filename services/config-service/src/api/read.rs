@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use governor::{Quota, RateLimiter};
 use tagged_config_domain::{Layers, Origin, Record, Revision, Store, StoreError, TenantId};
 use tokio::time::{Instant, timeout};
 
-use super::{ConfigApi, FORCED_PER_SECOND};
+use super::ConfigApi;
 use crate::{
     cache::{Cache, Entry, Lookup},
     errors::ApiError,
@@ -67,6 +66,7 @@ impl ConfigApi {
     /// Reads what is not known, and falls back on what was known if the source does not answer in time.
     pub(super) async fn read_through(
         &self,
+        tenant: &TenantId,
         store: &Arc<dyn Store>,
         layers: &Layers,
     ) -> Result<(Origin, Option<LayerState>), ApiError> {
@@ -84,8 +84,22 @@ impl ConfigApi {
         let has_fallback = known
             .iter()
             .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
+        let limit = self.misses.iter();
+        let mut limit = limit.filter(|(backend, _)| *backend == store.backend());
+        let allowed = limit
+            .next()
+            .map_or(Ok(()), |(_, limit)| limit.check(tenant));
+        let allowed = match allowed {
+            Err(refused) if !has_fallback => return Err(refused),
+            allowed => allowed.is_ok(),
+        };
         let fill = self.cache.fill(store, &wanted);
-        let outcomes = if has_fallback {
+        let outcomes = if !allowed {
+            let refused = Arc::new(StoreError::Throttled {
+                backend: store.backend(),
+            });
+            wanted.iter().map(|_| Err(Arc::clone(&refused))).collect()
+        } else if has_fallback {
             // The read goes on without us.
             timeout(PATIENCE, fill).await.unwrap_or_else(|_| {
                 let late = Arc::new(StoreError::TimedOut {
@@ -168,16 +182,7 @@ impl ConfigApi {
                 Some(LayerState::of(&entry, ReadResult::hit)),
             ));
         }
-        let limit = self.forced.get_or_insert_with(tenant, || {
-            Ok::<_, std::convert::Infallible>(Arc::new(RateLimiter::direct(Quota::per_second(
-                FORCED_PER_SECOND,
-            ))))
-        });
-        if let Ok(limit) = limit
-            && limit.check().is_err()
-        {
-            return Err(ApiError::RateLimited);
-        }
+        self.forced.check(tenant)?;
         self.cache
             .invalidate(layers.first().id(), Revision::default());
         let outcome = self

@@ -28,7 +28,13 @@ fn fixture() -> Fixture {
     };
     let clock: crate::trust::Clock = Arc::new(|| 0);
     let trust = Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX));
-    let cache = Arc::new(Cache::new(config, || 0.0, trust, Arc::clone(&metrics)));
+    let cache = Arc::new(Cache::new(
+        config,
+        || 0.0,
+        trust,
+        Hub::new(),
+        Arc::clone(&metrics),
+    ));
     let (tenant_store, shared_store) = (
         Arc::new(MemoryStore::default()),
         Arc::new(MemoryStore::layered()),
@@ -283,7 +289,7 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
     let mut limited = 0;
     for _ in 0..200 {
         match f.api.get(&f.a, "tenant_config_x", i64::MAX).await {
-            Err(ApiError::RateLimited) => limited += 1,
+            Err(ApiError::RateLimited { .. }) => limited += 1,
             Err(ApiError::TooOld { .. }) => {}
             other => panic!("{other:?}"),
         }

@@ -26,7 +26,13 @@ fn fixture_with(memory: MemoryStore, bytes: u64) -> Fixture {
     let memory = Arc::new(memory);
     let trust = Arc::new(Trust::new(Arc::new(|| 0), Duration::MAX));
     Fixture {
-        cache: Arc::new(Cache::new(config, || 0.0, trust, Metrics::new())),
+        cache: Arc::new(Cache::new(
+            config,
+            || 0.0,
+            trust,
+            Hub::new(),
+            Metrics::new(),
+        )),
         store: memory.clone(),
         memory,
         tenant: ISSUER.tenant("A"),

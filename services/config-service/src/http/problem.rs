@@ -56,6 +56,11 @@ impl IntoResponse for Problem {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Problem::of(&self).into_response();
+        // Whole seconds, and never none.
+        let retry_after = match &self {
+            Self::RateLimited { retry_after, .. } => retry_after.as_secs() + 1,
+            _ => 1,
+        };
         let status = response.status();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
@@ -65,7 +70,7 @@ impl IntoResponse for ApiError {
             status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
         ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
         response
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::{
     cache::{Cache, CacheConfig, Lookup},
+    hub::Hub,
     metrics::Repairer,
 };
 
@@ -57,7 +58,13 @@ fn fixture() -> Fixture {
         max_stale: Duration::from_hours(1),
         bytes: 1 << 20,
     };
-    let cache = Cache::new(config, || 0.0, Arc::clone(&trust), Arc::clone(&metrics));
+    let cache = Cache::new(
+        config,
+        || 0.0,
+        Arc::clone(&trust),
+        Hub::new(),
+        Arc::clone(&metrics),
+    );
     let cache = Arc::new(cache);
     let memory = Arc::new(MemoryStore::default());
     let stores = Stores::from_parts(vec![("tenant", memory.clone())]);

@@ -1,0 +1,253 @@
+//! WatchConfig: a snapshot of some keys, then what changes. Reads through the cache like everybody, each time its caller
+//! is ready for more, and tells what differs from what it told before.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use tagged_config_domain::{Backend, Origin, Revision};
+use tagged_config_runtime::shutdown::Shutdown;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tonic::Code;
+
+use crate::{
+    api::{ConfigApi, Served},
+    errors::ApiError,
+    hub::Registration,
+    metrics::ReadResult,
+};
+
+/// Most keys of one watch.
+pub(crate) const MAX_KEYS: usize = 500;
+/// How often a silent watch says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// A key that could not be read is read again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+/// Keys that are read at once.
+const CONCURRENCY: usize = 32;
+/// Each TTL every key is looked at this often, so that the cache renews what nobody else reads.
+const LOOKS: u32 = 5;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The key's present value.
+    Upserted(Box<Served>),
+    /// There is none any more. The highest version that is known.
+    Deleted(String, i64),
+    /// See the proto file.
+    InSync(bool),
+    /// It lives.
+    Heartbeat,
+    /// The key cannot be served now.
+    Failed(String, ApiError),
+}
+
+/// Why a watch ended, other than well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The caller's token.
+    TokenExpired,
+    /// The task stops.
+    Stopping,
+}
+
+/// When a watch ends.
+pub(crate) struct Limits {
+    /// When its connection is to be made anew.
+    pub connection_ends: Instant,
+    /// When the token ends.
+    pub token_ends: Instant,
+    /// When the task stops.
+    pub stop: Shutdown,
+}
+
+/// One watch.
+pub(crate) struct Watch {
+    api: Arc<ConfigApi>,
+    keys: Vec<String>,
+    backends: Vec<Backend>,
+    registration: Registration,
+    told: Vec<Told>,
+    queue: VecDeque<Event>,
+    in_snapshot: bool,
+    /// Keys to be read again at this time.
+    retry: Vec<usize>,
+    retry_at: Option<Instant>,
+}
+
+/// What was told of a key last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Value(Origin, Revision, [u8; 16]),
+    Failed(i32),
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// A watch of registered keys, each with the backend that it is routed to.
+    pub(crate) fn new(
+        api: Arc<ConfigApi>,
+        keys: Vec<String>,
+        backends: Vec<Backend>,
+        registration: Registration,
+    ) -> Self {
+        Self {
+            api,
+            backends,
+            told: vec![Told::Nothing; keys.len()],
+            keys,
+            registration,
+            queue: VecDeque::new(),
+            in_snapshot: true,
+            retry: Vec::new(),
+            retry_at: None,
+        }
+    }
+
+    /// The events, until one of the limits. It does nothing while nobody polls it.
+    pub(crate) fn events(self, limits: Limits) -> impl Stream<Item = Result<Event, Ended>> + Send {
+        let look = (self.api.staleness_bound() / LOOKS).max(Duration::from_millis(10));
+        let running = Running {
+            watch: self,
+            stop: Box::pin(limits.stop.wait()),
+            limits,
+            looks: every(look),
+            heartbeats: every(HEARTBEAT),
+            ended: false,
+        };
+        stream::unfold(running, async |mut running| {
+            running.next().await.map(|event| (event, running))
+        })
+    }
+
+    /// Reads what is marked, and queues what differs from what was told.
+    async fn look(&mut self) {
+        let turn = self.registration.marks().take();
+        let reads = turn.keys.into_iter().filter_map(|key| {
+            let name = self.keys.get(key)?.as_str();
+            let layers = self.registration.layers(key)?;
+            let (api, backend) = (&self.api, self.backends.get(key)?);
+            let tenant = self.registration.tenant();
+            Some(async move { (key, name, api.look(tenant, backend, name, layers).await) })
+        });
+        let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
+        let mut events = VecDeque::new();
+        for (key, name, answer) in answers {
+            let Some(told) = self.told.get_mut(key) else {
+                continue;
+            };
+            let retryable = match &answer {
+                Ok(served) => served.result == ReadResult::stale,
+                Err(error) => {
+                    matches!(
+                        error.answer().code,
+                        Code::Unavailable | Code::ResourceExhausted
+                    )
+                }
+            };
+            if retryable {
+                self.retry.push(key);
+            }
+            let (now, event) = match answer {
+                Ok(served) => (
+                    Told::Value(
+                        served.origin,
+                        served.record.revision,
+                        *served.record.digest(),
+                    ),
+                    Event::Upserted(Box::new(served)),
+                ),
+                Err(ApiError::NotFound) => {
+                    let version = self
+                        .registration
+                        .layers(key)
+                        .map(|l| self.api.peak_version(l));
+                    let deleted = Event::Deleted(name.to_owned(), version.unwrap_or_default());
+                    (Told::Nothing, deleted)
+                }
+                Err(error) => (
+                    Told::Failed(error.answer().code.into()),
+                    Event::Failed(name.to_owned(), error),
+                ),
+            };
+            if *told != now {
+                *told = now;
+                events.push_back(event);
+            }
+        }
+        if !self.retry.is_empty() {
+            self.retry_at.get_or_insert(Instant::now() + RETRY);
+        }
+        if std::mem::take(&mut self.in_snapshot) {
+            events.push_back(Event::InSync(true));
+        } else if turn.slow && !events.is_empty() {
+            events.push_front(Event::InSync(false));
+            events.push_back(Event::InSync(true));
+        }
+        self.queue.append(&mut events);
+    }
+}
+
+/// A watch and its clocks.
+struct Running {
+    watch: Watch,
+    limits: Limits,
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    looks: Interval,
+    heartbeats: Interval,
+    ended: bool,
+}
+
+// === impl Running ===
+
+impl Running {
+    async fn next(&mut self) -> Option<Result<Event, Ended>> {
+        while !self.ended {
+            if let Some(event) = self.watch.queue.pop_front() {
+                return Some(Ok(event));
+            }
+            let retry_at = self.watch.retry_at;
+            let retry = async {
+                match retry_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut self.stop => {
+                    self.ended = true;
+                    return Some(Err(Ended::Stopping));
+                }
+                () = tokio::time::sleep_until(self.limits.token_ends) => {
+                    self.ended = true;
+                    return Some(Err(Ended::TokenExpired));
+                }
+                () = tokio::time::sleep_until(self.limits.connection_ends) => self.ended = true,
+                () = self.watch.registration.marks().wait() => self.watch.look().await,
+                () = retry => {
+                    self.watch.retry_at = None;
+                    let keys = std::mem::take(&mut self.watch.retry);
+                    self.watch.registration.marks().look_at(keys);
+                }
+                _ = self.looks.tick() => {
+                    let all = 0..self.watch.keys.len();
+                    self.watch.registration.marks().look_at(all);
+                }
+                _ = self.heartbeats.tick() => return Some(Ok(Event::Heartbeat)),
+            }
+        }
+        None
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! Watches over stores in memory; time is the test's.
+
+use tagged_config_domain::{Principal, Record};
+use tagged_config_runtime::shutdown::{ShutdownTrigger, shutdown_pair};
+use tagged_config_stores::Stores;
+use tagged_config_testkit::{Issuer, MemoryStore};
+
+use super::*;
+use crate::{
+    cache::{Cache, CacheConfig, ChangedTo},
+    changes::Changes,
+    hub::Hub,
+    metrics::Metrics,
+    page_token::PageTokens,
+    sweep::SweepHealth,
+    trust::{Clock, Trust},
+};
+
+const TTL: Duration = Duration::from_mins(1);
+const KEY: &str = "tenant_config_x";
+const SHARED_KEY: &str = "param_config_x";
+
+struct Fixture {
+    api: Arc<ConfigApi>,
+    cache: Arc<Cache>,
+    own: Arc<MemoryStore>,
+    layered: Arc<MemoryStore>,
+    a: Principal,
+    b: Principal,
+    stop: Shutdown,
+    trigger: ShutdownTrigger,
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<Event, Ended>> + Send>>;
+
+fn fixture() -> Fixture {
+    let metrics = Metrics::new();
+    let clock: Clock = Arc::new(|| 0);
+    let config = CacheConfig {
+        ttl: TTL,
+        max_stale: Duration::from_hours(1),
+        bytes: 1 << 20,
+    };
+    let cache = Arc::new(Cache::new(
+        config,
+        || 0.0,
+        Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX)),
+        Hub::new(),
+        Arc::clone(&metrics),
+    ));
+    let (own, layered) = (
+        Arc::new(MemoryStore::default()),
+        Arc::new(MemoryStore::layered()),
+    );
+    let stores = Stores::from_parts(vec![("tenant", own.clone()), ("param", layered.clone())]);
+    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let api = ConfigApi::new(
+        stores,
+        Arc::clone(&cache),
+        Arc::new(changes),
+        Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
+        metrics,
+        PageTokens::new(["secret"]),
+        "task".into(),
+    );
+    let issuer = Issuer::new();
+    let (trigger, stop) = shutdown_pair();
+    Fixture {
+        api: Arc::new(api),
+        cache,
+        own,
+        layered,
+        a: issuer.principal("A", "reader"),
+        b: issuer.principal("B", "reader"),
+        stop,
+        trigger,
+    }
+}
+
+fn record(value: &str, version: i64) -> Record {
+    let revision = Revision {
+        incarnation: version,
+        version,
+    };
+    Record::new(value, "text/plain", revision, None)
+}
+
+impl Fixture {
+    fn watch_for(&self, who: &Principal, keys: &[&str], limits: [Duration; 2]) -> Events {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let [connection, token] = limits.map(|limit| Instant::now() + limit);
+        let limits = Limits {
+            connection_ends: connection,
+            token_ends: token,
+            stop: self.stop.clone(),
+        };
+        Box::pin(self.api.watch(who, keys).unwrap().events(limits))
+    }
+
+    fn watch(&self, who: &Principal, keys: &[&str]) -> Events {
+        self.watch_for(who, keys, [Duration::from_hours(9); 2])
+    }
+
+    /// The source changes and the push arrives.
+    fn change(
+        &self,
+        store: &Arc<MemoryStore>,
+        partition: &str,
+        name: &str,
+        record: Option<Record>,
+    ) {
+        let store: &MemoryStore = store;
+        match &record {
+            Some(record) => store.set(partition, name, record.clone()),
+            None => store.unset(partition, name),
+        }
+        self.push(store, partition, name, record);
+    }
+
+    fn push(&self, store: &MemoryStore, partition: &str, name: &str, record: Option<Record>) {
+        use tagged_config_domain::{LocationId, Store};
+        let id = LocationId::new(store.backend(), partition, name);
+        let change = record.map_or(ChangedTo::Absent(i64::MAX - 999), ChangedTo::Value);
+        self.cache.apply(&id, store.order(), change);
+    }
+}
+
+/// What the next event says, in short.
+async fn next(events: &mut Events) -> String {
+    match events.next().await {
+        None => "end".to_owned(),
+        Some(Err(ended)) => format!("{ended:?}"),
+        Some(Ok(Event::Upserted(served))) => {
+            format!(
+                "{}={} {}",
+                served.key,
+                served.record.value,
+                served.origin.as_str()
+            )
+        }
+        Some(Ok(Event::Deleted(key, version))) => format!("{key} deleted {version}"),
+        Some(Ok(Event::InSync(whole))) => format!("in_sync {whole}"),
+        Some(Ok(Event::Heartbeat)) => "heartbeat".to_owned(),
+        Some(Ok(Event::Failed(key, error))) => format!("{key} {:?}", error.answer().code),
+    }
+}
+
+/// The events up to now, without heartbeats.
+async fn now(events: &mut Events) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Ok(event) = tokio::time::timeout(Duration::from_millis(1), next(events)).await {
+        if event != "heartbeat" {
+            found.push(event);
+        }
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_then_changes() {
+    let f = fixture();
+    f.own.set("A", "x", record("1", 1));
+    let mut events = f.watch(&f.a, &[KEY, "tenant_config_none", KEY]);
+    assert_eq!(
+        now(&mut events).await,
+        ["tenant_config_x=1 tenant", "in_sync true"]
+    );
+    f.change(&f.own, "A", "x", Some(record("2", 2)));
+    assert_eq!(next(&mut events).await, "tenant_config_x=2 tenant");
+    f.change(&f.own, "A", "none", Some(record("n", 1)));
+    assert_eq!(next(&mut events).await, "tenant_config_none=n tenant");
+    f.change(&f.own, "A", "x", None);
+    assert_eq!(next(&mut events).await, "tenant_config_x deleted 2");
+    assert!(now(&mut events).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_an_override_is_an_upsert_of_the_default() {
+    let f = fixture();
+    f.layered.set("global/x", "", record("default", 1));
+    f.layered.set("A", "x", record("own", 2));
+    let mut events = f.watch(&f.a, &[SHARED_KEY]);
+    let mut of_b = f.watch(&f.b, &[SHARED_KEY]);
+    assert_eq!(
+        now(&mut events).await,
+        ["param_config_x=own tenant", "in_sync true"]
+    );
+    now(&mut of_b).await;
+    f.change(&f.layered, "A", "x", None);
+    assert_eq!(next(&mut events).await, "param_config_x=default global");
+    assert!(now(&mut of_b).await.is_empty(), "nothing of A reaches B");
+    f.change(&f.layered, "global/x", "", Some(record("new", 3)));
+    assert_eq!(next(&mut events).await, "param_config_x=new global");
+    assert_eq!(next(&mut of_b).await, "param_config_x=new global");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_hears_of_its_own_changes_only() {
+    let f = fixture();
+    let (mut of_a, mut of_b) = (f.watch(&f.a, &[KEY]), f.watch(&f.b, &[KEY]));
+    now(&mut of_a).await;
+    now(&mut of_b).await;
+    f.change(&f.own, "B", "x", Some(record("of B", 1)));
+    assert_eq!(now(&mut of_b).await, ["tenant_config_x=of B tenant"]);
+    assert!(now(&mut of_a).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_told_that_it_missed_states_and_then_the_present_one() {
+    let f = fixture();
+    let (mut slow, mut quick) = (f.watch(&f.a, &[KEY]), f.watch(&f.a, &[KEY]));
+    now(&mut slow).await;
+    now(&mut quick).await;
+    for version in 1..=9 {
+        let value = version.to_string();
+        f.change(&f.own, "A", "x", Some(record(&value, version)));
+        assert_eq!(
+            now(&mut quick).await,
+            [format!("tenant_config_x={value} tenant")]
+        );
+        tokio::time::advance(Duration::from_millis(300)).await;
+    }
+    assert_eq!(
+        now(&mut slow).await,
+        ["in_sync false", "tenant_config_x=9 tenant", "in_sync true"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_token_the_connection_and_the_task() {
+    let f = fixture();
+    let (soon, late) = (Duration::from_secs(5), Duration::from_secs(50));
+    let ends = async |mut events: Events| loop {
+        let event = next(&mut events).await;
+        if !event.starts_with("in_sync") && event != "heartbeat" {
+            assert_eq!(next(&mut events).await, "end");
+            return event;
+        }
+    };
+    let token = f.watch_for(&f.a, &[KEY], [late, soon]);
+    assert_eq!(ends(token).await, "TokenExpired");
+    let mut connection = f.watch_for(&f.a, &[KEY], [soon, late]);
+    assert_eq!(next(&mut connection).await, "in_sync true");
+    assert_eq!(next(&mut connection).await, "end");
+    let task = f.watch(&f.a, &[KEY]);
+    f.trigger.fire();
+    assert_eq!(ends(task).await, "Stopping");
+    drop(connection);
+    assert_eq!(f.cache.hub().watches(), 0, "nothing is left behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_says_that_it_lives() {
+    let f = fixture();
+    let mut events = f.watch(&f.a, &[KEY]);
+    assert_eq!(next(&mut events).await, "in_sync true");
+    let began = Instant::now();
+    assert_eq!(next(&mut events).await, "heartbeat");
+    assert_eq!(began.elapsed(), HEARTBEAT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_said_and_told_when_it_can() {
+    let f = fixture();
+    f.own.set("A", "x", record("1", 1));
+    f.own.set_down(true);
+    let mut events = f.watch(&f.a, &[KEY]);
+    assert_eq!(
+        now(&mut events).await,
+        ["tenant_config_x Unavailable", "in_sync true"]
+    );
+    f.own.set_down(false);
+    assert_eq!(next(&mut events).await, "tenant_config_x=1 tenant");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_no_event_brought_is_told_within_the_ttl() {
+    let f = fixture();
+    f.own.set("A", "x", record("1", 1));
+    let mut events = f.watch(&f.a, &[KEY]);
+    now(&mut events).await;
+    f.own.set("A", "x", record("2", 2));
+    let began = Instant::now();
+    loop {
+        let event = next(&mut events).await;
+        if event != "heartbeat" {
+            assert_eq!(event, "tenant_config_x=2 tenant");
+            break;
+        }
+    }
+    assert!(began.elapsed() <= TTL, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_is_looked_at() {
+    let f = fixture();
+    f.own.set("A", "x", record("9", 9));
+    let mut events = f.watch(&f.a, &[KEY]);
+    now(&mut events).await;
+    f.own.set("A", "x", record("restored", 3));
+    f.cache.clear();
+    assert_eq!(next(&mut events).await, "tenant_config_x=restored tenant");
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_are_not_watched() {
+    let f = fixture();
+    f.layered.set("A", "x", record("hidden", 1).secret());
+    let mut events = f.watch(&f.a, &[SHARED_KEY]);
+    assert_eq!(
+        now(&mut events).await,
+        ["param_config_x Unimplemented", "in_sync true"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_requests_and_one_watch_too_many_are_refused() {
+    let f = fixture();
+    let watch = |keys: Vec<String>| f.api.watch(&f.a, keys).map(drop).unwrap_err();
+    assert!(matches!(watch(vec![]), ApiError::Invalid(_)));
+    assert!(matches!(
+        watch(vec![KEY.to_owned(); MAX_KEYS + 1]),
+        ApiError::Invalid(_)
+    ));
+    assert!(matches!(
+        watch(vec!["other_config_x".to_owned()]),
+        ApiError::Key { .. }
+    ));
+    let one = || f.api.watch(&f.a, vec![KEY.to_owned()]);
+    let held: Vec<_> = std::iter::from_fn(|| one().ok()).take(20_001).collect();
+    assert_eq!(held.len(), 10_000);
+    assert!(matches!(one(), Err(ApiError::RateLimited { .. })));
+    assert!(f.api.watch(&f.b, vec![KEY.to_owned()]).is_ok());
+    drop(held);
+    assert!(one().is_ok());
+}
