@@ -88,6 +88,14 @@ destroy: ## Remove everything that deploy made, with all data
 destroy-verify: ## List what is left of an environment
 	@$(DEPLOY)
 
+.PHONY: redrive
+redrive: ## Replay the invalidator's dead letters (ENV=dev, prod or local; ARGS=--dry-run shows them)
+	@$(DEPLOY) $(ARGS)
+
+.PHONY: flush
+flush: ## Make every task forget its cache and read everything anew (ENV=dev, prod or local)
+	@$(DEPLOY)
+
 .PHONY: bootstrap-state
 bootstrap-state: ## Keep Terraform's state in an encrypted, versioned bucket
 	@$(DEPLOY)

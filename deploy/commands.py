@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
+from pathlib import Path
 
 import boto3
 import boto3.exceptions
 import botocore.exceptions
+from launcher import running
 from launcher.errors import StackError
+from launcher.layout import Layout
 from launcher.progress import Progress
 
 import artifacts
+import flush as flushing
+import invalidator
 import leftovers
 import memory
 import protection
+import redrive as redriving
 import smoke
 from target import BACKEND, Stack, commit, folder_of
 
@@ -160,6 +167,31 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
             stack.state_file().rename(stack.state_file().with_suffix(".tfstate.moved"))
     print(f"The state lies in s3://{bucket} from now on. To share it, give the others {BACKEND.name}.")
     return 0
+
+
+def redrive(arguments: argparse.Namespace) -> int:
+    """The dead letters of the invalidator, replayed."""
+    # Ended from outside, the messages in hand are still given back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = redriving.Options(arguments.dry_run, arguments.discard_lost, arguments.max_messages)
+    return redriving.run(_invalidator(arguments), options)
+
+
+def flush(arguments: argparse.Namespace) -> int:
+    """Every task's cache, emptied."""
+    return flushing.run(_invalidator(arguments))
+
+
+def _invalidator(arguments: argparse.Namespace) -> invalidator.Invalidator:
+    if arguments.env == "local":
+        if arguments.var:
+            raise StackError("VARS are for AWS: the local stack has none")
+        return invalidator.local(running.require_ready(Layout(Path(arguments.state_dir).resolve())))
+    stack, _ = _open(arguments, Progress())
+    outputs = stack.outputs()
+    if not outputs:
+        raise StackError(NOTHING.format(env=stack.name))
+    return invalidator.deployed(stack.name, stack.prefix, outputs)
 
 
 def _open(

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 import bootstrap  # noqa: E402
 from launcher import processes  # noqa: E402
 from launcher.errors import StackError  # noqa: E402
+from launcher.layout import SHARED  # noqa: E402
 
 
 def main() -> int:
@@ -51,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, summary: str) -> argparse.ArgumentParser:
+    def command(name: str, summary: str, *elsewhere: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary)
-        sub.add_argument("--env", choices=["dev", "prod"], default="dev", help="environment (default: dev)")
+        sub.add_argument("--env", choices=["dev", "prod", *elsewhere], default="dev", help="environment (default: dev)")
         sub.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="a Terraform variable")
         return sub
 
@@ -69,7 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     command("bootstrap-state", "keep the state in an encrypted, versioned bucket from now on")
     command("status", "show the outputs of what is deployed")
     command("outputs", "print the outputs as Terraform's JSON, and nothing else, on standard output")
+    redrive = command("redrive", "replay the invalidator's dead letters; fails if any stays", "local")
+    redrive.add_argument("--dry-run", action="store_true", help="say what would become of each message, and do nothing")
+    redrive.add_argument("--discard-lost", action="store_true", help="delete messages about records that the stream has no more")
+    redrive.add_argument("--max-messages", type=_count, metavar="N", help="look at no more than N messages")
+    flush = command("flush", "make every task forget its cache, and read everything anew", "local")
+    for sub in (redrive, flush):
+        sub.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the local stack's folder (default: .local)")
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("it must be 1 or more")
+    return number
 
 
 if __name__ == "__main__":

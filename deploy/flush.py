@@ -1,0 +1,41 @@
+"""Has every task forget what it cached, and read everything anew: for when versions went backwards."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable
+
+from launcher.errors import StackError
+
+from invalidator import CallFailed, Invalidator, excerpt
+
+
+def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
+    """Raises when not every task flushed, or will."""
+    try:
+        targets, acknowledged = counts(invalidator.call({"flush": True}))
+    except CallFailed as error:
+        raise StackError(f"not flushed: {error}") from None
+    say(f"{invalidator.env}: {acknowledged} of {targets} tasks flushed: they read everything anew")
+    rest = targets - acknowledged
+    if rest > 0:
+        if not invalidator.has_journal():
+            raise StackError(f"not reached: {rest}; and there is no journal to tell them: run it again")
+        say(f"not reached: {rest}; the rest flush at their next sweep of the journal")
+    return 0
+
+
+def counts(answer: Any) -> tuple[int, int]:
+    """Tasks that there are, and those that flushed."""
+    try:
+        flushed = answer["flushed"]
+        targets, acknowledged = flushed["targets"], flushed["acknowledged"]
+    except (TypeError, KeyError):
+        targets = acknowledged = None
+    if not (_is_count(targets) and _is_count(acknowledged)):
+        raise CallFailed(f"an unexpected answer, {excerpt(json.dumps(answer))} (does this version know a flush?)")
+    return targets, acknowledged
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

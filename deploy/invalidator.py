@@ -1,0 +1,94 @@
+"""The invalidator of one environment: what it and its dead-letter queues are called, and a call that waits for its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Callable, Mapping
+
+import boto3
+from botocore.config import Config
+from launcher import aws
+from launcher.settings import Settings
+
+QUEUES = ("rule", "function", "stream")
+"""One for each way to fail: terraform/modules/refresh/queues.tf."""
+
+# The function may take up to 300 s (terraform/modules/refresh). Asking twice does no harm (docs/adr/0003).
+PATIENCE = Config(read_timeout=310, tcp_keepalive=True, retries={"total_max_attempts": 2})
+_EXCERPT = 300
+
+
+class CallFailed(Exception):
+    """The function failed, or answered what it never should."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Invalidator:
+    """Names, and clients of the account that they are in."""
+
+    env: str
+    function: str
+    queues: Mapping[str, str]
+    table: str
+    client: Callable[[str], Any]
+
+    def call(self, event: Mapping) -> Any:
+        """The answer to an event, which the function has handled by then."""
+        answer = self.client("lambda").invoke(
+            FunctionName=self.function, InvocationType="RequestResponse", Payload=json.dumps(event).encode()
+        )
+        text = answer["Payload"].read().decode(errors="replace")
+        if answer.get("FunctionError"):
+            raise CallFailed(f"the function failed ({answer['FunctionError']}): {_message(text)}")
+        try:
+            return json.loads(text or "null")
+        except ValueError:
+            raise CallFailed(f"the function answered no JSON: {excerpt(text)}") from None
+
+    def has_journal(self) -> bool:
+        """Whether tasks that a call does not reach find out by themselves."""
+        settings = self.client("lambda").get_function_configuration(FunctionName=self.function)
+        return bool(settings.get("Environment", {}).get("Variables", {}).get("TAGGED_CONFIG_JOURNAL_TABLE"))
+
+
+def deployed(env: str, prefix: str, outputs: Mapping) -> Invalidator:
+    """The one on AWS. Its queues are no outputs: their names begin as everything does."""
+    region = outputs["region"]
+    return Invalidator(
+        env=env,
+        function=outputs["log_group_names"]["invalidator"].removeprefix("/aws/lambda/"),
+        queues=queue_names(prefix),
+        table=outputs["table_name"],
+        client=lambda service: boto3.client(service, region_name=region, config=PATIENCE),
+    )
+
+
+def local(settings: Settings) -> Invalidator:
+    """The one behind `make local`: its clients reach nothing but the emulator."""
+    function = settings.output("invalidator_function_name")
+    return Invalidator(
+        env="local",
+        function=function,
+        queues=queue_names(function.removesuffix("-invalidator")),
+        table=settings.output("table_name"),
+        client=lambda service: aws.client(settings, service),
+    )
+
+
+def queue_names(prefix: str) -> dict[str, str]:
+    """Of each dead-letter queue."""
+    return {name: f"{prefix}-{name}-dead-letter" for name in QUEUES}
+
+
+def excerpt(text: str) -> str:
+    """On one line, and not too much of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}..."
+
+
+def _message(text: str) -> str:
+    try:
+        return excerpt(json.loads(text)["errorMessage"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return excerpt(text)
