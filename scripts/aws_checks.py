@@ -279,6 +279,9 @@ def whole(target: Target) -> None:
         first = target.outputs("dev").get("image_tag", "")
         target.checks.count("outputs are JSON", bool(first))
         target.checks.count("one version runs", target.versions("dev") == {first})
+        target.check("redrive finds the three queues", "redrive", "dev", "dev: no dead letters")
+        # Moto runs no function: it answers with what it was sent.
+        target.check("flush believes no other answer", "flush", "dev", 'an unexpected answer, {"flush": true}', code=1)
         target.check("what is deployed counts as left", "destroy-verify", "dev", "LEFT: ", code=1)
         target.check("destroy wants the right name", "destroy", "dev", "nothing was removed", more=["--yes", "prod"], code=1)
         target.check(
