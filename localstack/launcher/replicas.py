@@ -152,6 +152,7 @@ class Replicas:
             "TAGGED_CONFIG_GRPC_ADDR": f"{replica.address}:{replica.grpc}",
             "TAGGED_CONFIG_REFRESH_ADDR": f"{replica.address}:{replica.refresh}",
             "TAGGED_CONFIG_TABLE": self._settings.output("table_name"),
+            "TAGGED_CONFIG_JOURNAL_TABLE": self._settings.output("journal_table_name"),
             "TAGGED_CONFIG_PARAMETER_ROOT": self._settings.output("parameter_root"),
             # Far above the second that the demo allows: what it sees in time came by push, not by expiry.
             "TAGGED_CONFIG_CACHE_TTL": "5m",

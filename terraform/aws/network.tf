@@ -83,11 +83,11 @@ module "endpoints" {
     } : {},
   )
 
-  # Layers of images come from S3, and the signing keys. The invalidator needs neither: Lambda itself loads its code, and reads
-  # the table's stream.
+  # Layers of images come from S3, and the signing keys. The invalidator needs neither: Lambda itself loads its code. It appends
+  # to the journal; Lambda itself reads the table's stream.
   gateway_callers = {
     s3       = setsubtract(module.network.api_caller_names, ["invalidator"])
-    dynamodb = setsubtract(module.network.api_caller_names, ["invalidator", "order-service"])
+    dynamodb = setsubtract(module.network.api_caller_names, ["order-service"])
   }
 
   gateway_endpoints = {
@@ -113,6 +113,7 @@ module "endpoints" {
         )
         resources = [module.storage.table_arn]
       },
+      { sid = "Journal", actions = ["dynamodb:PutItem", "dynamodb:Query"], resources = [module.storage.journal_table_arn] },
     ]
   }
 }

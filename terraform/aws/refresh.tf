@@ -19,8 +19,10 @@ module "refresh" {
   cloud_map_service            = "config-service"
   refresh_credential_parameter = module.refresh_credential.parameter_name
 
-  parameter_root   = module.storage.parameter_root
-  table_name       = module.storage.table_name
-  table_stream_arn = module.storage.table_stream_arn
-  kms_key_arn      = module.storage.kms_key_arn
+  parameter_root     = module.storage.parameter_root
+  table_name         = module.storage.table_name
+  journal_table_name = module.storage.journal_table_name
+  journal_table_arn  = module.storage.journal_table_arn
+  table_stream_arn   = module.storage.table_stream_arn
+  kms_key_arn        = module.storage.kms_key_arn
 }

@@ -17,6 +17,7 @@ module "services" {
   deletion_protection   = var.deletion_protection
 
   table_arn                        = module.storage.table_arn
+  journal_table_arn                = module.storage.journal_table_arn
   parameter_root                   = module.storage.parameter_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
@@ -57,6 +58,7 @@ locals {
         TAGGED_CONFIG_REFRESH_ADDR   = "0.0.0.0:${local.ports.config_refresh}"
         TAGGED_CONFIG_HTTP_ADDR      = "0.0.0.0:${local.ports.config_http}"
         TAGGED_CONFIG_TABLE          = module.storage.table_name
+        TAGGED_CONFIG_JOURNAL_TABLE  = module.storage.journal_table_name
         TAGGED_CONFIG_PARAMETER_ROOT = module.storage.parameter_root
         TAGGED_CONFIG_CACHE_TTL      = var.cache_ttl
         TAGGED_CONFIG_CACHE_BYTES    = tostring(var.cache_bytes)

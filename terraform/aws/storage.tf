@@ -3,6 +3,7 @@ module "storage" {
 
   name                     = local.name
   table_name               = var.table_name
+  journal_table_name       = "${var.table_name}Journal"
   parameter_root           = var.parameter_root
   global_defaults          = var.global_defaults
   deletion_protection      = var.deletion_protection

@@ -44,6 +44,7 @@ module "storage" {
 
   name                     = var.name
   table_name               = var.table_name
+  journal_table_name       = "${var.table_name}Journal"
   parameter_root           = var.parameter_root
   global_defaults          = var.global_defaults
   key_deletion_window_days = 7
@@ -71,6 +72,7 @@ module "services" {
   deregistration_delay_seconds = var.deregistration_delay_seconds
 
   table_arn                        = module.storage.table_arn
+  journal_table_arn                = module.storage.journal_table_arn
   parameter_root                   = module.storage.parameter_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
@@ -105,10 +107,12 @@ module "refresh" {
   cloud_map_service            = aws_service_discovery_service.this["config-service"].name
   refresh_credential_parameter = module.refresh_credential.parameter_name
 
-  parameter_root   = module.storage.parameter_root
-  table_name       = module.storage.table_name
-  table_stream_arn = module.storage.table_stream_arn
-  kms_key_arn      = module.storage.kms_key_arn
+  parameter_root     = module.storage.parameter_root
+  table_name         = module.storage.table_name
+  journal_table_name = module.storage.journal_table_name
+  journal_table_arn  = module.storage.journal_table_arn
+  table_stream_arn   = module.storage.table_stream_arn
+  kms_key_arn        = module.storage.kms_key_arn
 }
 
 module "observability" {

@@ -28,6 +28,11 @@ output "table_name" {
   value       = module.storage.table_name
 }
 
+output "journal_table_name" {
+  description = "Name of the change journal's table."
+  value       = module.storage.journal_table_name
+}
+
 output "parameter_root" {
   description = "Path in Parameter Store under which configuration lies."
   value       = module.storage.parameter_root

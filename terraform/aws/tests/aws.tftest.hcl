@@ -31,11 +31,13 @@ override_module {
 override_module {
   target = module.storage
   outputs = {
-    table_name       = "TenantConfigurations"
-    table_arn        = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations"
-    table_stream_arn = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations/stream/2026-01-01T00:00:00.000"
-    parameter_root   = "/tagged-config-dev/config"
-    kms_key_arn      = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
+    table_name         = "TenantConfigurations"
+    table_arn          = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations"
+    journal_table_name = "TenantConfigurationsJournal"
+    journal_table_arn  = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurationsJournal"
+    table_stream_arn   = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations/stream/2026-01-01T00:00:00.000"
+    parameter_root     = "/tagged-config-dev/config"
+    kms_key_arn        = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
   }
 }
 
@@ -75,8 +77,24 @@ run "rest_api_behind_the_web_acl" {
         "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
         "dynamodb:UpdateItem",
       ])
+      Journal = tolist(["dynamodb:PutItem", "dynamodb:Query"])
     }
-    error_message = "The table's endpoint lets through what no task calls."
+    error_message = "DynamoDB's endpoint lets through what nobody calls."
+  }
+
+  assert {
+    condition = {
+      for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Sid => s.Resource
+      } == {
+      Table   = module.storage.table_arn
+      Journal = module.storage.journal_table_arn
+    }
+    error_message = "DynamoDB's endpoint leads to another table than the two."
+  }
+
+  assert {
+    condition     = local.programs["config-service"].environment["TAGGED_CONFIG_JOURNAL_TABLE"] == module.storage.journal_table_name
+    error_message = "config-service does not know the journal: lost changes would be found by the TTL only."
   }
 
   assert {

@@ -35,6 +35,11 @@ run "same_modules_without_what_an_emulator_lacks" {
     condition     = keys(module.edge.protected_resources) == ["load_balancer"]
     error_message = "The web ACL does not guard the load balancer."
   }
+
+  assert {
+    condition     = output.journal_table_name == "${output.table_name}Journal"
+    error_message = "The launcher is not told the journal's name, or it is not beside its table."
+  }
 }
 
 run "an_address_with_a_trailing_slash_is_refused" {

@@ -37,6 +37,20 @@ locals {
       title   = "Changes that push missed, by what found them"
       metrics = [[{ expression = "SEARCH('{${var.metrics_namespace},service,by} MetricName=\"config_repairs_total\"', 'Sum', 60)" }]]
     }
+    sweeps = {
+      title = "Sweeps of the journal: ok, and failed (right)"
+      metrics = [
+        concat([var.metrics_namespace, "config_sweeps_total"], local.config_service, ["result", "ok", { stat = "Sum", label = "ok" }]),
+        concat([var.metrics_namespace, "config_sweeps_total"], local.config_service, ["result", "failed", { stat = "Sum", label = "failed", yAxis = "right" }]),
+      ]
+    }
+    bounds = {
+      title = "How long a change may stay unseen, by what fails, of the worst task (s)"
+      metrics = [
+        for failure in ["push_lost", "journal_unreachable"] :
+        concat([var.metrics_namespace, "config_staleness_bound_seconds"], local.config_service, ["failure", failure, { stat = "Maximum", label = failure }])
+      ]
+    }
     fanout = {
       title = "Refresh fan-out: tasks, and those that failed"
       metrics = [
@@ -115,7 +129,7 @@ locals {
   rows = [
     for row in [
       ["fast", "hit_ratio", "hits", "paths", "edge", "cache"],
-      ["fresh", "repairs", "fanout", "fanout_times"],
+      ["fresh", "repairs", "sweeps", "bounds", "fanout", "fanout_times"],
       ["answers", "invalidator", "dead_letters", "blocked", "tasks"],
     ] : [for key in row : key if length(local.widgets[key].metrics) > 0]
   ]

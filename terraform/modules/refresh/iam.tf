@@ -31,6 +31,13 @@ data "aws_iam_policy_document" "invalidator" {
     resources = ["*"]
   }
 
+  # Never what a value is, and no reading: tasks do that.
+  statement {
+    sid       = "AppendToJournal"
+    actions   = ["dynamodb:PutItem"]
+    resources = [var.journal_table_arn]
+  }
+
   statement {
     sid       = "ReadParameters"
     actions   = ["ssm:GetParameters"]

@@ -39,6 +39,7 @@ resource "aws_lambda_function" "invalidator" {
       TAGGED_CONFIG_REFRESH_PORT                 = tostring(var.refresh_port)
       TAGGED_CONFIG_PARAMETER_ROOT               = var.parameter_root
       TAGGED_CONFIG_TABLE                        = var.table_name
+      TAGGED_CONFIG_JOURNAL_TABLE                = var.journal_table_name
       TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER = var.refresh_credential_parameter
     })
   }

@@ -174,6 +174,16 @@ variable "table_name" {
   description = "Name of the configuration table."
 }
 
+variable "journal_table_name" {
+  type        = string
+  description = "Name of the change journal's table."
+}
+
+variable "journal_table_arn" {
+  type        = string
+  description = "ARN of the change journal's table."
+}
+
 variable "table_stream_arn" {
   type        = string
   description = "ARN of the configuration table's stream."
@@ -181,5 +191,5 @@ variable "table_stream_arn" {
 
 variable "kms_key_arn" {
   type        = string
-  description = "ARN of the key that encrypts the table and SecureString parameters."
+  description = "ARN of the key that encrypts the tables and SecureString parameters."
 }

@@ -1,5 +1,5 @@
 # Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
-# do. config-service: its table and its parameters. order-service: nothing of these, it asks config-service.
+# do. config-service: its table, the change journal and its parameters. order-service: nothing of these, it asks config-service.
 
 data "aws_partition" "current" {}
 
@@ -109,6 +109,13 @@ data "aws_iam_policy_document" "config_service" {
       "dynamodb:UpdateItem",
     ]
     resources = [var.table_arn]
+  }
+
+  # A write leaves its entry in the same transaction, authorized by PutItem; sweeps query.
+  statement {
+    sid       = "ChangeJournal"
+    actions   = ["dynamodb:PutItem", "dynamodb:Query"]
+    resources = [var.journal_table_arn]
   }
 
   statement {

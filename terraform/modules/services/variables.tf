@@ -107,6 +107,11 @@ variable "table_arn" {
   description = "ARN of the configuration table."
 }
 
+variable "journal_table_arn" {
+  type        = string
+  description = "ARN of the change journal's table."
+}
+
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies."

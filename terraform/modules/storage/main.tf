@@ -38,6 +38,37 @@ resource "aws_dynamodb_table" "this" {
   }
 }
 
+# The change journal: which locations changed, never what they hold. PK = <minute>#<shard>, SK = <unix milliseconds>#<id>.
+# Every task reads it every few seconds; no stream, so that it causes no changes itself. Entries live an hour, so that nothing
+# here is worth protecting from deletion.
+resource "aws_dynamodb_table" "journal" {
+  #checkov:skip=CKV_AWS_28:An entry is of use for seconds and lives an hour; there is nothing to recover.
+  name         = var.journal_table_name
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "PK"
+  range_key    = "SK"
+
+  attribute {
+    name = "PK"
+    type = "S"
+  }
+
+  attribute {
+    name = "SK"
+    type = "S"
+  }
+
+  ttl {
+    attribute_name = "expiresAt"
+    enabled        = true
+  }
+
+  server_side_encryption {
+    enabled     = true
+    kms_key_arn = aws_kms_key.this.arn
+  }
+}
+
 resource "aws_ssm_parameter" "global" {
   #checkov:skip=CKV2_AWS_34:Shared defaults are no secret: every tenant reads them.
   for_each = var.global_defaults

@@ -13,12 +13,22 @@ output "table_stream_arn" {
   value       = aws_dynamodb_table.this.stream_arn
 }
 
+output "journal_table_name" {
+  description = "Name of the change journal's table."
+  value       = aws_dynamodb_table.journal.name
+}
+
+output "journal_table_arn" {
+  description = "ARN of the change journal's table."
+  value       = aws_dynamodb_table.journal.arn
+}
+
 output "parameter_root" {
   description = "Path in Parameter Store under which configuration lies."
   value       = var.parameter_root
 }
 
 output "kms_key_arn" {
-  description = "ARN of the key that encrypts the table and SecureString parameters."
+  description = "ARN of the key that encrypts both tables and SecureString parameters."
   value       = aws_kms_key.this.arn
 }

@@ -19,6 +19,17 @@ variable "table_name" {
   }
 }
 
+variable "journal_table_name" {
+  type        = string
+  description = "Name of the table that says which locations changed."
+  default     = "TenantConfigurationsJournal"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]{3,255}$", var.journal_table_name))
+    error_message = "journal_table_name must be 3 to 255 characters out of letters, digits, '_', '.' and '-'."
+  }
+}
+
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies (`<root>/global/...`, `<root>/tenants/<tenant>/...`)."

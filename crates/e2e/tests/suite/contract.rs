@@ -286,13 +286,6 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
             .version
             > v3
     );
-    let watch = WatchConfigRequest {
-        keys: vec!["tenant_config_a".to_owned()],
-    };
-    assert_eq!(
-        client.watch_config(watch).await.unwrap_err().code(),
-        Code::Unimplemented
-    );
     Ok(())
 }
 

@@ -164,14 +164,50 @@ resource "aws_cloudwatch_metric_alarm" "propagation" {
   ok_actions          = var.alarm_action_arns
 }
 
+# Found by a read after the TTL: the change was not in the journal, or nobody could read it there.
 resource "aws_cloudwatch_metric_alarm" "repairs" {
   alarm_name          = "${var.name}-repairs"
-  alarm_description   = "Changes were found that no event had brought: users saw old values until then."
+  alarm_description   = "Changes were found that neither push nor journal had brought: users saw old values for up to the TTL."
   namespace           = var.metrics_namespace
   metric_name         = "config_repairs_total"
-  dimensions          = { service = "config-service" }
+  dimensions          = { service = "config-service", by = "ttl" }
   statistic           = "Sum"
   period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# Every task counts a change of its own, and a push that is more than two seconds behind the sweep counts too: a lost
+# change, or a cold start, is no alarm; push that goes on failing is.
+resource "aws_cloudwatch_metric_alarm" "sweep_repairs" {
+  alarm_name          = "${var.name}-sweep-repairs"
+  alarm_description   = "Changes keep reaching tasks by the journal, not by push: users see old values for some seconds."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_repairs_total"
+  dimensions          = { service = "config-service", by = "sweep" }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 10
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# While sweeps fail, a lost push is found by the TTL only. A single minute is a moment in which DynamoDB did not answer.
+resource "aws_cloudwatch_metric_alarm" "sweeps" {
+  alarm_name          = "${var.name}-journal-sweeps"
+  alarm_description   = "Tasks cannot read the change journal: a change whose push is lost stays unseen for the whole TTL."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_sweeps_total"
+  dimensions          = { service = "config-service", result = "failed" }
+  statistic           = "Sum"
+  period              = 60
   evaluation_periods  = 3
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0

@@ -10,6 +10,8 @@ output "alarm_arns" {
       read-errors        = aws_cloudwatch_metric_alarm.read_errors.arn
       propagation        = aws_cloudwatch_metric_alarm.propagation.arn
       repairs            = aws_cloudwatch_metric_alarm.repairs.arn
+      sweep-repairs      = aws_cloudwatch_metric_alarm.sweep_repairs.arn
+      journal-sweeps     = aws_cloudwatch_metric_alarm.sweeps.arn
       key-mirror-errors  = aws_cloudwatch_metric_alarm.key_mirror_errors.arn
       fanout-failures    = aws_cloudwatch_metric_alarm.fanout_failures.arn
       invalidator-errors = aws_cloudwatch_metric_alarm.invalidator_errors.arn

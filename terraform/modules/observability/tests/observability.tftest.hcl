@@ -74,7 +74,7 @@ run "dashboard_answers_the_three_questions" {
         "config_read_duration_seconds", "config_reads_total", "config_cache_bytes", "config_cache_entries",
         "TargetResponseTime", "Latency",
         # fresh
-        "config_propagation_seconds", "config_repairs_total", "refresh_fanout_targets", "refresh_fanout_failures",
+        "config_propagation_seconds", "config_repairs_total", "config_sweeps_total", "config_staleness_bound_seconds", "refresh_fanout_targets", "refresh_fanout_failures",
         "refresh_change_age_ms", "refresh_fanout_ms", "IteratorAge",
         # failing
         "4XXError", "5XXError", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count", "Errors",
@@ -93,6 +93,30 @@ run "dashboard_answers_the_three_questions" {
       ]) : element(metric, length(metric) - 1).stat
     ] == ["p50", "p99", "Maximum"]
     error_message = "The dashboard does not tell how long changes take."
+  }
+
+  # As config-service emits them: service, and one label.
+  assert {
+    condition = {
+      for metric in flatten([
+        for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : [
+          for metric in widget.properties.metrics : join("/", slice(metric, 1, length(metric) - 1))
+          if length(metric) > 1 && contains(["config_sweeps_total", "config_staleness_bound_seconds"], try(metric[1], ""))
+        ]
+      ]) : metric => true
+      } == {
+      "config_sweeps_total/service/config-service/result/ok"                              = true
+      "config_sweeps_total/service/config-service/result/failed"                          = true
+      "config_staleness_bound_seconds/service/config-service/failure/push_lost"           = true
+      "config_staleness_bound_seconds/service/config-service/failure/journal_unreachable" = true
+    }
+    error_message = "The dashboard does not tell whether the journal is read, or asks for a metric that no program emits."
+  }
+
+  # Repairs of both kinds.
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "{TaggedConfig,service,by} MetricName=\\\"config_repairs_total\\\"")
+    error_message = "The dashboard does not tell what found the changes that push missed."
   }
 
   # Both paths, at p50 and p99.

@@ -23,6 +23,8 @@ variables {
   refresh_credential_parameter = "/tagged-config/internal/refresh-credential"
   parameter_root               = "/tagged-config/config"
   table_name                   = "TenantConfigurations"
+  journal_table_name           = "TenantConfigurationsJournal"
+  journal_table_arn            = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsJournal"
   table_stream_arn             = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurations/stream/2026-01-01T00:00:00.000"
   kms_key_arn                  = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 }
@@ -39,7 +41,8 @@ run "role_is_exactly_the_matrix" {
         actions   = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
         resources = [var.table_stream_arn]
       }
-      ListStreams = { actions = ["dynamodb:ListStreams"], resources = ["*"] }
+      AppendToJournal = { actions = ["dynamodb:PutItem"], resources = [var.journal_table_arn] }
+      ListStreams     = { actions = ["dynamodb:ListStreams"], resources = ["*"] }
       ReadParameters = {
         actions   = ["ssm:GetParameters"]
         resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*"]
@@ -70,6 +73,19 @@ run "role_is_exactly_the_matrix" {
       }
     })
     error_message = "The invalidator's role is not what it was agreed to be: ${data.aws_iam_policy_document.invalidator.json}"
+  }
+}
+
+run "the_key_is_used_through_the_two_services_only" {
+  command = plan
+
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.invalidator.json).Statement : s if s.Sid == "Decrypt"
+      ]).Condition == {
+      StringEquals = { "kms:ViaService" = ["dynamodb.eu-west-1.amazonaws.com", "ssm.eu-west-1.amazonaws.com"] }
+    }
+    error_message = "The key is not usable for journal and parameters, or in another way."
   }
 }
 
@@ -208,6 +224,11 @@ run "function_is_an_arm64_program_with_names_only" {
   assert {
     condition     = one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER"] == var.refresh_credential_parameter
     error_message = "The function is given the credential, not its parameter's name."
+  }
+
+  assert {
+    condition     = one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_JOURNAL_TABLE"] == var.journal_table_name
+    error_message = "The function does not know the journal."
   }
 }
 

@@ -18,6 +18,7 @@ variables {
   config_http_port                 = 8080
   order_http_port                  = 8081
   table_arn                        = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurations"
+  journal_table_arn                = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsJournal"
   parameter_root                   = "/tagged-config/config"
   refresh_credential_parameter_arn = "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential"
   kms_key_arn                      = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000"
@@ -42,6 +43,10 @@ run "config_service_is_exactly_the_matrix" {
           "dynamodb:Query", "dynamodb:UpdateItem",
         ]
         resources = [var.table_arn]
+      }
+      ChangeJournal = {
+        actions   = ["dynamodb:PutItem", "dynamodb:Query"]
+        resources = [var.journal_table_arn]
       }
       ReadParameters = {
         actions   = ["ssm:GetParameters"]

@@ -109,6 +109,30 @@ run "defaults_are_plain_and_described" {
   }
 }
 
+run "journal" {
+  command = plan
+
+  assert {
+    condition     = aws_dynamodb_table.journal.name == "TenantConfigurationsJournal" && aws_dynamodb_table.journal.stream_enabled != true
+    error_message = "The journal has another name, or a stream."
+  }
+
+  assert {
+    condition     = one(aws_dynamodb_table.journal.ttl).enabled && one(aws_dynamodb_table.journal.ttl).attribute_name == "expiresAt"
+    error_message = "Entries of the journal stay for ever."
+  }
+
+  assert {
+    condition     = one(aws_dynamodb_table.journal.server_side_encryption).enabled
+    error_message = "The journal is not encrypted with the module's key."
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.journal.billing_mode == "PAY_PER_REQUEST" && aws_dynamodb_table.journal.hash_key == "PK" && aws_dynamodb_table.journal.range_key == "SK"
+    error_message = "The journal's keys or billing mode are not the contract's."
+  }
+}
+
 run "a_short_table_name_is_refused" {
   command = plan
 
@@ -117,6 +141,16 @@ run "a_short_table_name_is_refused" {
   }
 
   expect_failures = [var.table_name]
+}
+
+run "a_short_journal_name_is_refused" {
+  command = plan
+
+  variables {
+    journal_table_name = "J"
+  }
+
+  expect_failures = [var.journal_table_name]
 }
 
 run "a_short_wait_is_refused" {

@@ -60,9 +60,25 @@ run "objectives" {
 
   assert {
     condition = aws_cloudwatch_metric_alarm.propagation.dimensions == tomap({ service = "config-service" }) && (
-      aws_cloudwatch_metric_alarm.repairs.dimensions == tomap({ service = "config-service" })
+      aws_cloudwatch_metric_alarm.repairs.dimensions == tomap({ service = "config-service", by = "ttl" }) &&
+      aws_cloudwatch_metric_alarm.sweep_repairs.dimensions == tomap({ service = "config-service", by = "sweep" }) &&
+      aws_cloudwatch_metric_alarm.sweeps.dimensions == tomap({ service = "config-service", result = "failed" })
     )
     error_message = "The alarm asks for a metric that no program emits."
+  }
+}
+
+run "lost_pushes_wake_someone_when_they_go_on" {
+  command = plan
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.repairs.threshold == 0 && aws_cloudwatch_metric_alarm.sweep_repairs.threshold > 0
+    error_message = "A change that the sweep found counts as much as one that it missed."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.sweeps.threshold == 0 && aws_cloudwatch_metric_alarm.sweeps.period == 60 && aws_cloudwatch_metric_alarm.sweeps.evaluation_periods >= 3
+    error_message = "A journal that cannot be read goes unseen, or a single failure is an alarm."
   }
 }
 
@@ -124,6 +140,7 @@ run "everyone_is_told_when_it_starts_and_ends" {
           aws_cloudwatch_metric_alarm.availability, aws_cloudwatch_metric_alarm.edge_errors,
           aws_cloudwatch_metric_alarm.read_errors,
           aws_cloudwatch_metric_alarm.propagation, aws_cloudwatch_metric_alarm.repairs,
+          aws_cloudwatch_metric_alarm.sweep_repairs, aws_cloudwatch_metric_alarm.sweeps,
           aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
         ],
