@@ -30,6 +30,7 @@ ROLES = {
     "config-service": {
         "table/*": {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
                     "dynamodb:Query", "dynamodb:UpdateItem"},
+        "table/*Journal": {"dynamodb:PutItem", "dynamodb:Query"},
         "parameter*/config/*": {"ssm:GetParameters"},
         "key/*": {"kms:Decrypt"},
         "jwks.json": {"s3:GetObject"},
@@ -37,6 +38,7 @@ ROLES = {
     "order-service": {"jwks.json": {"s3:GetObject"}},
     "invalidator": {
         "table/*/stream/*": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"},
+        "table/*Journal": {"dynamodb:PutItem"},
         "parameter*/config/*": {"ssm:GetParameters"},
         "parameter*/internal/refresh-credential": {"ssm:GetParameter"},
         "key/*": {"kms:Decrypt"},
@@ -170,6 +172,15 @@ def ingress(state: State) -> Iterator[str]:
 
 
 @check
+def gateways(state: State) -> Iterator[str]:
+    """nobody but who has to gets out to DynamoDB and S3"""
+    expected = {f"{caller}-to-dynamodb" for caller in ("config-service", "invalidator", "load-test")}
+    expected |= {f"{caller}-to-s3" for caller in ("config-service", "order-service", "load-test")}
+    rules = state.keyed("aws_vpc_security_group_egress_rule")
+    yield from sorted(expected ^ {key for key in rules if key.endswith(("-to-dynamodb", "-to-s3"))})
+
+
+@check
 def web_acl(state: State) -> Iterator[str]:
     """the web ACL guards the API's stage"""
     stage = state.all("aws_api_gateway_stage")[0]["arn"]
@@ -257,7 +268,7 @@ def dead_letters(state: State) -> Iterator[str]:
 
 @check
 def at_rest(state: State) -> Iterator[str]:
-    """table, queues, topic and buckets are encrypted; keys rotate"""
+    """tables, queues, topic and buckets are encrypted; keys rotate"""
     yield from (t["name"] for t in state.all("aws_dynamodb_table") if not t["server_side_encryption"][0]["kms_key_arn"])
     yield from (q["name"] for q in state.all("aws_sqs_queue") if not q["sqs_managed_sse_enabled"])
     yield from (t["name"] for t in state.all("aws_sns_topic") if not t["kms_master_key_id"])
