@@ -129,7 +129,7 @@ variable "refresh_credential_parameter_arn" {
 
 variable "kms_key_arn" {
   type        = string
-  description = "ARN of the key that encrypts the table and SecureString parameters."
+  description = "ARN of the key that encrypts the tables and SecureString parameters."
 }
 
 variable "log_group_arns" {

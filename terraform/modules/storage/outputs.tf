@@ -29,6 +29,6 @@ output "parameter_root" {
 }
 
 output "kms_key_arn" {
-  description = "ARN of the key that encrypts both tables and SecureString parameters."
+  description = "ARN of the key that encrypts the tables and SecureString parameters."
   value       = aws_kms_key.this.arn
 }
