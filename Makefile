@@ -48,6 +48,10 @@ loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more opt
 loadtest-staleness: ## Measure on the local stack how long updates take to be visible everywhere
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
 
+.PHONY: chaos
+chaos: ## Cause faults around the local stack and hold what readers see against the promises (ARGS='--seed 1,2,3')
+	@scripts/loadtest chaos $(ARGS)
+
 .PHONY: loadtest-aws
 loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, ARGS=...)
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Latency(Box<LatencyOptions>),
     /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
     Staleness(Box<StalenessOptions>),
+    /// Cause faults around the local stack, and judge what readers saw against what was promised
+    Chaos(Box<ChaosOptions>),
     /// Make the tenants, users and items that a load test reads
     Seed(SeedOptions),
     /// Remove what seed made
@@ -235,6 +237,21 @@ pub(crate) struct StalenessOptions {
     pub(crate) place: Where,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChaosOptions {
+    /// What is random comes from these: every fault is caused once for each
+    #[arg(long = "seed", default_values = ["1"], value_delimiter = ',')]
+    pub(crate) seeds: Vec<u64>,
+    /// Only these faults, by name; an unknown one lists all
+    #[arg(long = "fault", value_delimiter = ',')]
+    pub(crate) faults: Vec<String>,
+    /// How long updates are made under each fault
+    #[arg(long, default_value = "6s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 #[derive(Args, Debug)]

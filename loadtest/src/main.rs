@@ -15,6 +15,7 @@
 )]
 
 mod accounts;
+mod chaos;
 mod cli;
 mod client;
 mod compare;
@@ -108,6 +109,10 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Staleness(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(staleness::run(options, stop))
+        }
+        Command::Chaos(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(chaos::run(options, stop))
         }
         Command::Seed(options) => {
             let stop = Stop::on_signal()?;

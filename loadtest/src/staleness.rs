@@ -40,9 +40,9 @@ use crate::{
 pub(crate) mod cells;
 pub(crate) mod history;
 mod judge;
-mod observers;
+pub(crate) mod observers;
 mod receipts;
-mod services;
+pub(crate) mod services;
 
 /// Seeds of updated tenants under way at once.
 const AT_ONCE: usize = 8;
@@ -89,8 +89,15 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
     } else {
         None
     };
-    let tenants = tenants(&options);
-    let made = prepare(&options, &tenants, &accounts, &writer, &stop).await;
+    let tenants = tenants(options.cells, &options.sources);
+    let made = prepare(
+        options.cells,
+        &options.sources,
+        &tenants,
+        &accounts,
+        &writer,
+        &stop,
+    ).await;
     let result = match made {
         Ok(cells) => {
             let bench = Bench {
@@ -107,7 +114,13 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         }
         Err(error) => Err(error),
     };
-    clean_up(&options, &tenants, &accounts, &writer).await;
+    clean_up(
+        options.cells,
+        &options.sources,
+        &tenants,
+        &accounts,
+        &writer,
+    ).await;
     let (parts, warnings) = result?;
     let report = Report {
         format: FORMAT.to_owned(),
@@ -125,7 +138,7 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
     finish(report, &options.output)
 }
 
-async fn connect(addresses: &[String]) -> anyhow::Result<Vec<Channel>> {
+pub(crate) async fn connect(addresses: &[String]) -> anyhow::Result<Vec<Channel>> {
     let mut channels = Vec::new();
     for address in addresses {
         channels.push(client::connect(address).await?);
@@ -162,17 +175,19 @@ async fn background(
 
 /// Ids of the tenants whose locations are updated, new ones in each run: nothing of an older run is in the way. Those of
 /// PutConfig come after those of AWS's own APIs, which share an item and a parameter each.
-fn tenants(options: &StalenessOptions) -> Vec<String> {
+pub(crate) fn tenants(cells: u32, sources: &[Source]) -> Vec<String> {
     let run = &uuid::Uuid::new_v4().simple().to_string()[..6];
-    let through_service = options.sources.contains(&Source::PutConfig);
-    let count = options.cells * if through_service { 2 } else { 1 };
+    let through_service = sources.contains(&Source::PutConfig);
+    let count = cells * if through_service { 2 } else { 1 };
     (1..=count)
         .map(|number| format!("lt-s{run}-{number:03}"))
         .collect()
 }
 
-async fn prepare(
-    options: &StalenessOptions,
+/// Makes the tenants, and the location of each source for each of the first `cells`; PutConfig has tenants of its own.
+pub(crate) async fn prepare(
+    cells_of_source: u32,
+    sources: &[Source],
     tenants: &[String],
     accounts: &Arc<Accounts>,
     writer: &Arc<Writer>,
@@ -197,14 +212,14 @@ async fn prepare(
     tokio::spawn(tokens::keep_fresh(Arc::clone(accounts), callers.clone()));
     let mut cells = Vec::new();
     for (number, caller) in (1_u32..).zip(&callers) {
-        let through_service = number > options.cells;
-        for source in &options.sources {
+        let through_service = number > cells_of_source;
+        for source in sources {
             if (*source == Source::PutConfig) == through_service {
                 cells.push(Arc::new(Cell::new(*source, Arc::clone(caller), number)));
             }
         }
         // Every tenant has an item, so that order-service can price.
-        if !through_service && !options.sources.contains(&Source::Dynamodb) {
+        if !through_service && !sources.contains(&Source::Dynamodb) {
             writer
                 .prepare(&Cell::new(Source::Dynamodb, Arc::clone(caller), number))
                 .await?;
@@ -217,8 +232,9 @@ async fn prepare(
 }
 
 /// Removes what was made; says what could not be.
-async fn clean_up(
-    options: &StalenessOptions,
+pub(crate) async fn clean_up(
+    cells: u32,
+    sources: &[Source],
     tenants: &[String],
     accounts: &Arc<Accounts>,
     writer: &Arc<Writer>,
@@ -226,7 +242,7 @@ async fn clean_up(
     for (number, tenant) in (1_u32..).zip(tenants) {
         let removed = async {
             writer.table.clear(tenant).await?;
-            if options.sources.contains(&Source::ParameterStore) && number <= options.cells {
+            if sources.contains(&Source::ParameterStore) && number <= cells {
                 writer.remove_parameter(tenant).await?;
             }
             accounts.remove(tenant).await

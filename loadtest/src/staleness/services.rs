@@ -35,6 +35,18 @@ pub(crate) async fn read(http: &[String]) -> anyhow::Result<Counters> {
     Ok(sum)
 }
 
+/// Changes that no push brought, over all replicas that answer.
+pub(crate) async fn repairs(http: &[String]) -> u64 {
+    let mut sum = 0;
+    for address in http {
+        if let Ok(counters) = read(std::slice::from_ref(address)).await {
+            let counts = counters.since(&Counters::default(), 1);
+            sum += counts.repaired.values().sum::<u64>();
+        }
+    }
+    sum
+}
+
 impl Counters {
     fn add(&mut self, text: &str) {
         for line in text.lines() {

@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     page_token::PageTokens,
     refresh::Refresh,
-    sweep::{SweepHealth, Sweeper},
+    sweep::{PAUSE, SweepHealth, Sweeper},
     trust::{self, Trust},
 };
 
@@ -77,7 +77,7 @@ impl App {
         let metrics = Metrics::new();
         let clock = trust::system_clock();
         let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
-        let trust = Arc::new(Trust::new(clock, sweeps.promise()));
+        let trust = Arc::new(Trust::new(clock, PAUSE));
         let cache = Arc::new(Cache::new(
             config.cache,
             fastrand::f64,

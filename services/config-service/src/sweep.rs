@@ -12,7 +12,10 @@ use std::{
 use tagged_config_domain::StoreError;
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::{Entry, Journal};
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, timeout},
+};
 
 use crate::{
     changes::{Changes, unix_ms},
@@ -20,6 +23,10 @@ use crate::{
     trust::{Clock, Trust},
 };
 
+/// How often [`Trust`] hears that the process runs.
+const REPORTS: Duration = Duration::from_millis(200);
+/// Reports further apart than this are a pause: shorter ones go unnoticed, and add themselves to the bound.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// One sweep; a longer one has failed.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first sweep after a gap has more to read.
@@ -54,6 +61,21 @@ pub(crate) struct Sweeper<J> {
     health: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
     failing: bool,
+}
+
+/// Reports to [`Trust`], also during a sweep that takes long.
+async fn report(trust: Arc<Trust>, paused: Arc<Notify>) {
+    let mut last = trust.awake();
+    let mut ticks = tokio::time::interval(REPORTS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let epoch = trust.awake();
+        if epoch != last {
+            last = epoch;
+            paused.notify_one();
+        }
+    }
 }
 
 /// Whether the sweeps keep their promise.
@@ -117,14 +139,21 @@ impl<J: ReadJournal> Sweeper<J> {
         }
     }
 
-    /// Sweeps until it is dropped.
+    /// Sweeps until it is dropped; at once after a pause.
     pub(crate) async fn run(mut self) {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.sweep().await;
-        }
+        let paused = Arc::new(Notify::new());
+        let trust = Arc::clone(&self.trust);
+        tokio::join!(report(trust, Arc::clone(&paused)), async {
+            let mut ticks = tokio::time::interval(self.interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = paused.notified() => {}
+                }
+                self.sweep().await;
+            }
+        });
     }
 
     async fn sweep(&mut self) {
