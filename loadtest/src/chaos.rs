@@ -44,11 +44,7 @@ mod faults;
 mod processes;
 
 /// Every source; a fault says which of them it meets.
-const SOURCES: [Source; 3] = [
-    Source::Dynamodb,
-    Source::PutConfig,
-    Source::ParameterStore,
-];
+const SOURCES: [Source; 3] = [Source::Dynamodb, Source::PutConfig, Source::ParameterStore];
 /// Tenants that are updated by each kind of source.
 const CELLS: u32 = 2;
 /// Updates of each source, a second.
@@ -223,7 +219,11 @@ impl Outcome {
 impl Bench {
     async fn run(&self, fault: &Fault, seed: u64, duration: Duration) -> anyhow::Result<Outcome> {
         tokio::time::sleep(SETTLE).await;
-        let bar = progress::timing(&format!("{} (seed {seed})", fault.name), duration, &self.stop);
+        let bar = progress::timing(
+            &format!("{} (seed {seed})", fault.name),
+            duration,
+            &self.stop,
+        );
         let bound = self.bound(fault.promise);
         let repairs_before = services::repairs(&self.http).await;
         let before: Vec<_> = self
@@ -376,7 +376,9 @@ impl Bench {
 
     /// Reads that failed although the replica had a value, but for those of one that was down or stopped.
     fn failed_reads(&self, notes: &Notes, affected: &Affected) -> Vec<String> {
-        let excused = affected.observer.map(|number| &self.observers[number].name.name);
+        let excused = affected
+            .observer
+            .map(|number| &self.observers[number].name.name);
         notes
             .failures
             .lock()

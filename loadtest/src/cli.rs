@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Latency(Box<LatencyOptions>),
     /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
     Staleness(Box<StalenessOptions>),
+    /// Measure how long a change takes to reach many WatchConfig calls
+    Watchers(Box<WatchersOptions>),
     /// Cause faults around the local stack, and judge what readers saw against what was promised
     Chaos(Box<ChaosOptions>),
     /// Make the tenants, users and items that a load test reads
@@ -237,6 +239,21 @@ pub(crate) struct StalenessOptions {
     pub(crate) place: Where,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchersOptions {
+    /// Calls, spread over tenants and replicas
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) watchers: u32,
+    /// Tenants, each with one key that changes once
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) tenants: u32,
+    /// Connections to each replica; one carries at most 1,024 calls
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 #[derive(Args, Debug)]

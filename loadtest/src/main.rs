@@ -32,6 +32,7 @@ mod staleness;
 mod stop;
 mod targets;
 mod tokens;
+mod watchers;
 mod world;
 
 use std::process::ExitCode;
@@ -113,6 +114,10 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Chaos(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(chaos::run(options, stop))
+        }
+        Command::Watchers(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(watchers::run(options, stop))
         }
         Command::Seed(options) => {
             let stop = Stop::on_signal()?;

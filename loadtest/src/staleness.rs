@@ -97,7 +97,8 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         &accounts,
         &writer,
         &stop,
-    ).await;
+    )
+    .await;
     let result = match made {
         Ok(cells) => {
             let bench = Bench {
@@ -120,7 +121,8 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         &tenants,
         &accounts,
         &writer,
-    ).await;
+    )
+    .await;
     let (parts, warnings) = result?;
     let report = Report {
         format: FORMAT.to_owned(),

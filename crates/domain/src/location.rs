@@ -30,7 +30,7 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     id: LocationId,
-    origin: Origin,
+    owner: Option<TenantId>,
 }
 
 /// The places where one key of one tenant may lie: the first that holds a value answers.
@@ -126,7 +126,7 @@ impl Location {
         let (partition, sort) = parts(tenant);
         Self {
             id: LocationId::new(backend, partition, sort),
-            origin: Origin::Tenant,
+            owner: Some(tenant.clone()),
         }
     }
 
@@ -134,7 +134,7 @@ impl Location {
     pub fn shared_with(_tenant: &TenantId, backend: Backend, partition: String) -> Self {
         Self {
             id: LocationId::new(backend, partition, ""),
-            origin: Origin::Global,
+            owner: None,
         }
     }
 
@@ -145,7 +145,15 @@ impl Location {
 
     /// Whose value it is.
     pub fn origin(&self) -> Origin {
-        self.origin
+        match self.owner {
+            Some(_) => Origin::Tenant,
+            None => Origin::Global,
+        }
+    }
+
+    /// Who owns it; nobody, if all share it.
+    pub fn owner(&self) -> Option<&TenantId> {
+        self.owner.as_ref()
     }
 }
 

@@ -131,9 +131,7 @@ pub(super) const FAULTS: [Fault; 13] = [
         name: "throttled",
         title: "Parameter Store throttles half",
         sources: &[ParameterStore],
-        emulator: || {
-            json!({"exempt_access_keys": ["chaos-writer"], "calls": {"ssm": {"throttle": 0.5}}})
-        },
+        emulator: || json!({"exempt_access_keys": ["chaos-writer"], "calls": {"ssm": {"throttle": 0.5}}}),
         process: Process::None,
         promise: Promise::PushAfter(Duration::from_secs(3)),
         ends_with_the_updates: false,
@@ -187,9 +185,7 @@ pub(super) const FAULTS: [Fault; 13] = [
         name: "down",
         title: "both stores down, and back",
         sources: &[PutConfig, Dynamodb],
-        emulator: || {
-            json!({"exempt_access_keys": ["chaos-writer"], "down": {"dynamodb": true, "ssm": true}})
-        },
+        emulator: || json!({"exempt_access_keys": ["chaos-writer"], "down": {"dynamodb": true, "ssm": true}}),
         process: Process::None,
         promise: Promise::JournalAfter(Duration::from_secs(10)),
         ends_with_the_updates: true,

@@ -116,7 +116,11 @@ impl Replica {
             .arg(record.pid.to_string())
             .status()
             .await?;
-        ensure!(status.success(), "{} could not be sent SIG{signal}", self.name);
+        ensure!(
+            status.success(),
+            "{} could not be sent SIG{signal}",
+            self.name
+        );
         Ok(())
     }
 }

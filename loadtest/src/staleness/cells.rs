@@ -262,7 +262,7 @@ impl Writer {
     }
 
     /// Updates; the store's version.
-    async fn write(&self, cell: &Cell, version: Version) -> anyhow::Result<i64> {
+    pub(crate) async fn write(&self, cell: &Cell, version: Version) -> anyhow::Result<i64> {
         let value = cell.value(version);
         match cell.source {
             Source::Dynamodb => {

@@ -8,13 +8,15 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use quick_cache::{Weighter, sync::Cache as QuickCache};
-use tagged_config_domain::{Location, LocationId, Order, Record, Revision, Store, StoreError};
+use tagged_config_domain::{
+    Location, LocationId, Order, Record, Revision, Store, StoreError, TenantId,
+};
 use tagged_config_stores::ChangeKind;
 use tokio::time::Instant;
 
@@ -31,8 +33,14 @@ mod tests;
 
 /// What an entry takes beyond its texts, in bytes: the structs and the table's slot.
 const ENTRY_OVERHEAD: usize = 320;
-/// The share of the budget that is kept for absences.
+/// The part of the budget that is kept for absences: one in so many.
 const ABSENCE_SHARE: u64 = 8;
+/// The part of the budget that one tenant may fill: one in so many. What is beyond is kept in a part that all such tenants
+/// share, so that they push out each other and nobody else.
+const TENANT_SHARE: u64 = 4;
+const OVERFLOW_SHARE: u64 = 16;
+/// Tenants whose use is counted.
+const COUNTED_TENANTS: usize = 10_000;
 /// After a failed read the last known value is served without asking again for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// After this part of its TTL a value is read again while it is still served.
@@ -56,6 +64,8 @@ pub(crate) struct Cache {
     config: CacheConfig,
     values: QuickCache<LocationId, Arc<Entry>, ByBytes>,
     absences: QuickCache<LocationId, Arc<Entry>, ByBytes>,
+    overflow: QuickCache<LocationId, Arc<Entry>, ByBytes>,
+    used: QuickCache<TenantId, Arc<AtomicU64>>,
     flights: Flights,
     jitter: fn() -> f64,
     trust: Arc<Trust>,
@@ -70,6 +80,9 @@ pub(crate) struct Entry {
     pub record: Option<Record>,
     /// When the source was last known to hold it: for a read, when it began.
     pub since: Instant,
+    /// Whose it is, where that is known.
+    owner: Option<TenantId>,
+    charge: Option<Arc<Charge>>,
     learnt: Epoch,
     /// From here to `fresh_until` a reader has it read again without waiting.
     renew_from: Instant,
@@ -179,6 +192,13 @@ impl Applied {
     }
 }
 
+/// Bytes of a tenant's, until the entry is dropped.
+#[derive(Debug)]
+struct Charge {
+    counter: Arc<AtomicU64>,
+    bytes: u64,
+}
+
 #[derive(Clone)]
 struct ByBytes;
 
@@ -194,7 +214,11 @@ impl Cache {
         metrics: Arc<Metrics>,
     ) -> Self {
         let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
-        let value_bytes = config.bytes.saturating_sub(absence_bytes).max(1);
+        let overflow_bytes = (config.bytes / OVERFLOW_SHARE).max(1);
+        let value_bytes = config
+            .bytes
+            .saturating_sub(absence_bytes + overflow_bytes)
+            .max(1);
         let items = |bytes: u64| {
             usize::try_from(bytes / 1_024)
                 .unwrap_or(usize::MAX)
@@ -203,6 +227,8 @@ impl Cache {
         Self {
             values: QuickCache::with_weighter(items(value_bytes), value_bytes, ByBytes),
             absences: QuickCache::with_weighter(items(absence_bytes), absence_bytes, ByBytes),
+            overflow: QuickCache::with_weighter(items(overflow_bytes), overflow_bytes, ByBytes),
+            used: QuickCache::new(COUNTED_TENANTS),
             flights: Flights::new(),
             config,
             jitter,
@@ -229,17 +255,18 @@ impl Cache {
 
     /// Bytes in use, values and absences.
     pub(crate) fn bytes(&self) -> u64 {
-        self.values.weight() + self.absences.weight()
+        self.values.weight() + self.absences.weight() + self.overflow.weight()
     }
 
     /// Entries, values and absences.
     pub(crate) fn entries(&self) -> usize {
-        self.values.len() + self.absences.len()
+        self.values.len() + self.absences.len() + self.overflow.len()
     }
 
     /// What is known of a location now.
     pub(crate) fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
-        let Some(entry) = self.values.get(id).or_else(|| self.absences.get(id)) else {
+        let found = self.values.get(id).or_else(|| self.absences.get(id));
+        let Some(entry) = found.or_else(|| self.overflow.get(id)) else {
             return Lookup::Miss(None);
         };
         if !entry.invalidated && now < entry.fresh_until && self.trust.holds(entry.learnt) {
@@ -295,6 +322,7 @@ impl Cache {
         self.flights.cancel_all();
         self.values.clear();
         self.absences.clear();
+        self.overflow.clear();
         self.hub.all_changed();
     }
 
@@ -305,10 +333,14 @@ impl Cache {
         store: &Arc<dyn Store>,
         locations: &[Location],
     ) -> Vec<Outcome> {
+        let began = Began {
+            at: Instant::now(),
+            epoch: self.trust.epoch(),
+        };
         let mut tickets = Vec::with_capacity(locations.len());
         let mut led = Vec::new();
         for location in locations {
-            match self.flights.join_or_lead(location.id()) {
+            match self.flights.join_or_lead(location.id(), began.epoch) {
                 Ticket::Join(waiter) => tickets.push(waiter),
                 Ticket::Lead(leader, waiter) => {
                     led.push((location.clone(), leader));
@@ -318,7 +350,7 @@ impl Cache {
         }
         if !led.is_empty() {
             let (cache, store) = (Arc::clone(self), Arc::clone(store));
-            tokio::spawn(async move { cache.lead(&*store, led).await });
+            tokio::spawn(async move { cache.lead(&*store, led, began).await });
         }
         let mut outcomes = Vec::with_capacity(tickets.len());
         for ticket in tickets {
@@ -349,11 +381,20 @@ impl Cache {
             return match change {
                 ChangedTo::Value(record) if was_read => {
                     let peak = record.revision;
-                    self.store(id, self.entry(Some(record), now, self.trust.epoch(), peak));
+                    let began = Began {
+                        at: now,
+                        epoch: self.trust.epoch(),
+                    };
+                    self.store(id, self.entry(Some(record), None, began, peak));
                     Applied::Updated
                 }
                 _ => Applied::NotCached,
             };
+        };
+        // Trusted no more than what was there: of other changes in between nothing is known.
+        let told = Began {
+            at: now,
+            epoch: entry.learnt,
         };
         match change {
             ChangedTo::Value(record) => {
@@ -361,12 +402,18 @@ impl Cache {
                     entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
                 if record.revision > entry.peak {
                     let peak = record.revision;
-                    self.store(id, self.entry(Some(record), now, entry.learnt, peak));
+                    self.store(
+                        id,
+                        self.entry(Some(record), entry.owner.clone(), told, peak),
+                    );
                     Applied::Updated
                 } else if same || order == Order::Revisions && !entry.invalidated {
                     Applied::NotNewer
                 } else if order == Order::Revisions && record.revision == entry.peak {
-                    self.store(id, self.entry(Some(record), now, entry.learnt, entry.peak));
+                    self.store(
+                        id,
+                        self.entry(Some(record), entry.owner.clone(), told, entry.peak),
+                    );
                     Applied::Updated
                 } else {
                     self.mark_invalidated(id, &entry, entry.peak)
@@ -374,7 +421,7 @@ impl Cache {
             }
             ChangedTo::Absent(until_ms) => match (&entry.record, order) {
                 (Some(held), Order::Revisions) if held.revision.incarnation <= until_ms => {
-                    self.store(id, self.entry(None, now, entry.learnt, entry.peak));
+                    self.store(id, self.entry(None, entry.owner.clone(), told, entry.peak));
                     Applied::Updated
                 }
                 (Some(held), Order::Revisions)
@@ -450,12 +497,8 @@ impl Cache {
         self.peek(id).map_or(0, |entry| entry.peak.version)
     }
 
-    async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>) {
+    async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>, began: Began) {
         let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-        let began = Began {
-            at: Instant::now(),
-            epoch: self.trust.epoch(),
-        };
         let outcomes: Vec<Outcome> = match store.read(&locations).await {
             Ok(records) => records.into_iter().map(Ok).collect(),
             Err(error) => {
@@ -464,7 +507,7 @@ impl Cache {
             }
         };
         for ((location, leader), outcome) in locations.iter().zip(leaders).zip(outcomes) {
-            let outcome = self.land(location.id(), store.order(), &leader, began, outcome);
+            let outcome = self.land(location, store.order(), &leader, began, outcome);
             leader.finish(outcome);
         }
     }
@@ -473,12 +516,13 @@ impl Cache {
     /// the answer for those who asked before the change.
     fn land(
         &self,
-        id: &LocationId,
+        location: &Location,
         order: Order,
         leader: &flights::Leader,
         began: Began,
         outcome: Outcome,
     ) -> Outcome {
+        let id = location.id();
         let mut flights = self.flights.lock(id);
         if !flights.complete(id, leader) {
             return outcome;
@@ -502,7 +546,10 @@ impl Cache {
             Ok(record) => {
                 let Some(old) = old else {
                     let peak = record.as_ref().map(|r| r.revision).unwrap_or_default();
-                    self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
+                    self.store(
+                        id,
+                        self.entry(record.clone(), location.owner().cloned(), began, peak),
+                    );
                     self.hub.changed(id);
                     return outcome;
                 };
@@ -516,7 +563,10 @@ impl Cache {
                     self.metrics.repaired(Repairer::ttl);
                 }
                 let peak = old.peak.max(revision.unwrap_or_default());
-                self.store(id, self.entry(record.clone(), began.at, began.epoch, peak));
+                self.store(
+                    id,
+                    self.entry(record.clone(), location.owner().cloned(), began, peak),
+                );
                 if old.record != *record {
                     self.hub.changed(id);
                 }
@@ -559,10 +609,14 @@ impl Cache {
     fn entry(
         &self,
         record: Option<Record>,
-        since: Instant,
-        learnt: Epoch,
+        owner: Option<TenantId>,
+        began: Began,
         peak: Revision,
     ) -> Entry {
+        let Began {
+            at: since,
+            epoch: learnt,
+        } = began;
         let ttl = self
             .config
             .ttl
@@ -570,6 +624,8 @@ impl Cache {
         Entry {
             record,
             since,
+            owner,
+            charge: None,
             learnt,
             renew_from: since + ttl.mul_f64(RENEW_AT),
             renewing: OnceFlag::default(),
@@ -594,28 +650,63 @@ impl Cache {
     }
 
     /// Puts an entry where it belongs; a reader in between finds the new one or the old one.
-    fn store(&self, id: &LocationId, entry: Entry) {
-        let (into, out_of) = if entry.record.is_some() {
-            (&self.values, &self.absences)
-        } else {
-            (&self.absences, &self.values)
+    fn store(&self, id: &LocationId, mut entry: Entry) {
+        entry.charge = None;
+        let fits = self.charge(id, &mut entry);
+        let (into, others) = match (fits, &entry.record) {
+            (false, _) => (&self.overflow, [&self.values, &self.absences]),
+            (true, Some(_)) => (&self.values, [&self.absences, &self.overflow]),
+            (true, None) => (&self.absences, [&self.values, &self.overflow]),
         };
         into.insert(id.clone(), Arc::new(entry));
-        out_of.remove(id);
+        for other in others {
+            other.remove(id);
+        }
+    }
+
+    /// Counts an entry as its owner's; `false` if that would be more than one tenant's share.
+    fn charge(&self, id: &LocationId, entry: &mut Entry) -> bool {
+        let Some(owner) = &entry.owner else {
+            return true;
+        };
+        let counter = self.used.get_or_insert_with(owner, || {
+            Ok::<_, std::convert::Infallible>(Arc::new(AtomicU64::new(0)))
+        });
+        let Ok(counter) = counter;
+        let bytes = ByBytes::of(id, entry.record.as_ref());
+        let replaced = self.peek(id).and_then(|old| old.charge.clone());
+        let replaced = replaced.map_or(0, |charge| charge.bytes);
+        let used = counter.load(Ordering::Relaxed).saturating_sub(replaced);
+        if used + bytes > self.config.bytes / TENANT_SHARE {
+            return false;
+        }
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        entry.charge = Some(Arc::new(Charge { counter, bytes }));
+        true
     }
 
     fn peek(&self, id: &LocationId) -> Option<Arc<Entry>> {
-        self.values.peek(id).or_else(|| self.absences.peek(id))
+        let found = self.values.peek(id).or_else(|| self.absences.peek(id));
+        found.or_else(|| self.overflow.peek(id))
     }
 }
 
 impl Weighter<LocationId, Arc<Entry>> for ByBytes {
     fn weight(&self, id: &LocationId, entry: &Arc<Entry>) -> u64 {
-        let texts = entry
-            .record
-            .as_ref()
-            .map_or(0, |record| record.value.len() + record.content_type.len());
+        Self::of(id, entry.record.as_ref())
+    }
+}
+
+impl ByBytes {
+    fn of(id: &LocationId, record: Option<&Record>) -> u64 {
+        let texts = record.map_or(0, |record| record.value.len() + record.content_type.len());
         (ENTRY_OVERHEAD + id.heap_bytes() + texts) as u64
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

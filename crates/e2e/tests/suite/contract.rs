@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use tagged_config_proto::v1::config_service_client::ConfigServiceClient;
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, DeleteConfigRequest, GetConfigRequest, ListConfigRequest,
-    PutConfigRequest, RefreshRequest, WatchConfigRequest,
-    refresh_service_client::RefreshServiceClient,
+    PutConfigRequest, RefreshRequest, refresh_service_client::RefreshServiceClient,
 };
 use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};

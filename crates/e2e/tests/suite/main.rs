@@ -17,4 +17,5 @@ mod mirror;
 mod resilience;
 mod rolling;
 mod tokens;
+mod watch;
 mod writers;

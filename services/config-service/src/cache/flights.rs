@@ -13,6 +13,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tagged_config_domain::{Backend, LocationId, Record, StoreError};
 use tokio::sync::watch;
 
+use crate::trust::Epoch;
+
 /// What a read brought; shared by all who waited for it.
 pub(crate) type Outcome = Result<Option<Record>, Arc<StoreError>>;
 
@@ -29,6 +31,7 @@ pub(super) struct Stripe(HashMap<LocationId, Flight>);
 
 struct Flight {
     id: u64,
+    epoch: Epoch,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -65,10 +68,13 @@ impl Flights {
         self.stripes[self.stripe_of(id)].lock()
     }
 
-    pub(super) fn join_or_lead(&self, location: &LocationId) -> Ticket {
+    /// A read that began in an earlier epoch may show what was there before a pause: nobody joins it.
+    pub(super) fn join_or_lead(&self, location: &LocationId, epoch: Epoch) -> Ticket {
         let stripe = self.stripe_of(location);
         let mut flights = self.stripes[stripe].lock();
-        if let Some(flight) = flights.0.get(location) {
+        if let Some(flight) = flights.0.get(location)
+            && flight.epoch == epoch
+        {
             return Ticket::Join(Waiter(flight.outcome.clone()));
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -77,6 +83,7 @@ impl Flights {
             location.clone(),
             Flight {
                 id,
+                epoch,
                 outcome: receiver.clone(),
             },
         );

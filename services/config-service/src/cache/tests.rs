@@ -512,3 +512,37 @@ async fn changes_reads_and_events_in_any_order_end_at_the_truth() {
         );
     }
 }
+
+/// A tenant that fills the cache pushes out itself.
+#[tokio::test(start_paused = true)]
+async fn inv6_a_tenant_that_churns_keeps_to_its_share() {
+    let bytes = 1 << 20;
+    let f = fixture_with(MemoryStore::default(), bytes);
+    let of = |tenant: &str, name: &str| {
+        let name = ConfigName::parse(name).unwrap();
+        f.store.locate(&ISSUER.tenant(tenant), name).first().clone()
+    };
+    let quiet: Vec<Location> = (0..50).map(|n| of("quiet", &format!("k{n}"))).collect();
+    for location in &quiet {
+        f.memory
+            .set("quiet", location.id().sort(), record("steady", 1));
+    }
+    f.cache.fill(&f.store, &quiet).await;
+    for n in 0..10_000 {
+        let name = format!("churn{n}");
+        if n % 2 == 0 {
+            f.memory.set("noisy", &name, record("x", 1));
+        }
+        f.cache.fill(&f.store, &[of("noisy", &name)]).await;
+    }
+    for location in &quiet {
+        let found = f.cache.lookup(location.id(), Instant::now());
+        assert!(matches!(found, Lookup::Fresh(_)), "{}", location.id());
+    }
+    let share = bytes / TENANT_SHARE + bytes / OVERFLOW_SHARE;
+    assert!(f.cache.bytes() <= share + 50 * 1_024, "{}", f.cache.bytes());
+    // What is forgotten is counted no more.
+    f.cache.clear();
+    f.cache.fill(&f.store, &[of("noisy", "churn0")]).await;
+    assert_eq!(f.cache.overflow.len(), 0);
+}

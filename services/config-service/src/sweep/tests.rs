@@ -339,3 +339,24 @@ async fn a_fill_that_began_before_a_swept_change_is_not_kept() {
     assert_eq!(f.read().await, (Some("new".to_owned()), false));
     assert_eq!(f.written(2).kind, ChangeKind::Written);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_nobody_joins_a_read_from_before_it() {
+    let mut f = fixture();
+    f.set("old", 1);
+    f.sweep_after(INTERVAL).await;
+    f.memory.hold_reads();
+    let (cache, store, location) = (Arc::clone(&f.cache), Arc::clone(&f.store), f.location());
+    let before = f.memory.reads();
+    let early = tokio::spawn(async move { cache.fill(&store, &[location]).await });
+    while f.memory.reads() == before {
+        tokio::task::yield_now().await;
+    }
+    f.memory.stop_holding();
+    f.set("new", 2);
+    f.pass(Duration::from_secs(30));
+    assert_eq!(f.read().await, (Some("new".to_owned()), false));
+    f.memory.release(1);
+    early.await.unwrap();
+    assert_eq!(f.read().await, (Some("new".to_owned()), true));
+}
