@@ -1,7 +1,10 @@
 //! How a service asks config-service: several endpoints balanced, a deadline for the whole question,
-//! retries where they are safe, and the caller's own token.
+//! retries where they are safe, and the caller's own token ([`ConfigClient`]); and a cache of some keys of each active
+//! tenant, kept current by a watch and read without a call ([`ConfigCache`]).
 
+mod cache;
 mod endpoints;
+mod snapshot;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +21,11 @@ use tonic::{
 };
 
 use crate::endpoints::Pool;
-pub use crate::endpoints::{BadEndpoint, Endpoints};
+pub use crate::{
+    cache::{CacheConfig, ConfigCache, Freshness, Observer, TenantConfig, Unobserved},
+    endpoints::{BadEndpoint, Endpoints},
+    snapshot::{Entry, ReadError, Snapshot},
+};
 
 /// Attempts at one question, the first included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -42,7 +49,7 @@ pub struct ConfigClient {
 }
 
 /// A caller's bearer token, to be passed on.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallerToken(MetadataValue<Ascii>);
 
 /// The header's value cannot be passed on.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tagged_config_auth::{Authenticator, Jwks};
-use tagged_config_client::ConfigClient;
+use tagged_config_client::{CacheConfig, ConfigCache, ConfigClient, Unobserved};
 use tagged_config_domain::TokenRules;
 use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair, stop_signal};
 use tokio::{
@@ -16,7 +16,13 @@ use tokio::{
 use crate::{
     config::Config,
     http::{HttpState, router},
+    settings::Settings,
 };
+
+/// Tenants whose configuration is watched at once.
+const TENANTS: usize = 1_000;
+/// How old the last known configuration may get while config-service cannot be reached.
+const MAX_STALE: Duration = Duration::from_hours(1);
 
 /// Serves until a signal comes, then drains.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -33,10 +39,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { authenticator.keep_fresh().await })
     };
     let readiness = Readiness::default();
+    let kept = CacheConfig {
+        keys: Settings::KEYS.map(ToOwned::to_owned).into(),
+        tenants: TENANTS,
+        max_stale: MAX_STALE,
+    };
     let client = ConfigClient::new(&config.client);
+    let cache = ConfigCache::new(client, kept, Arc::new(Unobserved));
     let state = HttpState {
         authenticator,
-        client,
+        cache,
         readiness: readiness.clone(),
     };
     let (trigger, shutdown) = shutdown_pair();

@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use tagged_config_auth::{Authenticator, Jwks, JwksSource};
-use tagged_config_client::{CallerToken, ConfigClient};
+use tagged_config_client::{CallerToken, ConfigCache};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 
 use crate::{
@@ -28,7 +28,7 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// What the handlers share.
 pub(crate) struct HttpState<S = Jwks> {
     pub(crate) authenticator: Arc<Authenticator<S>>,
-    pub(crate) client: ConfigClient,
+    pub(crate) cache: ConfigCache,
     pub(crate) readiness: Readiness,
 }
 
@@ -85,7 +85,7 @@ async fn create_order<S: JwksSource>(
         })?;
     let order: Order = serde_json::from_slice(&body)
         .map_err(|error| ApiError::Body(format!("the body is no order: {error}")))?;
-    let settings = Settings::fetch(&state.client, &token).await?;
+    let settings = Settings::of(&state.cache, caller.tenant(), &token).await?;
     let priced = price(order, settings)?;
     tracing::debug!(
         { telemetry::TENANT_ID } = caller.tenant().as_str(),

@@ -1,11 +1,16 @@
-//! The tenant's configuration that an order is priced from, fetched in one call with the caller's token.
+//! The tenant's configuration that an order is priced from, as the cache in this process knows it.
+
+use std::{sync::Arc, time::Duration};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tagged_config_client::{CallerToken, ConfigClient};
-use tagged_config_proto::v1::{BatchGetConfigResponse, GetConfigResponse};
+use tagged_config_client::{CallerToken, ConfigCache, Entry, ReadError, Snapshot};
+use tagged_config_domain::TenantId;
 use thiserror::Error;
 use tonic::{Code, Status};
+
+/// Without a watch for longer than this, the answer says that its configuration is stale.
+const STALE: Duration = Duration::from_secs(5);
 
 const PRICING: &str = "tenant_config_pricing";
 const LIMITS: &str = "tenant_config_orderLimits";
@@ -29,7 +34,7 @@ pub(crate) struct Settings {
 }
 
 /// `tenant_config_orderLimits`; the defaults hold where the tenant has none.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Limits {
     pub(crate) max_lines: usize,
@@ -54,7 +59,7 @@ pub(crate) struct Provenance {
     stale: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Pricing {
     currency: Option<String>,
@@ -98,33 +103,36 @@ impl Default for Limits {
 }
 
 impl Settings {
-    /// Asks for all of them at once.
-    pub(crate) async fn fetch(
-        client: &ConfigClient,
+    /// Every key, to be kept for each tenant.
+    pub(crate) const KEYS: [&str; 5] = [PRICING, LIMITS, FEATURE, TAX_RATE, CURRENCY];
+
+    /// As the cache knows them now: a call only for a tenant that was not seen before.
+    pub(crate) async fn of(
+        cache: &ConfigCache,
+        tenant: &TenantId,
         token: &CallerToken,
     ) -> Result<Self, SettingsError> {
-        let keys = [PRICING, LIMITS, FEATURE, TAX_RATE, CURRENCY]
-            .map(ToOwned::to_owned)
-            .into();
-        let batch = client
-            .batch_get(token, keys)
-            .await
-            .map_err(SettingsError::Call)?;
-        Self::from_batch(&batch)
+        let config = cache.tenant(tenant, token).await;
+        let config = config.map_err(SettingsError::Call)?;
+        let snapshot = config.snapshot().map_err(SettingsError::Call)?;
+        let freshness = config.freshness();
+        let is_stale = !freshness.live && freshness.age > STALE;
+        Self::from_snapshot(&snapshot, is_stale)
     }
 
-    fn from_batch(batch: &BatchGetConfigResponse) -> Result<Self, SettingsError> {
-        if let Some(error) = batch.errors.first() {
+    fn from_snapshot(snapshot: &Snapshot, is_stale: bool) -> Result<Self, SettingsError> {
+        if let Some((key, code)) = snapshot.failures().next() {
             return Err(SettingsError::Key {
-                key: error.key.clone(),
-                code: Code::from_i32(error.code),
+                key: key.to_owned(),
+                code,
             });
         }
-        let pricing: Pricing = read(batch, PRICING)?.unwrap_or_default();
-        let shared_currency: Option<String> = read(batch, CURRENCY)?;
+        let pricing: Option<Arc<Pricing>> = read(snapshot, PRICING)?;
+        let pricing = pricing.as_deref().cloned().unwrap_or_default();
+        let shared_currency: Option<Arc<String>> = read(snapshot, CURRENCY)?;
         let currency = pricing
             .currency
-            .or(shared_currency)
+            .or(shared_currency.as_deref().cloned())
             .ok_or(SettingsError::Missing(CURRENCY))?;
         let invalid = |key, reason: &str| {
             Err(SettingsError::Invalid {
@@ -140,17 +148,28 @@ impl Settings {
         {
             return invalid(PRICING, "discountPercent must be 0 to 100");
         }
-        let tax_rate: Number = read(batch, TAX_RATE)?.ok_or(SettingsError::Missing(TAX_RATE))?;
+        let tax_rate: Arc<Number> =
+            read(snapshot, TAX_RATE)?.ok_or(SettingsError::Missing(TAX_RATE))?;
         if tax_rate.0 < Decimal::ZERO || tax_rate.0 > Decimal::ONE {
             return invalid(TAX_RATE, "the tax rate must be 0 to 1");
         }
         Ok(Self {
             currency,
             discount_percent: pricing.discount_percent,
-            limits: read(batch, LIMITS)?.unwrap_or_default(),
-            feature: read(batch, FEATURE)?.unwrap_or_default(),
+            limits: read(snapshot, LIMITS)?
+                .as_deref()
+                .copied()
+                .unwrap_or_default(),
+            feature: read(snapshot, FEATURE)?
+                .as_deref()
+                .cloned()
+                .unwrap_or_default(),
             tax_rate: tax_rate.0,
-            provenance: batch.entries.iter().map(Provenance::of).collect(),
+            provenance: Self::KEYS
+                .iter()
+                .filter_map(|key| snapshot.entry(key))
+                .map(|entry| Provenance::of(entry, is_stale))
+                .collect(),
         })
     }
 }
@@ -169,37 +188,34 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-fn read<T: DeserializeOwned>(
-    batch: &BatchGetConfigResponse,
+fn read<T: DeserializeOwned + Send + Sync + 'static>(
+    snapshot: &Snapshot,
     key: &'static str,
-) -> Result<Option<T>, SettingsError> {
-    let Some(entry) = batch.entries.iter().find(|entry| entry.key == key) else {
-        return Ok(None);
-    };
-    match serde_json::from_str(&entry.value) {
-        Ok(value) => Ok(Some(value)),
-        // The parser's message may quote the value.
-        Err(error) => Err(SettingsError::Invalid {
+) -> Result<Option<Arc<T>>, SettingsError> {
+    snapshot.get(key).map_err(|error| match error {
+        ReadError::Failed { key, code } => SettingsError::Key { key, code },
+        ReadError::Malformed { category, .. } => SettingsError::Invalid {
             key,
-            reason: format!("{:?} error in its JSON", error.classify()),
-        }),
-    }
+            reason: format!("{category} error in its JSON"),
+        },
+    })
 }
 
 impl Provenance {
-    fn of(entry: &GetConfigResponse) -> Self {
+    fn of(entry: &Entry, is_stale: bool) -> Self {
+        let entry = entry.response();
         Self {
             key: entry.key.clone(),
             version: entry.version,
             origin: entry.origin.clone(),
-            stale: entry.stale,
+            stale: entry.stale || is_stale,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tagged_config_proto::v1::KeyError;
+    use tagged_config_proto::v1::{BatchGetConfigResponse, GetConfigResponse, KeyError};
 
     use super::*;
 
@@ -215,10 +231,13 @@ mod tests {
         }
     }
 
+    fn from_batch(batch: BatchGetConfigResponse) -> Result<Settings, SettingsError> {
+        Settings::from_snapshot(&Snapshot::from(batch), false)
+    }
+
     #[test]
     fn defaults_hold_where_the_tenant_has_nothing() {
-        let settings =
-            Settings::from_batch(&batch(&[(TAX_RATE, "0.20"), (CURRENCY, "\"USD\"")])).unwrap();
+        let settings = from_batch(batch(&[(TAX_RATE, "0.20"), (CURRENCY, "\"USD\"")])).unwrap();
         assert_eq!(
             (settings.currency.as_str(), settings.tax_rate.to_string()),
             ("USD", "0.20".to_owned())
@@ -256,13 +275,11 @@ mod tests {
             if !values.iter().any(|(key, _)| *key == CURRENCY) {
                 values.push((CURRENCY, "\"USD\""));
             }
-            let error = Settings::from_batch(&batch(&values))
-                .unwrap_err()
-                .to_string();
+            let error = from_batch(batch(&values)).unwrap_err().to_string();
             assert!(error.contains(key) && !error.contains("secret"), "{error}");
         }
         assert!(matches!(
-            Settings::from_batch(&batch(&[(CURRENCY, "\"USD\"")])),
+            from_batch(batch(&[(CURRENCY, "\"USD\"")])),
             Err(SettingsError::Missing(TAX_RATE))
         ));
     }
@@ -276,7 +293,7 @@ mod tests {
             message: String::new(),
         });
         assert!(matches!(
-            Settings::from_batch(&answer),
+            from_batch(answer),
             Err(SettingsError::Key {
                 code: Code::Unavailable,
                 ..
