@@ -492,3 +492,25 @@ async fn a_value_is_explained_to_admins_only() {
     let (_, layers) = f.api.explain(&f.a_admin, "tenant_config_y").unwrap();
     assert_eq!(layers[0].cached.state, State::NotCached);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_asks_for_too_much_is_refused_alone() {
+    let f = fixture();
+    let mut refused = 0;
+    for n in 0..2_500 {
+        let answer = f.api.get(&f.a, &format!("tenant_config_cold{n}"), 0).await;
+        refused += usize::from(matches!(answer, Err(ApiError::RateLimited { .. })));
+    }
+    assert!(refused > 0, "no limit");
+    assert!(matches!(
+        f.api.get(&f.b, "tenant_config_cold", 0).await,
+        Err(ApiError::NotFound)
+    ));
+    let mut written = 0;
+    for _ in 0..700 {
+        let put = put(&f, &f.a, "tenant_config_w", "1").await;
+        written += usize::from(put.is_ok());
+    }
+    assert!((500..700).contains(&written), "{written} writes");
+    assert!(put(&f, &f.b, "tenant_config_w", "1").await.is_ok());
+}
