@@ -53,6 +53,8 @@ const RATE: f64 = 4.0;
 const POLL: Duration = Duration::from_millis(10);
 /// From a promise being kept to somebody seeing it: a look at everything, and a machine with two processors.
 const LOOK: Duration = Duration::from_millis(750);
+/// How long the invalidator may need to hear of a change, in microseconds.
+const HEARD_US: u64 = 1_000_000;
 /// A fault begins when the first updates are under way, and its end is given this long before the next begins.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -402,7 +404,8 @@ fn made_writes(made: &[crate::staleness::cells::Update]) -> Vec<Write> {
     made.iter().map(|update| update.write).collect()
 }
 
-/// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep.
+/// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep. (By
+/// DynamoDB's own API this can still be on its way to the journal in the last second.)
 fn stale_after(affected: &Affected, writes: &[Write], reads: &[Read]) -> Vec<String> {
     let Some(observer) = affected.observer.filter(|_| affected.was_paused) else {
         return Vec::new();
@@ -413,14 +416,16 @@ fn stale_after(affected: &Affected, writes: &[Write], reads: &[Read]) -> Vec<Str
             .filter(|write| {
                 write
                     .acked_us
-                    .is_some_and(|us| us > affected.since_us && us < affected.until_us)
+                    .is_some_and(|us| us > affected.since_us && us + HEARD_US < affected.until_us)
             })
             .map(|write| write.version)
             .max()
     };
     reads
         .iter()
-        .filter(|read| read.observer == observer && read.started_us > affected.until_us)
+        .filter(|read| {
+            read.observer == observer && read.started_us > affected.until_us && !read.stale
+        })
         .filter_map(|read| {
             let newest = newest(read.cell).filter(|newest| read.version < *newest)?;
             Some(format!(

@@ -33,6 +33,8 @@ pub(crate) struct Read {
     pub(crate) version: Version,
     /// Whether the value was this location's tenant's own.
     pub(crate) own: bool,
+    /// Whether the task said that its source did not answer, and this is the last known value.
+    pub(crate) stale: bool,
     /// When it began.
     pub(crate) started_us: u64,
     /// When its answer was there.

@@ -64,6 +64,7 @@ pub(crate) struct Notes {
 struct Sight {
     version: Version,
     own: bool,
+    stale: bool,
     server: String,
 }
 
@@ -153,6 +154,7 @@ impl Observer {
                                 cell: index,
                                 version: sight.version,
                                 own: sight.own,
+                                stale: sight.stale,
                                 started_us,
                                 ended_us: clock.us(),
                             };
@@ -178,12 +180,16 @@ impl Observer {
 
     async fn ask(&self, cell: &Cell) -> Result<Sight, String> {
         let token = cell.caller.token();
-        let sight = |found: Option<(Version, bool)>, server: String| -> Result<Sight, String> {
+        let sight = |found: Option<(Version, bool)>,
+                     stale: bool,
+                     server: String|
+         -> Result<Sight, String> {
             // A value of another kind is nobody's of these.
             let (version, own) = found.unwrap_or((0, false));
             Ok(Sight {
                 version,
                 own,
+                stale,
                 server,
             })
         };
@@ -198,14 +204,14 @@ impl Observer {
                     .await
                     .map_err(|status| code_name(status.code()))?
                     .into_inner();
-                sight(cell.version_of(&answer.value), String::new())
+                sight(cell.version_of(&answer.value), answer.stale, String::new())
             }
             Eye::Edge(client) => {
                 let url = client.url(&format!("/v1/config/{}", cell.key()));
                 let entry = json(client.client().get(url), token.header.clone()).await?;
                 let server = entry["servedBy"].as_str().unwrap_or_default().to_owned();
                 let value = entry["value"].as_str().unwrap_or_default();
-                sight(cell.version_of(value), server)
+                sight(cell.version_of(value), entry["stale"] == true, server)
             }
             Eye::Orders(client) => {
                 let post = client
@@ -213,7 +219,7 @@ impl Observer {
                     .post(client.url("/v1/orders"))
                     .json(&order(ORDER_CENTS));
                 let priced = json(post, token.header.clone()).await?;
-                sight(cell.version_of_order(&priced), String::new())
+                sight(cell.version_of_order(&priced), false, String::new())
             }
         }
     }

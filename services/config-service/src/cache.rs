@@ -525,6 +525,9 @@ impl Cache {
         let id = location.id();
         let mut flights = self.flights.lock(id);
         if !flights.complete(id, leader) {
+            if let Ok(Some(record)) = &outcome {
+                self.know(location, began, record);
+            }
             return outcome;
         }
         let now = Instant::now();
@@ -573,6 +576,30 @@ impl Cache {
                 outcome
             }
         }
+    }
+
+    /// A read brought a newer value than the last known one, and a change arrived meanwhile: it is not served as fresh, but
+    /// what stands in while the source does not answer must not go back behind what its readers were given.
+    fn know(&self, location: &Location, began: Began, record: &Record) {
+        let Some(old) = self.peek(location.id()) else {
+            return;
+        };
+        let known = old.record.as_ref().map(|known| known.revision);
+        if old.invalidated && known < Some(record.revision) {
+            let entry = Entry {
+                record: Some(record.clone()),
+                since: began.at,
+                learnt: began.epoch,
+                peak: old.peak.max(record.revision),
+                ..(*old).clone()
+            };
+            self.store(location.id(), entry);
+        }
+    }
+
+    /// The last known state of a location, however old.
+    pub(crate) fn last_known(&self, id: &LocationId) -> Option<Arc<Entry>> {
+        self.peek(id)
     }
 
     /// A lagging replica answered with less than we know of. What we hold stays if it is that newer value;

@@ -30,6 +30,7 @@ fn read(observer: usize, version: Version, started_us: u64) -> Read {
         cell: 0,
         version,
         own: true,
+        stale: false,
         started_us,
         ended_us: started_us + 5,
     }
@@ -156,6 +157,7 @@ fn going_back_counts_at_one_task_only() {
 fn another_tenants_value_is_found() {
     let foreign = Read {
         own: false,
+        stale: false,
         ..read(0, 1, 200)
     };
     assert!(matches!(

@@ -131,7 +131,9 @@ impl ConfigApi {
                     }
                     (_, Some(entry)) => {
                         worst = ReadResult::stale;
-                        LayerState::of(&entry, worst)
+                        // Others may have learnt more while this reader waited.
+                        let newest = self.cache.last_known(layer.id());
+                        LayerState::of(&newest.unwrap_or(entry), worst)
                     }
                     (Some(Err(error)), None) => return Err(ApiError::Store(error)),
                     (None, None) => {

@@ -546,3 +546,22 @@ async fn inv6_a_tenant_that_churns_keeps_to_its_share() {
     f.cache.fill(&f.store, &[of("noisy", "churn0")]).await;
     assert_eq!(f.cache.overflow.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
+    let f = fixture();
+    f.set("x", record("old", 1));
+    f.value("x").await;
+    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.set("x", record("new", 2));
+    let reader = f.read_under_way("x").await;
+    // A change arrives while the read is under way: its value is given, and not kept as fresh.
+    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.memory.release(1);
+    let given = reader.await.unwrap().unwrap().unwrap();
+    assert_eq!(&*given.value, "new");
+    let Lookup::Miss(Some(known)) = f.cache.lookup(&f.id("x"), Instant::now()) else {
+        panic!("it is to be read again, with something that stands in")
+    };
+    assert_eq!(&*known.record.as_ref().unwrap().value, "new");
+}
