@@ -216,7 +216,7 @@ impl TenantConfig {
     /// Nothing has to be asked: a watch tells, or a call told a moment ago.
     fn is_current(&self) -> bool {
         let state = &self.session.state;
-        let asked = *state.ready.borrow() && state.age() <= UNWATCHED_TTL;
+        let asked = *state.ready.borrow() && state.age() <= UNWATCHED_TTL.min(self.max_stale);
         state.live.load(Ordering::Acquire) || asked
     }
 
