@@ -54,7 +54,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// From a promise being kept to somebody seeing it: a look at everything, and a machine with two processors.
 const LOOK: Duration = Duration::from_millis(750);
 /// How long the invalidator may need to hear of a change, in microseconds.
-const HEARD_US: u64 = 1_000_000;
+const HEARD_US: u64 = 1_500_000;
 /// A fault begins when the first updates are under way, and its end is given this long before the next begins.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -405,7 +405,7 @@ fn made_writes(made: &[crate::staleness::cells::Update]) -> Vec<Write> {
 }
 
 /// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep. (By
-/// DynamoDB's own API this can still be on its way to the journal in the last second.)
+/// DynamoDB's own API this can still be on its way to the journal in the last moments.)
 fn stale_after(affected: &Affected, writes: &[Write], reads: &[Read]) -> Vec<String> {
     let Some(observer) = affected.observer.filter(|_| affected.was_paused) else {
         return Vec::new();

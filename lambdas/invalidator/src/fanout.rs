@@ -65,9 +65,19 @@ pub(crate) struct Fanout {
     pub calling: Duration,
 }
 
+/// What to do about a task that does not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silent {
+    /// Ask it again: nothing else tells it before its TTL.
+    AskAgain,
+    /// Leave it: it finds the changes in the journal, and the next batch waits for this one.
+    Leave,
+}
+
 /// Sends the messages to all tasks. Fails only if nobody knows which tasks there are.
 pub(crate) async fn run(
     messages: &[Message],
+    silent: Silent,
     discover: &impl Discover,
     refresher: &impl Refresher,
 ) -> anyhow::Result<Fanout> {
@@ -75,16 +85,17 @@ pub(crate) async fn run(
     let targets = discover.discover().await?;
     let mut discovering = started.elapsed();
     let started = Instant::now();
-    let failed = call_all(&targets, messages, refresher).await;
-    if failed.is_empty() {
-        let calling = started.elapsed();
-        let count = targets.len();
+    let failed = call_all(&targets, messages, silent, refresher).await;
+    let all_silent = failed
+        .iter()
+        .all(|(_, code)| *code == Code::DeadlineExceeded);
+    if failed.is_empty() || silent == Silent::Leave && all_silent {
         return Ok(Fanout {
-            targets: count,
-            acknowledged: count,
-            laggards: Vec::new(),
+            targets: targets.len(),
+            acknowledged: targets.len() - failed.len(),
+            laggards: failed.into_iter().map(|(target, _)| target).collect(),
             discovering,
-            calling,
+            calling: started.elapsed(),
         });
     }
     // Some may have stopped meanwhile, and others started: look once more, and ask only those not reached.
@@ -96,14 +107,15 @@ pub(crate) async fn run(
     discovering += again.elapsed();
     let reached: Vec<_> = targets
         .iter()
-        .filter(|target| !failed.contains(target))
+        .filter(|target| !failed.iter().any(|(failed, _)| failed == *target))
         .copied()
         .collect();
     let rest: Vec<_> = now_there
         .into_iter()
         .filter(|target| !reached.contains(target))
         .collect();
-    let laggards = call_all(&rest, messages, refresher).await;
+    let laggards = call_all(&rest, messages, silent, refresher).await;
+    let laggards: Vec<_> = laggards.into_iter().map(|(target, _)| target).collect();
     Ok(Fanout {
         targets: reached.len() + rest.len(),
         acknowledged: reached.len() + rest.len() - laggards.len(),
@@ -113,17 +125,18 @@ pub(crate) async fn run(
     })
 }
 
-/// Those that could not be told everything.
+/// Those that could not be told everything, and why.
 async fn call_all(
     targets: &[SocketAddr],
     messages: &[Message],
+    silent: Silent,
     refresher: &impl Refresher,
-) -> Vec<SocketAddr> {
+) -> Vec<(SocketAddr, Code)> {
     let calls = targets.iter().map(|target| async move {
         for message in messages {
-            if let Err(status) = call(*target, message, refresher).await {
+            if let Err(status) = call(*target, message, silent, refresher).await {
                 tracing::warn!(%target, code = ?status.code(), message = status.message(), "a task was not refreshed");
-                return Some(*target);
+                return Some((*target, status.code()));
             }
         }
         None
@@ -134,6 +147,7 @@ async fn call_all(
 async fn call(
     target: SocketAddr,
     message: &Message,
+    silent: Silent,
     refresher: &impl Refresher,
 ) -> Result<(), Status> {
     let mut last = Status::unavailable("not tried");
@@ -142,7 +156,12 @@ async fn call(
         match tokio::time::timeout(DEADLINE, refresher.tell(target, message.clone())).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(status)) => last = status,
-            Err(_) => last = Status::deadline_exceeded("no answer in time"),
+            Err(_) => {
+                last = Status::deadline_exceeded("no answer in time");
+                if silent == Silent::Leave {
+                    break;
+                }
+            }
         }
     }
     Err(last)
@@ -341,7 +360,8 @@ mod tests {
             },
             Calls::default(),
         );
-        let result = run(&messages(&[change(1)]), &tasks, &calls).await;
+        let messages = messages(&[change(1)]);
+        let result = run(&messages, Silent::AskAgain, &tasks, &calls).await;
         (result, calls.0.into_inner().unwrap())
     }
 
@@ -405,5 +425,20 @@ mod tests {
                 .iter()
                 .all(|r| r.encoded_len() < 4 * 1024 * 1024)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_task_that_has_the_journal_is_left_and_the_next_batch_does_not_wait() {
+        let tasks = Tasks {
+            found: vec![Ok(vec![1, 20])],
+            asked: AtomicUsize::new(0),
+        };
+        let calls = Calls::default();
+        let began = tokio::time::Instant::now();
+        let messages = messages(&[change(1)]);
+        let fanout = run(&messages, Silent::Leave, &tasks, &calls).await.unwrap();
+        assert_eq!(fanout.laggards, [address(20)]);
+        assert_eq!(began.elapsed(), DEADLINE);
+        assert_eq!(calls.0.into_inner().unwrap()[&20], 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     credential::Credential,
     discovery::{CloudMap, Discover},
     dynamodb,
-    fanout::{self, Fanout, GrpcRefresher, Message, Refresher},
+    fanout::{self, Fanout, GrpcRefresher, Message, Refresher, Silent},
     journal::{self, Append, Journalled},
     parameter::{self, Parameters},
     receipt::{self, Stages},
@@ -116,7 +116,12 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
         let entries = changes.iter().map(|change| change.entry.clone()).collect();
         let journalled = journal::append_all(self.journal.as_ref(), entries).await;
         let messages = fanout::messages(changes);
-        let fanout = match fanout::run(&messages, &self.discover, &self.refresher).await {
+        let silent = match journalled {
+            Journalled::Yes => Silent::Leave,
+            Journalled::No | Journalled::Without => Silent::AskAgain,
+        };
+        let fanout = fanout::run(&messages, silent, &self.discover, &self.refresher).await;
+        let fanout = match fanout {
             Err(error) if journalled == Journalled::Yes => {
                 tracing::error!(
                     error = format!("{error:#}"),
@@ -140,7 +145,13 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
             id: entry.id.as_bytes().to_vec(),
         });
         let journalled = journal::append_all(self.journal.as_ref(), vec![entry]).await;
-        let fanout = fanout::run(&[message], &self.discover, &self.refresher).await?;
+        let fanout = fanout::run(
+            &[message],
+            Silent::AskAgain,
+            &self.discover,
+            &self.refresher,
+        )
+        .await?;
         tracing::info!(
             targets = fanout.targets,
             acknowledged = fanout.acknowledged,

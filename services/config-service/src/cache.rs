@@ -525,8 +525,8 @@ impl Cache {
         let id = location.id();
         let mut flights = self.flights.lock(id);
         if !flights.complete(id, leader) {
-            if let Ok(Some(record)) = &outcome {
-                self.know(location, began, record);
+            if let Ok(record) = &outcome {
+                self.doubt(location, began, record.as_ref());
             }
             return outcome;
         }
@@ -578,23 +578,27 @@ impl Cache {
         }
     }
 
-    /// A read brought a newer value than the last known one, and a change arrived meanwhile: it is not served as fresh, but
-    /// what stands in while the source does not answer must not go back behind what its readers were given.
-    fn know(&self, location: &Location, began: Began, record: &Record) {
+    /// A read brought something else than what is cached, and was detached from it by a change: what is cached is doubtful, and
+    /// what stands in while the source does not answer must not go back behind what readers were given.
+    fn doubt(&self, location: &Location, began: Began, record: Option<&Record>) {
         let Some(old) = self.peek(location.id()) else {
             return;
         };
-        let known = old.record.as_ref().map(|known| known.revision);
-        if old.invalidated && known < Some(record.revision) {
-            let entry = Entry {
-                record: Some(record.clone()),
-                since: began.at,
-                learnt: began.epoch,
-                peak: old.peak.max(record.revision),
-                ..(*old).clone()
-            };
-            self.store(location.id(), entry);
+        let known = old.record.as_ref();
+        // Not for reads that began before what is cached was learnt.
+        if known == record || began.at <= old.since {
+            return;
         }
+        let is_newer = known.map(|known| known.revision) < record.map(|record| record.revision);
+        let mut entry = (*old).clone();
+        entry.invalidated = true;
+        if let Some(record) = record.filter(|_| is_newer) {
+            entry.peak = entry.peak.max(record.revision);
+            entry.record = Some(record.clone());
+            entry.since = began.at;
+            entry.learnt = began.epoch;
+        }
+        self.store(location.id(), entry);
     }
 
     /// The last known state of a location, however old.

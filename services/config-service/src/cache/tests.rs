@@ -554,6 +554,7 @@ async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
     f.value("x").await;
     f.change("x", ChangedTo::Unknown(Revision::default()));
     f.set("x", record("new", 2));
+    advance(Duration::from_millis(1)).await;
     let reader = f.read_under_way("x").await;
     // A change arrives while the read is under way: its value is given, and not kept as fresh.
     f.change("x", ChangedTo::Unknown(Revision::default()));
@@ -564,4 +565,23 @@ async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
         panic!("it is to be read again, with something that stands in")
     };
     assert_eq!(&*known.record.as_ref().unwrap().value, "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn inv3_a_detached_read_that_brought_something_else_makes_what_is_cached_doubtful() {
+    let f = fixture();
+    f.set("x", record("old", 1));
+    f.value("x").await;
+    f.set("x", record("new", 2));
+    advance(Duration::from_millis(1)).await;
+    // A reader that does not trust what is cached, as after a pause.
+    let reader = f.read_under_way("x").await;
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("old", 1))),
+        Applied::NotNewer,
+        "a late copy of what is cached"
+    );
+    f.memory.release(1);
+    reader.await.unwrap().unwrap();
+    assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
 }
