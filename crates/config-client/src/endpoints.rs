@@ -52,6 +52,8 @@ pub(crate) struct Pool {
 pub(crate) struct Member {
     address: SocketAddr,
     channel: Channel,
+    /// A connection of their own: config-service bounds the calls on one, and watches are long.
+    watching: Channel,
     calls: AtomicUsize,
     down_until: Mutex<Option<Instant>>,
 }
@@ -124,16 +126,16 @@ impl Drop for Pool {
 impl Member {
     fn new(address: SocketAddr) -> Option<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
+            .keep_alive_while_idle(true);
         Some(Self {
             address,
-            channel,
+            channel: endpoint.connect_lazy(),
+            watching: endpoint.connect_lazy(),
             calls: AtomicUsize::new(0),
             down_until: Mutex::new(None),
         })
@@ -153,6 +155,11 @@ impl Call {
     /// What it goes over.
     pub(crate) fn channel(&self) -> Channel {
         self.0.channel.clone()
+    }
+
+    /// What a watch goes over.
+    pub(crate) fn watching(&self) -> Channel {
+        self.0.watching.clone()
     }
 
     /// Notes that the address could not be reached: a refused connection fails faster than a good one

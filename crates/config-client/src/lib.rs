@@ -8,6 +8,9 @@ mod snapshot;
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use tagged_config_domain::TenantId;
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, BatchGetConfigResponse, GetConfigRequest, GetConfigResponse,
     config_service_client::ConfigServiceClient,
@@ -22,7 +25,9 @@ use tonic::{
 
 use crate::endpoints::Pool;
 pub use crate::{
-    cache::{CacheConfig, ConfigCache, Freshness, Observer, TenantConfig, Unobserved},
+    cache::{
+        BadKeys, CacheConfig, ConfigCache, Freshness, MAX_KEYS, Observer, TenantConfig, Unobserved,
+    },
     endpoints::{BadEndpoint, Endpoints},
     snapshot::{Entry, ReadError, Snapshot},
 };
@@ -65,6 +70,23 @@ impl CallerToken {
         let mut value: MetadataValue<Ascii> = value.parse().map_err(|_| BadToken)?;
         value.set_sensitive(true);
         Ok(Self(value))
+    }
+
+    /// Whether the token says that it is of this tenant. Proves nothing: config-service verifies it. But what it answers is
+    /// of the token's tenant, and must not be kept as another one's.
+    fn claims(&self, tenant: &TenantId) -> bool {
+        #[derive(Deserialize)]
+        struct Claims {
+            #[serde(rename = "custom:tenantId")]
+            tenant: String,
+        }
+        let Ok(text) = self.0.to_str() else {
+            return false;
+        };
+        let payload = text.split('.').nth(1);
+        let bytes = payload.and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+        let claims = bytes.and_then(|bytes| serde_json::from_slice::<Claims>(&bytes).ok());
+        claims.is_some_and(|claims| claims.tenant == tenant.as_str())
     }
 }
 

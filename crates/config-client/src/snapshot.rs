@@ -137,10 +137,31 @@ impl Snapshot {
         self.entries.remove(key);
     }
 
-    /// Where there is a last known value, it stays.
+    /// Where the source did not answer, a last known value stays, and says that it is stale; another failure is an answer.
     pub(crate) fn fail(&mut self, error: KeyError) {
-        if !self.entries.contains_key(&error.key) {
-            self.failed.insert(error.key, Code::from_i32(error.code));
+        let code = Code::from_i32(error.code);
+        let passes = matches!(
+            code,
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
+        );
+        if let Some(known) = self.entries.get(&error.key).filter(|_| passes) {
+            let response = GetConfigResponse {
+                stale: true,
+                ..known.response.clone()
+            };
+            self.upsert(response);
+        } else {
+            self.entries.remove(&error.key);
+            self.failed.insert(error.key, code);
+        }
+    }
+
+    pub(crate) fn add(&mut self, batch: BatchGetConfigResponse) {
+        for entry in batch.entries {
+            self.upsert(entry);
+        }
+        for error in batch.errors {
+            self.fail(error);
         }
     }
 }
@@ -148,12 +169,7 @@ impl Snapshot {
 impl From<BatchGetConfigResponse> for Snapshot {
     fn from(batch: BatchGetConfigResponse) -> Self {
         let mut snapshot = Self::default();
-        for entry in batch.entries {
-            snapshot.upsert(entry);
-        }
-        for error in batch.errors {
-            snapshot.fail(error);
-        }
+        snapshot.add(batch);
         snapshot
     }
 }

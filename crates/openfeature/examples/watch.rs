@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         tenants: 100,
         max_stale: Duration::from_hours(1),
     };
-    let cache = ConfigCache::new(client, kept, Arc::new(Unobserved));
+    let cache = ConfigCache::new(client, kept, Arc::new(Unobserved))?;
     let token = CallerToken::from_authorization(&authorization)?;
     let config = cache.tenant(caller.tenant(), &token).await?;
     let flags = Provider::new(config.clone());

@@ -45,7 +45,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         max_stale: MAX_STALE,
     };
     let client = ConfigClient::new(&config.client);
-    let cache = ConfigCache::new(client, kept, Arc::new(Unobserved));
+    let cache = ConfigCache::new(client, kept, Arc::new(Unobserved))?;
     let state = HttpState {
         authenticator,
         cache,

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, net::SocketAddr, pin::Pin};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
     Deleted, ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
-    ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
+    KeyError, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
     WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
 };
@@ -35,11 +36,20 @@ struct World {
     opened: usize,
     refuse: Option<Code>,
     refuse_all: bool,
+    only_admins: bool,
 }
 
 fn token_of(request: &tonic::metadata::MetadataMap) -> String {
     let value = request.get("authorization").and_then(|v| v.to_str().ok());
     value.unwrap_or_default().to_owned()
+}
+
+fn failure(code: Code) -> KeyError {
+    KeyError {
+        key: KEY.to_owned(),
+        code: code.into(),
+        message: String::new(),
+    }
 }
 
 fn entry(value: &str) -> GetConfigResponse {
@@ -57,10 +67,19 @@ fn message(event: Event) -> Result<WatchConfigResponse, Status> {
     Ok(WatchConfigResponse { event: Some(event) })
 }
 
-/// A token is `Bearer TENANT-anything`.
+/// What a token says, without its signature: nobody verifies it here.
+fn claims_of(token: &str) -> serde_json::Value {
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let bytes = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
 fn tenant_of(token: &str) -> String {
-    let token = token.trim_start_matches("Bearer ");
-    token.split('-').next().unwrap_or_default().to_owned()
+    let claims = claims_of(token);
+    claims["custom:tenantId"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 impl Fake {
@@ -122,7 +141,15 @@ impl ConfigService for Fake {
         if world.refuse_all {
             return Err(Status::unavailable("down"));
         }
-        let value = world.values.get(&tenant_of(&token_of(request.metadata())));
+        let token = token_of(request.metadata());
+        let value = world.values.get(&tenant_of(&token));
+        // As for a secret: only an admin is told.
+        if world.only_admins && claims_of(&token)["role"] != "admin" {
+            return Ok(Response::new(BatchGetConfigResponse {
+                errors: vec![failure(Code::PermissionDenied)],
+                ..Default::default()
+            }));
+        }
         Ok(Response::new(BatchGetConfigResponse {
             entries: value.map(|value| entry(value)).into_iter().collect(),
             ..Default::default()
@@ -209,7 +236,7 @@ async fn fixture_with(tenants: usize, max_stale: Duration) -> Fixture {
     let (address, server) = serve(&fake).await;
     let client = ConfigClient::new(&ClientConfig {
         endpoints: format!("http://{address}").parse().unwrap(),
-        deadline: Duration::from_secs(2),
+        deadline: Duration::from_secs(20),
     });
     let config = CacheConfig {
         keys: vec![KEY.to_owned()],
@@ -217,7 +244,7 @@ async fn fixture_with(tenants: usize, max_stale: Duration) -> Fixture {
         max_stale,
     };
     Fixture {
-        cache: ConfigCache::new(client, config, Arc::new(Unobserved)),
+        cache: ConfigCache::new(client, config, Arc::new(Unobserved)).unwrap(),
         fake,
         issuer: Issuer::new(),
         server,
@@ -228,8 +255,12 @@ async fn fixture() -> Fixture {
     fixture_with(100, Duration::from_hours(1)).await
 }
 
-fn token(text: &str) -> CallerToken {
-    CallerToken::from_authorization(&format!("Bearer {text}")).unwrap()
+/// A caller is named `TENANT-role`.
+fn token(caller: &str) -> CallerToken {
+    let (tenant, role) = caller.split_once('-').unwrap();
+    let claims = serde_json::json!({"custom:tenantId": tenant, "role": role}).to_string();
+    let payload = URL_SAFE_NO_PAD.encode(claims);
+    CallerToken::from_authorization(&format!("Bearer h.{payload}.s")).unwrap()
 }
 
 impl Fixture {
@@ -350,9 +381,120 @@ async fn a_watch_that_is_refused_falls_back_on_a_call() {
     assert_eq!(value(&config), Some(1));
     assert!(!config.freshness().live);
     f.fake.put("A", "2");
-    sleep(UNWATCHED_TTL + Duration::from_millis(50)).await;
+    let again = f.tenant("A", "A-1").await.unwrap();
+    assert_eq!(value(&again), Some(2), "asked for each caller");
+}
+
+#[tokio::test]
+async fn what_a_call_told_one_caller_is_no_others() {
+    let f = fixture().await;
+    {
+        let mut world = f.fake.0.lock();
+        world.refuse = Some(Code::ResourceExhausted);
+        world.only_admins = true;
+    }
+    f.fake.set("A", "42").await;
+    let admin = f.tenant("A", "A-admin").await.unwrap();
+    assert_eq!(value(&admin), Some(42));
+    for _ in 0..2 {
+        let reader = f.tenant("A", "A-reader").await.unwrap();
+        let denied = reader.snapshot().unwrap().get::<u32>(KEY).unwrap_err();
+        assert!(matches!(
+            denied,
+            ReadError::Failed {
+                code: Code::PermissionDenied,
+                ..
+            }
+        ));
+    }
+    assert_eq!(value(&f.tenant("A", "A-admin").await.unwrap()), Some(42));
+    // With config-service gone nothing is known: what was told was told to one caller.
+    f.fake.0.lock().refuse_all = true;
+    assert!(f.tenant("A", "A-reader").await.is_err());
+}
+
+#[tokio::test]
+async fn a_token_of_another_tenant_is_refused_before_it_is_used() {
+    let f = fixture().await;
+    f.fake.set("B", "1").await;
+    let refused = f.tenant("A", "B-1").await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(f.fake.opened(), 0);
+}
+
+#[tokio::test]
+async fn watches_that_end_well_are_made_anew_one_after_the_other() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
     f.tenant("A", "A-1").await.unwrap();
-    assert_eq!(value(&config), Some(2), "asked again after a second");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(500) {
+        f.fake.end(None).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(
+        f.fake.opened() <= 25,
+        "{} in half a second",
+        f.fake.opened()
+    );
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_watch_that_has_failed() {
+    let f = fixture().await;
+    f.fake.0.lock().refuse = Some(Code::ResourceExhausted);
+    f.fake.set("A", "1").await;
+    // Half the deadline is ten seconds.
+    let asked = timeout(Duration::from_secs(5), f.tenant("A", "A-1")).await;
+    assert!(asked.expect("in time").is_ok());
+}
+
+#[tokio::test]
+async fn a_failed_key_keeps_its_value_only_while_the_source_is_silent() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    let stale = || {
+        let snapshot = config.snapshot().unwrap();
+        snapshot.entry(KEY).map(|entry| entry.response().stale)
+    };
+    f.fake
+        .send("A", Event::Failed(failure(Code::Unavailable)))
+        .await;
+    until(|| stale() == Some(true)).await;
+    assert_eq!(value(&config), Some(1));
+    f.fake
+        .send("A", Event::Failed(failure(Code::DataLoss)))
+        .await;
+    until(|| stale().is_none()).await;
+    assert!(config.snapshot().unwrap().get::<u32>(KEY).is_err());
+}
+
+#[tokio::test]
+async fn half_of_a_resynchronisation_is_not_shown() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    f.fake.send("A", Event::InSync(false)).await;
+    f.fake.send("A", Event::Upserted(entry("2"))).await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(value(&config), Some(1));
+    f.fake.send("A", Event::InSync(true)).await;
+    until(|| value(&config) == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_number_of_keys_that_cannot_be_watched_is_refused() {
+    let f = fixture().await;
+    for keys in [0, MAX_KEYS + 1] {
+        let config = CacheConfig {
+            keys: vec![KEY.to_owned(); keys],
+            tenants: 1,
+            max_stale: Duration::ZERO,
+        };
+        let made = ConfigCache::new(f.cache.client.clone(), config, Arc::new(Unobserved));
+        assert_eq!(made.map(drop).unwrap_err(), BadKeys(keys));
+    }
 }
 
 #[tokio::test]
