@@ -235,16 +235,8 @@ impl Bench {
             .collect();
         let looking = Stop::default();
         let notes = Arc::new(Notes::default());
-        let mut watches = JoinSet::new();
-        for (number, observer) in self.observers.iter().enumerate() {
-            watches.spawn(Arc::clone(observer).watch(
-                number,
-                Arc::clone(&self.cells),
-                Arc::clone(&notes),
-                self.clock,
-                looking.clone(),
-            ));
-        }
+        let mut watches =
+            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &looking);
         self.emulator.put(fault.document(seed)).await?;
         let mut writers = JoinSet::new();
         for source in fault.sources {
@@ -276,10 +268,11 @@ impl Bench {
         bar.finish_and_clear();
         let affected = affected?;
         let reads = std::mem::take(&mut *notes.reads.lock());
-        let mut problems = self.judge(&made_writes(&made), &before, &reads, bound);
+        let written: Vec<Write> = made.iter().map(|update| update.write).collect();
+        let mut problems = self.judge(&written, &before, &reads, bound);
         problems.extend(self.failed_reads(&notes, &affected));
-        problems.extend(stale_after(&affected, &made_writes(&made), &reads));
-        let worst = worst(&self.names(), &made_writes(&made), &reads);
+        problems.extend(stale_after(&affected, &written, &reads));
+        let worst = worst(&self.names(), &written, &reads);
         if made.iter().all(|update| update.failure.is_some()) {
             problems.push("no update was acknowledged: nothing was tried".to_owned());
         }
@@ -398,10 +391,6 @@ struct Affected {
     since_us: u64,
     until_us: u64,
     was_paused: bool,
-}
-
-fn made_writes(made: &[crate::staleness::cells::Update]) -> Vec<Write> {
-    made.iter().map(|update| update.write).collect()
 }
 
 /// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep. (By

@@ -337,16 +337,8 @@ impl Bench<'_> {
         let before = self.counters().await;
         let looking = Stop::default();
         let notes = Arc::new(Notes::default());
-        let mut watches = JoinSet::new();
-        for (number, observer) in self.observers.iter().enumerate() {
-            watches.spawn(Arc::clone(observer).watch(
-                number,
-                Arc::clone(&self.cells),
-                Arc::clone(&notes),
-                self.clock,
-                looking.clone(),
-            ));
-        }
+        let mut watches =
+            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &looking);
         let (begun, begun_us) = (Instant::now(), self.clock.us());
         let before_versions: Vec<_> = self
             .cells

@@ -14,6 +14,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
@@ -116,7 +117,7 @@ impl Observer {
     }
 
     /// Looks until it is stopped.
-    pub(crate) async fn watch(
+    async fn watch(
         self: Arc<Self>,
         number: usize,
         cells: Arc<Vec<Arc<Cell>>>,
@@ -248,6 +249,22 @@ async fn json(
         .json()
         .await
         .map_err(|_| "not the agreed JSON".to_owned())
+}
+
+/// Has all of them look until they are stopped.
+pub(crate) fn watch_all(
+    observers: &[Arc<Observer>],
+    cells: &Arc<Vec<Arc<Cell>>>,
+    notes: &Arc<Notes>,
+    clock: Clock,
+    stop: &Stop,
+) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    for (number, observer) in observers.iter().enumerate() {
+        let (observer, cells, notes) = (Arc::clone(observer), Arc::clone(cells), Arc::clone(notes));
+        watches.spawn(observer.watch(number, cells, notes, clock, stop.clone()));
+    }
+    watches
 }
 
 impl Notes {

@@ -8,12 +8,11 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use quick_cache::{Weighter, sync::Cache as QuickCache};
 use tagged_config_domain::{
     Location, LocationId, Order, Record, Revision, Store, StoreError, TenantId,
 };
@@ -21,26 +20,20 @@ use tagged_config_stores::ChangeKind;
 use tokio::time::Instant;
 
 use crate::{
-    cache::flights::{Flights, Outcome, Ticket},
+    cache::{
+        flights::{Flights, Outcome, Ticket},
+        places::{Charge, Places},
+    },
     hub::Hub,
     metrics::{Metrics, Repairer},
     trust::{Epoch, Trust},
 };
 
 mod flights;
+mod places;
 #[cfg(test)]
 mod tests;
 
-/// What an entry takes beyond its texts, in bytes: the structs and the table's slot.
-const ENTRY_OVERHEAD: usize = 320;
-/// The part of the budget that is kept for absences: one in so many.
-const ABSENCE_SHARE: u64 = 8;
-/// The part of the budget that one tenant may fill: one in so many. What is beyond is kept in a part that all such tenants
-/// share, so that they push out each other and nobody else.
-const TENANT_SHARE: u64 = 4;
-const OVERFLOW_SHARE: u64 = 16;
-/// Tenants whose use is counted.
-const COUNTED_TENANTS: usize = 10_000;
 /// After a failed read the last known value is served without asking again for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// After this part of its TTL a value is read again while it is still served.
@@ -62,10 +55,7 @@ pub(crate) struct CacheConfig {
 /// Values and absences by location.
 pub(crate) struct Cache {
     config: CacheConfig,
-    values: QuickCache<LocationId, Arc<Entry>, ByBytes>,
-    absences: QuickCache<LocationId, Arc<Entry>, ByBytes>,
-    overflow: QuickCache<LocationId, Arc<Entry>, ByBytes>,
-    used: QuickCache<TenantId, Arc<AtomicU64>>,
+    places: Places,
     flights: Flights,
     jitter: fn() -> f64,
     trust: Arc<Trust>,
@@ -192,16 +182,6 @@ impl Applied {
     }
 }
 
-/// Bytes of a tenant's, until the entry is dropped.
-#[derive(Debug)]
-struct Charge {
-    counter: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-#[derive(Clone)]
-struct ByBytes;
-
 // === impl Cache ===
 
 impl Cache {
@@ -213,22 +193,8 @@ impl Cache {
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let absence_bytes = (config.bytes / ABSENCE_SHARE).max(1);
-        let overflow_bytes = (config.bytes / OVERFLOW_SHARE).max(1);
-        let value_bytes = config
-            .bytes
-            .saturating_sub(absence_bytes + overflow_bytes)
-            .max(1);
-        let items = |bytes: u64| {
-            usize::try_from(bytes / 1_024)
-                .unwrap_or(usize::MAX)
-                .clamp(64, 1 << 20)
-        };
         Self {
-            values: QuickCache::with_weighter(items(value_bytes), value_bytes, ByBytes),
-            absences: QuickCache::with_weighter(items(absence_bytes), absence_bytes, ByBytes),
-            overflow: QuickCache::with_weighter(items(overflow_bytes), overflow_bytes, ByBytes),
-            used: QuickCache::new(COUNTED_TENANTS),
+            places: Places::new(config.bytes),
             flights: Flights::new(),
             config,
             jitter,
@@ -255,18 +221,17 @@ impl Cache {
 
     /// Bytes in use, values and absences.
     pub(crate) fn bytes(&self) -> u64 {
-        self.values.weight() + self.absences.weight() + self.overflow.weight()
+        self.places.bytes()
     }
 
     /// Entries, values and absences.
     pub(crate) fn entries(&self) -> usize {
-        self.values.len() + self.absences.len() + self.overflow.len()
+        self.places.len()
     }
 
     /// What is known of a location now.
     pub(crate) fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
-        let found = self.values.get(id).or_else(|| self.absences.get(id));
-        let Some(entry) = found.or_else(|| self.overflow.get(id)) else {
+        let Some(entry) = self.places.get(id) else {
             return Lookup::Miss(None);
         };
         if !entry.invalidated && now < entry.fresh_until && self.trust.holds(entry.learnt) {
@@ -320,9 +285,7 @@ impl Cache {
     /// Forgets everything, also what reads under way will bring.
     pub(crate) fn clear(&self) {
         self.flights.cancel_all();
-        self.values.clear();
-        self.absences.clear();
-        self.overflow.clear();
+        self.places.clear();
         self.hub.all_changed();
     }
 
@@ -680,64 +643,12 @@ impl Cache {
         Applied::Invalidated
     }
 
-    /// Puts an entry where it belongs; a reader in between finds the new one or the old one.
-    fn store(&self, id: &LocationId, mut entry: Entry) {
-        entry.charge = None;
-        let fits = self.charge(id, &mut entry);
-        let (into, others) = match (fits, &entry.record) {
-            (false, _) => (&self.overflow, [&self.values, &self.absences]),
-            (true, Some(_)) => (&self.values, [&self.absences, &self.overflow]),
-            (true, None) => (&self.absences, [&self.values, &self.overflow]),
-        };
-        into.insert(id.clone(), Arc::new(entry));
-        for other in others {
-            other.remove(id);
-        }
-    }
-
-    /// Counts an entry as its owner's; `false` if that would be more than one tenant's share.
-    fn charge(&self, id: &LocationId, entry: &mut Entry) -> bool {
-        let Some(owner) = &entry.owner else {
-            return true;
-        };
-        let counter = self.used.get_or_insert_with(owner, || {
-            Ok::<_, std::convert::Infallible>(Arc::new(AtomicU64::new(0)))
-        });
-        let Ok(counter) = counter;
-        let bytes = ByBytes::of(id, entry.record.as_ref());
-        let replaced = self.peek(id).and_then(|old| old.charge.clone());
-        let replaced = replaced.map_or(0, |charge| charge.bytes);
-        let used = counter.load(Ordering::Relaxed).saturating_sub(replaced);
-        if used + bytes > self.config.bytes / TENANT_SHARE {
-            return false;
-        }
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        entry.charge = Some(Arc::new(Charge { counter, bytes }));
-        true
+    fn store(&self, id: &LocationId, entry: Entry) {
+        self.places.store(id, entry);
     }
 
     fn peek(&self, id: &LocationId) -> Option<Arc<Entry>> {
-        let found = self.values.peek(id).or_else(|| self.absences.peek(id));
-        found.or_else(|| self.overflow.peek(id))
-    }
-}
-
-impl Weighter<LocationId, Arc<Entry>> for ByBytes {
-    fn weight(&self, id: &LocationId, entry: &Arc<Entry>) -> u64 {
-        Self::of(id, entry.record.as_ref())
-    }
-}
-
-impl ByBytes {
-    fn of(id: &LocationId, record: Option<&Record>) -> u64 {
-        let texts = record.map_or(0, |record| record.value.len() + record.content_type.len());
-        (ENTRY_OVERHEAD + id.heap_bytes() + texts) as u64
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.places.peek(id)
     }
 }
 

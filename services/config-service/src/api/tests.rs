@@ -495,22 +495,38 @@ async fn a_value_is_explained_to_admins_only() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tenant_that_asks_for_too_much_is_refused_alone() {
-    let f = fixture();
-    let mut refused = 0;
-    for n in 0..2_500 {
-        let answer = f.api.get(&f.a, &format!("tenant_config_cold{n}"), 0).await;
-        refused += usize::from(matches!(answer, Err(ApiError::RateLimited { .. })));
+    let mut f = fixture();
+    let (one, five) = (NonZeroU32::MIN, NonZeroU32::new(5).unwrap());
+    let api = Arc::get_mut(&mut f.api).unwrap();
+    for (_, limit) in &mut api.misses {
+        *limit = TenantLimit::new("reads", one, five);
     }
-    assert!(refused > 0, "no limit");
+    api.writes = TenantLimit::new("writes", one, five);
+    let is_refused = |error: &ApiError| matches!(error, ApiError::RateLimited { .. });
+    f.tenant_store.set("A", "known", record("1"));
+    f.api.get(&f.a, "tenant_config_known", 0).await.unwrap();
+    let mut refused = 0;
+    for n in 0..20 {
+        let answer = f.api.get(&f.a, &format!("tenant_config_cold{n}"), 0).await;
+        refused += usize::from(answer.is_err_and(|error| is_refused(&error)));
+    }
+    assert!(refused > 0, "no limit on reads");
     assert!(matches!(
         f.api.get(&f.b, "tenant_config_cold", 0).await,
         Err(ApiError::NotFound)
     ));
-    let mut written = 0;
-    for _ in 0..700 {
-        let put = put(&f, &f.a, "tenant_config_w", "1").await;
-        written += usize::from(put.is_ok());
+    // What is known stands in.
+    advance(Duration::from_mins(2)).await;
+    for n in 0..20 {
+        let _ = f.api.get(&f.a, &format!("tenant_config_more{n}"), 0).await;
     }
-    assert!((500..700).contains(&written), "{written} writes");
+    let known = f.api.get(&f.a, "tenant_config_known", 0).await.unwrap();
+    assert_eq!(known.result, ReadResult::stale);
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = put(&f, &f.a, "tenant_config_w", "1").await;
+        refused += usize::from(answer.is_err_and(|error| is_refused(&error)));
+    }
+    assert!(refused > 0, "no limit on writes");
     assert!(put(&f, &f.b, "tenant_config_w", "1").await.is_ok());
 }

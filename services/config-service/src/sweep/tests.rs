@@ -136,6 +136,16 @@ impl Fixture {
         (text(read.unwrap().unwrap()), false)
     }
 
+    /// Cached is what the source does not hold any more; the journal knows.
+    async fn changed_unseen(&self) -> Entry {
+        self.set("old", 1);
+        self.read().await;
+        self.set("new", 2);
+        let entry = self.written(2);
+        self.journal(entry.clone());
+        entry
+    }
+
     fn push(&self, entry: &Entry, value: &str) -> pb::Receipt {
         let (backend, id) = (self.store.backend(), self.id());
         self.changes.pushed(pb::Change {
@@ -174,10 +184,7 @@ impl Fixture {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_no_push_brought_is_found_and_counted_once() {
     let mut f = fixture();
-    f.set("old", 1);
-    f.read().await;
-    f.set("new", 2);
-    f.journal(f.written(2));
+    f.changed_unseen().await;
     assert_eq!(f.read().await, (Some("old".to_owned()), true));
     f.sweep_after(INTERVAL).await;
     assert_eq!(f.read().await, (Some("new".to_owned()), false));
@@ -191,11 +198,7 @@ async fn a_change_that_no_push_brought_is_found_and_counted_once() {
 #[tokio::test(start_paused = true)]
 async fn what_was_pushed_is_not_repaired() {
     let mut f = fixture();
-    f.set("old", 1);
-    f.read().await;
-    f.set("new", 2);
-    let entry = f.written(2);
-    f.journal(entry.clone());
+    let entry = f.changed_unseen().await;
     f.push(&entry, "new");
     f.sweep_after(INTERVAL).await;
     f.sweep_after(INTERVAL).await;
@@ -206,11 +209,7 @@ async fn what_was_pushed_is_not_repaired() {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_the_sweep_overtook_still_brings_its_value_and_is_no_repair() {
     let mut f = fixture();
-    f.set("old", 1);
-    f.read().await;
-    f.set("new", 2);
-    let entry = f.written(2);
-    f.journal(entry.clone());
+    let entry = f.changed_unseen().await;
     f.sweep_after(INTERVAL).await;
     f.push(&entry, "new");
     assert_eq!(f.read().await, (Some("new".to_owned()), true));

@@ -270,7 +270,12 @@ async fn what_cannot_be_read_is_said_and_told_when_it_can() {
         ["tenant_config_x Unavailable", "in_sync true"]
     );
     f.own.set_down(false);
+    let began = Instant::now();
     assert_eq!(next(&mut events).await, "tenant_config_x=1 tenant");
+    assert!(
+        began.elapsed() <= RETRY + Duration::from_secs(1),
+        "not by a look"
+    );
 }
 
 #[tokio::test(start_paused = true)]
