@@ -57,8 +57,8 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)
 
 .PHONY: bench
-bench: ## Run the microbenchmarks of the hot path (BENCH=cache for some)
-	@cargo bench --locked -p config-service --bench hot_path -- $(BENCH)
+bench: ## Run the microbenchmarks of the hot path and of the client's reads (BENCH=cache for some)
+	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
 
 .PHONY: test
 test: ## Run every check and test

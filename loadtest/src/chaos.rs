@@ -22,12 +22,13 @@ use crate::{
     chaos::{
         emulator::Emulator,
         faults::{FAULTS, Fault, Process, Promise},
+        noise::Churn,
         processes::Replica,
     },
     cli::{ChaosOptions, Source},
     client::signed,
     progress,
-    recorder::micros,
+    recorder::{histogram, micros, quantiles},
     staleness::{
         cells::{Cell, Clock, Writer, update_at},
         clean_up, connect,
@@ -41,6 +42,7 @@ use crate::{
 
 mod emulator;
 mod faults;
+mod noise;
 mod processes;
 
 /// Every source; a fault says which of them it meets.
@@ -62,6 +64,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 struct Bench {
     cells: Arc<Vec<Arc<Cell>>>,
     writer: Arc<Writer>,
+    accounts: Arc<Accounts>,
+    channels: Vec<Channel>,
     observers: Vec<Arc<Observer>>,
     replicas: Vec<Replica>,
     emulator: Emulator,
@@ -79,6 +83,9 @@ struct Outcome {
     worst: Duration,
     bound: Duration,
     repairs: u64,
+    /// How long reads took at the 99th percentile, where it was longest.
+    read_p99: Duration,
+    noise: Churn,
     problems: Vec<String>,
 }
 
@@ -105,7 +112,7 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
     let result = match prepare(CELLS, &SOURCES, &names, &accounts, &writer, &stop).await {
         Ok(cells) => {
             faults_on(
-                &options, &wanted, cells, &targets, channels, &writer, emulator, &stop,
+                &options, &wanted, cells, &targets, channels, &accounts, &writer, emulator, &stop,
             )
             .await
         }
@@ -128,6 +135,7 @@ async fn faults_on(
     cells: Vec<Arc<Cell>>,
     targets: &Targets,
     channels: Vec<Channel>,
+    accounts: &Arc<Accounts>,
     writer: &Arc<Writer>,
     emulator: Emulator,
     stop: &Stop,
@@ -156,6 +164,8 @@ async fn faults_on(
         journal_bound: journal_bound(&channels, &cells).await?,
         cells: Arc::new(cells),
         writer: Arc::clone(writer),
+        accounts: Arc::clone(accounts),
+        channels,
         observers,
         replicas: Replica::all(targets.grpc.len()),
         emulator,
@@ -212,6 +222,8 @@ impl Outcome {
         self.worst = self.worst.max(run.worst);
         self.bound = self.bound.max(run.bound);
         self.repairs += run.repairs;
+        self.read_p99 = self.read_p99.max(run.read_p99);
+        self.noise.add(run.noise);
         self.problems.extend(run.problems);
     }
 }
@@ -254,7 +266,7 @@ impl Bench {
                 self.stop.clone(),
             ));
         }
-        let affected = self.disturb(fault.process).await;
+        let affected = self.disturb(fault.process, duration).await;
         let mut made = Vec::new();
         while let Some(updates) = writers.join_next().await {
             made.extend(updates.context("a writer ended badly")?.made);
@@ -281,6 +293,8 @@ impl Bench {
             updates: made.len(),
             worst,
             bound,
+            read_p99: read_p99(&reads),
+            noise: affected.noise,
             repairs: services::repairs(&self.http)
                 .await
                 .saturating_sub(repairs_before),
@@ -300,8 +314,8 @@ impl Bench {
         journal + extra
     }
 
-    /// Does to a process what the fault says; the replica, and when it was itself again.
-    async fn disturb(&self, process: Process) -> anyhow::Result<Affected> {
+    /// Does what the fault says to a replica, or beside it: which one, and when it was itself again.
+    async fn disturb(&self, process: Process, duration: Duration) -> anyhow::Result<Affected> {
         let Some(replica) = self.replicas.first() else {
             anyhow::bail!("there is no replica");
         };
@@ -316,12 +330,21 @@ impl Bench {
                 replica.hide(time).await?;
                 return Ok(Affected::default());
             }
+            Process::NoisyTenant => {
+                let (accounts, table) = (&self.accounts, &self.writer.table);
+                let noise = noise::churn(accounts, table, &self.channels, duration).await?;
+                return Ok(Affected {
+                    noise,
+                    ..Default::default()
+                });
+            }
         }
         Ok(Affected {
             observer: Some(0),
             since_us,
             until_us: self.clock.us(),
             was_paused: matches!(process, Process::Paused(_)),
+            noise: Churn::default(),
         })
     }
 
@@ -384,13 +407,14 @@ impl Bench {
     }
 }
 
-/// A replica that was disturbed.
+/// A replica that was disturbed, or what was done beside it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Affected {
     observer: Option<usize>,
     since_us: u64,
     until_us: u64,
     was_paused: bool,
+    noise: Churn,
 }
 
 /// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep. (By
@@ -447,22 +471,32 @@ fn worst(names: &[ObserverName], writes: &[Write], reads: &[Read]) -> Duration {
     Duration::from_micros(worst)
 }
 
+/// How long the replicas' answers took, at the 99th percentile.
+fn read_p99(reads: &[Read]) -> Duration {
+    let mut times = histogram(3);
+    for read in reads {
+        times.saturating_record(read.ended_us.saturating_sub(read.started_us).max(1));
+    }
+    Duration::from_micros(quantiles(&times).p99_us.unwrap_or_default())
+}
+
 fn print_table(wanted: &[&Fault], outcomes: &BTreeMap<&'static str, Outcome>, seeds: &[u64]) {
     println!(
-        "{:<34} {:>4} {:>7} {:>11} {:>11} {:>7}  verdict",
-        "fault", "runs", "updates", "worst", "promised", "repairs"
+        "{:<34} {:>4} {:>7} {:>11} {:>11} {:>9} {:>7}  verdict",
+        "fault", "runs", "updates", "worst", "promised", "read p99", "repairs"
     );
     for fault in wanted {
         let Some(outcome) = outcomes.get(fault.name) else {
             continue;
         };
         println!(
-            "{:<34} {:>4} {:>7} {:>8} ms {:>8} ms {:>7}  {}",
+            "{:<34} {:>4} {:>7} {:>8} ms {:>8} ms {:>6} ms {:>7}  {}",
             fault.title,
             outcome.runs,
             outcome.updates,
             outcome.worst.as_millis(),
             outcome.bound.as_millis(),
+            outcome.read_p99.as_micros().div_ceil(1_000),
             outcome.repairs,
             if outcome.problems.is_empty() {
                 "kept"
@@ -476,6 +510,14 @@ fn print_table(wanted: &[&Fault], outcomes: &BTreeMap<&'static str, Outcome>, se
         "seeds {}; worst and promised: from an update's acknowledgement to the last replica that shows it",
         seeds.join(", ")
     );
+    for (name, outcome) in outcomes {
+        let Churn { asked, refused } = outcome.noise;
+        if asked > 0 {
+            println!(
+                "{name}: its tenant asked for {asked} keys, {refused} were beyond its allowance"
+            );
+        }
+    }
     for problem in outcomes.values().flat_map(|outcome| &outcome.problems) {
         println!("BROKEN  {problem}");
     }

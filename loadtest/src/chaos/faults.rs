@@ -47,6 +47,8 @@ pub(super) enum Process {
     Restarted,
     /// Cloud Map does not know it for this long: the invalidator calls all others.
     UnknownToTheFanOut(Duration),
+    /// Nothing, but another tenant asks for more than its share.
+    NoisyTenant,
 }
 
 /// What bounds how long an update may stay unseen.
@@ -61,7 +63,7 @@ pub(super) enum Promise {
 }
 
 /// All of them; the stores' outage is the last, since writers rest after a write that failed.
-pub(super) const FAULTS: [Fault; 13] = [
+pub(super) const FAULTS: [Fault; 14] = [
     Fault {
         name: "none",
         title: "none",
@@ -179,6 +181,15 @@ pub(super) const FAULTS: [Fault; 13] = [
         emulator: || json!({}),
         process: Process::Killed,
         promise: Promise::JournalAfter(Duration::from_secs(5)),
+        ends_with_the_updates: false,
+    },
+    Fault {
+        name: "noisy",
+        title: "a tenant churns 10,000 keys",
+        sources: &[PutConfig, Dynamodb],
+        emulator: || json!({}),
+        process: Process::NoisyTenant,
+        promise: Promise::PushAfter(Duration::ZERO),
         ends_with_the_updates: false,
     },
     Fault {

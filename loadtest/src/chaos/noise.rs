@@ -1,0 +1,132 @@
+//! A tenant that asks for ten thousand keys over and over, and changes some, at every replica and whatever it is told.
+
+use std::time::Duration;
+
+use tagged_config_proto::v1::{
+    BatchGetConfigRequest, PutConfigRequest, config_service_client::ConfigServiceClient,
+};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    accounts::Accounts,
+    client::signed,
+    dataset::{Dataset, Table},
+    tokens::{Caller, Token},
+};
+
+/// How many keys it goes through.
+const KEYS: u32 = 10_000;
+/// Keys of one call.
+const BATCH: u32 = 100;
+/// A call at each replica this often: 5,000 keys a second, where a tenant may have 1,000 that are not cached.
+const EVERY: Duration = Duration::from_millis(20);
+/// It waits for no answer longer than this.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Churn {
+    /// Keys that were asked for, or changed.
+    pub(super) asked: u64,
+    /// Of these, those that were beyond the tenant's allowance.
+    pub(super) refused: u64,
+}
+
+impl Churn {
+    pub(super) fn add(&mut self, other: Self) {
+        self.asked += other.asked;
+        self.refused += other.refused;
+    }
+}
+
+/// Goes on for a time, and leaves nothing behind.
+pub(super) async fn churn(
+    accounts: &Accounts,
+    table: &Table,
+    channels: &[Channel],
+    time: Duration,
+) -> anyhow::Result<Churn> {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let tenant = format!("lt-n{}", &id[..6]);
+    accounts.ensure(&tenant).await?;
+    let churned = match Caller::sign_in(accounts, &tenant).await {
+        Ok(caller) => Ok(ask_all(&caller, channels, time).await),
+        Err(error) => Err(error),
+    };
+    table.clear(&tenant).await?;
+    accounts.remove(&tenant).await?;
+    churned
+}
+
+async fn ask_all(caller: &Caller, channels: &[Channel], time: Duration) -> Churn {
+    let token = caller.token();
+    let mut calls = JoinSet::new();
+    let mut interval = tokio::time::interval(EVERY);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let end = tokio::time::Instant::now() + time;
+    for round in 0_u32.. {
+        if interval.tick().await >= end {
+            break;
+        }
+        let first = round.wrapping_mul(BATCH) % KEYS;
+        for channel in channels {
+            let (client, token) = (ConfigServiceClient::new(channel.clone()), token.clone());
+            calls.spawn(async move { read(client, &token, first).await });
+        }
+        if let Some(channel) = channels.get(round as usize % channels.len().max(1)) {
+            let (client, token) = (ConfigServiceClient::new(channel.clone()), token.clone());
+            calls.spawn(async move { change(client, &token, first).await });
+        }
+    }
+    let mut whole = Churn::default();
+    for one in calls.join_all().await {
+        whole.add(one);
+    }
+    whole
+}
+
+async fn read(mut client: ConfigServiceClient<Channel>, token: &Token, first: u32) -> Churn {
+    let request = BatchGetConfigRequest {
+        keys: (first..first + BATCH).map(key).collect(),
+        ..Default::default()
+    };
+    let answer = client
+        .batch_get_config(signed(request, token, TIMEOUT))
+        .await;
+    let refused = match answer {
+        Ok(answer) => {
+            let errors = answer.into_inner().errors;
+            let refused = errors.iter().filter(|error| is_refusal(error.code.into()));
+            refused.count() as u64
+        }
+        Err(status) if is_refusal(status.code()) => u64::from(BATCH),
+        Err(_) => 0,
+    };
+    Churn {
+        asked: u64::from(BATCH),
+        refused,
+    }
+}
+
+async fn change(mut client: ConfigServiceClient<Channel>, token: &Token, number: u32) -> Churn {
+    let request = PutConfigRequest {
+        key: key(number),
+        value: number.to_string(),
+        ..Default::default()
+    };
+    let answer = client.put_config(signed(request, token, TIMEOUT)).await;
+    let refused = answer.is_err_and(|status| is_refusal(status.code()));
+    Churn {
+        asked: 1,
+        refused: refused.into(),
+    }
+}
+
+fn is_refusal(code: Code) -> bool {
+    code == Code::ResourceExhausted
+}
+
+fn key(number: u32) -> String {
+    format!("tenant_config_{}", Dataset::name(number))
+}
