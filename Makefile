@@ -9,8 +9,8 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: local
-local: ## Build and start the whole stack on this machine (no AWS account, no Docker)
-	@$(STACK) up --emulator $(or $(EMULATOR),ministack)
+local: ## Build and start the whole stack on this machine, without an AWS account (DOCKER=0: without containers)
+	@$(STACK) up --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
 
 .PHONY: demo
 demo: ## Watch two tenants, and a change of configuration reach every replica
@@ -36,6 +36,10 @@ local-logs: ## Show the logs' ends (NAME=config-1 for one of them)
 local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them)
 	@$(STACK) $(if $(NAME),restart $(NAME),rolling-restart)
 
+.PHONY: local-scale
+local-scale: ## Change the number of config-service's containers (N=4)
+	@$(STACK) scale $(or $(N),$(error say how many: make local-scale N=4))
+
 .PHONY: local-down
 local-down: ## Stop the stack and remove its state
 	@$(STACK) down
@@ -59,6 +63,14 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 .PHONY: bench
 bench: ## Run the microbenchmarks of the hot path and of the client's reads (BENCH=cache for some)
 	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
+
+.PHONY: images
+images: ## Build the container images (PLATFORM=linux/amd64,linux/arm64 with buildx)
+	@python3 scripts/images.py
+
+.PHONY: functions
+functions: ## Build the Lambda functions' zips (ARCH=arm64 or x86_64)
+	@scripts/functions $(or $(ARCH),x86_64)
 
 .PHONY: test
 test: ## Run every check and test

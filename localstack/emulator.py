@@ -1,5 +1,5 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`,
-`faults`).
+`ecs_tasks`, `faults`).
 
 Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import ecs_tasks
 import faults
 import hooks
 import http_proxy
@@ -21,6 +22,7 @@ def main() -> int:
         control = faults.install()
         control.publisher = parameter_events.install(control.deliveries)
         http_proxy.install()
+        ecs_tasks.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)
         return 1

@@ -10,16 +10,19 @@ if sys.version_info < (3, 10):
     sys.exit("error: Python " + found + " is older than 3.10: install a newer one and put it first in the PATH")
 
 import argparse
+import json
 import os
+import signal as signals
 from pathlib import Path
 
 import bootstrap
-from launcher import emulator, network, prerequisites, processes, running, settings as stack_settings
+from launcher import containers, emulator, network, prerequisites, processes, running, settings as stack_settings
 from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
 
-NEEDS_VENV = {"up", "restart", "rolling-restart", "demo", "token"}
+NEEDS_VENV = {"up", "restart", "rolling-restart", "scale", "provision", "demo", "token"}
+CONTAINERS = {"auto": None, "1": True, "0": False}
 
 
 def main() -> int:
@@ -58,6 +61,7 @@ def up(arguments: argparse.Namespace, layout: Layout) -> int:
         ephemeral=arguments.ephemeral,
         config_replicas=arguments.replicas,
         bin_dir=str(Path(arguments.bin_dir).resolve()) if arguments.bin_dir else None,
+        in_containers=CONTAINERS[arguments.containers],
     )
     progress.line("ready")
     if not arguments.ephemeral:
@@ -80,11 +84,18 @@ def status(_: argparse.Namespace, layout: Layout) -> int:
     if stack is None:
         print("no stack runs here: start one with `make local`")
         return 1
+    stack.refresh_addresses()
     replicas = {replica.name: replica for replica in stack.replicas}
     records = processes.recorded(layout)
     healthy = stack.ready
     for name in ["emulator", *replicas]:
         record = records.get(name)
+        if stack.docker_network and name in replicas:
+            address = replicas[name].http_address
+            state = "ready" if network.is_ready(address) else "not ready"
+            healthy = healthy and state == "ready"
+            print(f"{name:<10} {state:<10} {address:<22} container")
+            continue
         address = replicas[name].http_address if name in replicas else stack.emulator_url.removeprefix("http://")
         if record is None or not record.running:
             state = "stopped"
@@ -106,6 +117,14 @@ def logs(arguments: argparse.Namespace, layout: Layout) -> int:
         names = [arguments.name]
     else:
         names = sorted(file.stem for file in layout.logs.glob("*.log") if file.stem not in ("build", "terraform"))
+    stack = stack_settings.load(layout)
+    if stack and stack.docker_network:
+        stack.refresh_addresses()
+        replicas = [replica for replica in stack.replicas if arguments.name in (None, replica.name)]
+        for replica in replicas:
+            print(f"==> {replica.name}, {replica.address}")
+            print(containers.logs(containers.container_at(stack.docker_network, replica.address), arguments.lines))
+        names = [name for name in names if name not in {replica.name for replica in replicas}]
     for name in names:
         log = layout.log(name)
         if not log.exists():
@@ -119,7 +138,10 @@ def logs(arguments: argparse.Namespace, layout: Layout) -> int:
 def env(_: argparse.Namespace, layout: Layout) -> int:
     """Prints the stack's variables for a shell to evaluate."""
     stack = running.require_ready(layout)
-    for name, value in {**stack.environment(), "TAGGED_CONFIG_FAULTS_URL": emulator.faults_url(stack)}.items():
+    variables = {**stack.environment(), "TAGGED_CONFIG_FAULTS_URL": emulator.faults_url(stack)}
+    if stack.docker_network:
+        variables["TAGGED_CONFIG_DOCKER_NETWORK"] = stack.docker_network
+    for name, value in variables.items():
         quoted = value.replace("'", "'\\''")
         print(f"export {name}='{quoted}'")
     return 0
@@ -138,6 +160,39 @@ def rolling_restart(_: argparse.Namespace, layout: Layout) -> int:
     from launcher import lifecycle
 
     lifecycle.restart(layout, Progress(), [])
+    return 0
+
+
+def scale(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Changes the number of config-service's tasks."""
+    from launcher import lifecycle
+
+    lifecycle.scale(layout, Progress(), arguments.count)
+    return 0
+
+
+def signal(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Stops (STOP), continues (CONT) or kills (KILL) a replica, as the fault suite does."""
+    stack = running.require_ready(layout)
+    replica = next((one for one in stack.replicas if one.name == arguments.name), None)
+    if replica is None:
+        raise StackError(f"no replica is named {arguments.name}")
+    if stack.docker_network:
+        containers.signal(containers.container_at(stack.docker_network, replica.address), arguments.signal)
+        return 0
+    record = processes.find(layout, replica.name)
+    if record is None or not record.running:
+        raise StackError(f"{replica.name} does not run")
+    os.kill(record.pid, signals.Signals[f"SIG{arguments.signal}"])
+    return 0
+
+
+def provision(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Applies Terraform and the seed to an emulator that somebody else runs; the last line is JSON for tests."""
+    from launcher import provision as provisioning
+
+    found = provisioning.provision(layout, Progress(), arguments.host, arguments.port, arguments.profile)
+    print(json.dumps(found))
     return 0
 
 
@@ -178,6 +233,9 @@ COMMANDS = {
     "env": env,
     "restart": restart,
     "rolling-restart": rolling_restart,
+    "scale": scale,
+    "signal": signal,
+    "provision": provision,
     "doctor": doctor,
     "demo": demo,
     "token": token,
@@ -197,6 +255,17 @@ def _parser() -> argparse.ArgumentParser:
                                  help="replicas of config-service (default: 2)")
             command.add_argument("--bin-dir", metavar="DIR", help="ready binaries to run instead of building")
             command.add_argument("--emulator", default="ministack", help=argparse.SUPPRESS)
+            command.add_argument("--containers", choices=CONTAINERS, default="0",
+                                 help="services as ECS tasks in containers (default: 0; auto: where Docker is at hand)")
+        if name == "scale":
+            command.add_argument("count", type=int, choices=range(1, 10), metavar="N", help="tasks of config-service")
+        if name == "signal":
+            command.add_argument("name", help="the replica, e.g. config-1")
+            command.add_argument("signal", choices=("STOP", "CONT", "KILL"))
+        if name == "provision":
+            command.add_argument("host", help="where the emulator is, for this machine and for the services")
+            command.add_argument("--port", type=int, default=stack_settings.DEFAULT_EMULATOR_PORT)
+            command.add_argument("--profile", choices=("release", "dev"), default="dev", help="of the invalidator's binary")
         if name == "token":
             command.add_argument("email", nargs="?", default=stack_settings.USERS["TENANT_A_USER"][0],
                                  help="the user (default: %(default)s)")

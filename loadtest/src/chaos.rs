@@ -167,7 +167,7 @@ async fn faults_on(
         accounts: Arc::clone(accounts),
         channels,
         observers,
-        replicas: Replica::all(targets.grpc.len()),
+        replicas: Replica::all(&targets.grpc),
         emulator,
         http: targets.http.clone(),
         clock: Clock(Instant::now()),

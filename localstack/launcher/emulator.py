@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-import faults  # beside stack.py
+import ecs_tasks  # beside stack.py
+import faults
 
 from . import network, processes
 from .errors import StackError
@@ -18,25 +19,26 @@ NAME = "emulator"
 START_SECONDS = 60
 
 
-def environment(port: int, folder: Path) -> dict[str, str]:
+def environment(port: int, folder: Path, host: str = "127.0.0.1", docker_network: str = "") -> dict[str, str]:
     """All that the emulator sees. It hands its own environment on to the Lambdas that it runs, so nothing of the
-    person's own is in here."""
+    person's own is in here. With a Docker network, ECS tasks run as containers in it."""
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    return {
+    tasks = {ecs_tasks.NETWORK_VARIABLE: docker_network} if docker_network else {}
+    return tasks | {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
         "TMPDIR": str(temporary),
         "STATE_DIR": str(folder / "state"),
         "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "MINISTACK_HOST": "127.0.0.1",
+        "BIND_HOST": host,
+        "MINISTACK_HOST": host,
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "0",
         "LAMBDA_EXECUTOR": "local",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -53,7 +55,11 @@ def command() -> list[str]:
 def start(layout: Layout, settings: Settings, step: Step) -> None:
     """Starts the emulator and waits until it answers."""
     record = processes.spawn(
-        layout, NAME, command(), environment(settings.emulator_port, layout.emulator), fingerprint="emulator"
+        layout,
+        NAME,
+        command(),
+        environment(settings.emulator_port, layout.emulator, settings.emulator_host, settings.docker_network),
+        fingerprint="emulator",
     )
     ready = processes.wait_until(lambda: answers(settings) or not record.running, START_SECONDS, interval=0.1)
     if not record.running:

@@ -10,12 +10,13 @@ from typing import Iterator
 
 import seed  # beside stack.py
 
-from . import aws, build, emulator, network, prerequisites, processes, settings as stack_settings, terraform
+from . import aws, build, containers, emulator, network, prerequisites, processes, settings as stack_settings, terraform
 from .errors import StackError
 from .layout import Layout
 from .progress import Progress
 from .replicas import Replicas
 from .running import STOP_SECONDS, exclusive, require_ready, take_down
+from .tasks import Tasks
 from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, Ports, Settings
 
 EDGE_SECONDS = 30
@@ -30,14 +31,24 @@ def up(
     ephemeral: bool,
     config_replicas: int,
     bin_dir: str | None,
+    in_containers: bool | None = False,
 ) -> Settings:
-    """Builds, starts what is missing, and returns when a signed-in request through the edge is answered."""
+    """Builds, starts what is missing, and returns when a signed-in request through the edge is answered.
+
+    `in_containers`: whether the services are to be ECS tasks in containers; None for where that is possible."""
     with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
         stack = _existing(layout)
+        in_containers = _decide(in_containers, stack, progress)
+        if stack is not None and bool(stack.docker_network) != in_containers:
+            stack = None
         is_new = stack is None
         if stack is None:
             take_down(layout)
             stack = _new_stack(ephemeral)
+            if in_containers:
+                stack.docker_network = f"tagged-config-{stack.emulator_port}"
+                stack.gateway = containers.make_network(stack.docker_network)
+                stack.save(layout)
         stack.profile = profile
         stack.config_replicas = config_replicas
         stack.bin_dir = bin_dir
@@ -50,6 +61,10 @@ def up(
                 step.detail = prerequisites.require([*tools, *prerequisites.check_ports(stack, held)])
             with progress.step("build") as step:
                 build.build(layout, stack, step)
+            if in_containers:
+                with progress.step("images") as step:
+                    stack.images = containers.build(layout, step)
+                    step.detail = ", ".join(stack.images.values())
             with progress.step("emulator") as step:
                 if is_new:
                     emulator.start(layout, stack, step)
@@ -59,8 +74,11 @@ def up(
                 terraform.apply(layout, stack, step)
             with progress.step("seed") as step:
                 step.detail = _seed(stack)
-            replicas = Replicas(layout, stack, progress)
-            replicas.ensure()
+            if in_containers:
+                Tasks(layout, stack, progress).ensure()
+            else:
+                replicas = Replicas(layout, stack, progress)
+                replicas.ensure()
             with progress.step("edge") as step:
                 step.detail = _await_edge(layout, stack)
             stack.ready = True
@@ -80,9 +98,47 @@ def restart(layout: Layout, progress: Progress, names: list[str]) -> None:
     if unknown:
         raise StackError(f"no replica is named {unknown[0]}: there are {', '.join(replicas)}")
     with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
+        if stack.docker_network:
+            tasks = Tasks(layout, stack, progress)
+            for name in names:
+                tasks.restart(replicas[name])
+            if not names:
+                tasks.roll()
+            return
         starter = Replicas(layout, stack, progress)
         for name in names or list(replicas):
             starter.restart(replicas[name])
+
+
+def scale(layout: Layout, progress: Progress, count: int) -> None:
+    """Changes the number of config-service's tasks."""
+    stack = require_ready(layout)
+    if not stack.docker_network:
+        raise StackError("the services are processes: start the stack with `make local REPLICAS=N` instead")
+    with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
+        Tasks(layout, stack, progress).scale(count)
+        stack.save(layout)
+
+
+def _decide(wanted: bool | None, stack: Settings | None, progress: Progress) -> bool:
+    """Whether the services are to be containers. What runs already stays as it is, unless it was asked for."""
+    if wanted is False:
+        return False
+    if wanted is None and stack is not None:
+        return bool(stack.docker_network)
+    try:
+        reason = containers.why_not()
+        if reason:
+            raise containers.Unavailable(reason)
+        with progress.step("base images") as step:
+            containers.require_bases(step)
+            step.detail = ", ".join(containers.base(argument) for argument in containers.BASES)
+    except containers.Unavailable as error:
+        if wanted:
+            raise
+        progress.line(f"services run as processes, not containers: {error}")
+        return False
+    return True
 
 
 def _existing(layout: Layout) -> Settings | None:

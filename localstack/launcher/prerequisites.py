@@ -33,14 +33,16 @@ def check_tools() -> list[Finding]:
 
 def check_ports(settings: Settings, held: set[str]) -> list[Finding]:
     """Every address that the stack will listen on; `held` names the processes of it that already do."""
-    wanted = [("emulator", "127.0.0.1", settings.emulator_port)]
-    wanted += [(replica.name, replica.address, port) for replica in settings.replicas for port in replica.ports]
+    wanted = [("emulator", settings.emulator_host, settings.emulator_port)]
+    if not settings.docker_network:
+        wanted += [(replica.name, replica.address, port) for replica in settings.replicas for port in replica.ports]
     problems = []
     for name, address, port in wanted:
         problem = None if name in held else network.bind_problem(address, port)
         if problem:
             problems.append(Finding(False, f"{name}: {problem}"))
-    return problems or [Finding(True, f"ports free (emulator {settings.emulator_port}, {settings.network}.0/24)")]
+    where = settings.docker_network or f"{settings.network}.0/24"
+    return problems or [Finding(True, f"ports free (emulator {settings.emulator_port}, {where})")]
 
 
 def require(findings: list[Finding]) -> str:

@@ -65,7 +65,7 @@ class Replicas:
             self._layout,
             replica.name,
             [str(build.binary(self._settings, replica.service))],
-            self._environment(replica),
+            self.environment(replica),
             self._fingerprint(replica),
         )
         self.started.append(record)
@@ -134,7 +134,7 @@ class Replicas:
             "Targets": [{"Id": replica.address, "Port": replica.http}],
         }
 
-    def _environment(self, replica: Replica) -> dict[str, str]:
+    def environment(self, replica: Replica) -> dict[str, str]:
         """All that a replica sees: its settings, and four variables of the person's own."""
         inherited = ("PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE")
         environment = {name: os.environ[name] for name in inherited if name in os.environ}
@@ -166,7 +166,7 @@ class Replicas:
 
     def _fingerprint(self, replica: Replica) -> str:
         """What decides whether a running replica is still the wanted one."""
-        settings = {name: value for name, value in self._environment(replica).items() if name not in ("PATH", "HOME")}
+        settings = {name: value for name, value in self.environment(replica).items() if name not in ("PATH", "HOME")}
         program = build.digest(build.binary(self._settings, replica.service))
         return hashlib.sha256(f"{program}{json.dumps(settings, sort_keys=True)}".encode()).hexdigest()
 

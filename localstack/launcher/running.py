@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 from typing import Iterator
 
-from . import emulator, processes, settings as stack_settings
+from . import containers, emulator, processes, settings as stack_settings
 from .errors import StackError
 from .layout import Layout
 from .settings import Settings
@@ -35,6 +35,7 @@ def require_ready(layout: Layout) -> Settings:
     record = processes.find(layout, emulator.NAME)
     if record is None or not record.running:
         raise StackError("the stack's emulator is dead: start it again with `make local`", layout.log(emulator.NAME))
+    stack.refresh_addresses()
     return stack
 
 
@@ -45,6 +46,9 @@ def take_down(layout: Layout) -> None:
     processes.stop_all(layout, list(records.values()), STOP_SECONDS)
     if last:
         processes.stop(layout, last, grace_seconds=5)
+    stack = stack_settings.load(layout)
+    if stack and stack.docker_network:
+        containers.remove_all(stack.docker_network)
     layout.forget()
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 
+from . import containers
 from .errors import StackError
 from .layout import Layout
 
@@ -39,7 +40,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Replica:
-    """One local process of a service."""
+    """One local process, or container, of a service."""
 
     name: str
     service: str
@@ -71,11 +72,32 @@ class Settings:
     outputs: dict[str, str] = field(default_factory=dict)
     applied: str = ""
     seeded: bool = False
+    docker_network: str = ""
+    """Where the services are containers: their network. Empty where they are processes."""
+    gateway: str = ""
+    """This machine in that network: there the emulator listens, for the containers and for everybody else."""
+    images: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    """The containers of each service, as last seen."""
     ready: bool = False
 
     @property
+    def emulator_host(self) -> str:
+        return self.gateway or "127.0.0.1"
+
+    @property
     def emulator_url(self) -> str:
-        return f"http://127.0.0.1:{self.emulator_port}"
+        return f"http://{self.emulator_host}:{self.emulator_port}"
+
+    def refresh_addresses(self) -> None:
+        """Looks for the containers."""
+        if self.docker_network:
+            self.addresses = containers.addresses(self.docker_network)
+
+    def _addresses(self, service: str, first: int, count: int) -> list[str]:
+        if self.docker_network:
+            return self.addresses.get(service, [])
+        return [f"{self.network}.{number}" for number in range(first, first + count)]
 
     @property
     def config(self) -> list[Replica]:
@@ -84,18 +106,21 @@ class Settings:
             Replica(
                 name=f"config-{number}",
                 service=CONFIG_SERVICE,
-                address=f"{self.network}.{number}",
+                address=address,
                 http=self.ports.http,
                 grpc=self.ports.grpc,
                 refresh=self.ports.refresh,
             )
-            for number in range(1, self.config_replicas + 1)
+            for number, address in enumerate(self._addresses(CONFIG_SERVICE, 1, self.config_replicas), 1)
         ]
 
     @property
     def order(self) -> Replica:
         """The one replica of order-service."""
-        return Replica("order-1", ORDER_SERVICE, f"{self.network}.101", http=self.ports.order_http)
+        found = self._addresses(ORDER_SERVICE, 101, 1)
+        if not found:
+            raise StackError("no container of order-service runs")
+        return Replica("order-1", ORDER_SERVICE, found[0], http=self.ports.order_http)
 
     @property
     def replicas(self) -> list[Replica]:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from . import build, commands, emulator, network, terraform_binary
 from .errors import StackError
@@ -29,8 +29,10 @@ _SEARCH_DEPTH = 5
 _SEARCH_SECONDS = 5.0
 
 
-def apply(layout: Layout, settings: Settings, step: Step) -> None:
-    """init, apply and the outputs, unless the same inputs were applied to this emulator before."""
+def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[], None] | None = None) -> None:
+    """init, apply and the outputs, unless the same inputs were applied to this emulator before.
+
+    `watch` raises when going on is in vain; by default, when this stack's own emulator is gone."""
     variables = {
         "emulator_url": settings.emulator_url,
         "region": REGION,
@@ -40,6 +42,8 @@ def apply(layout: Layout, settings: Settings, step: Step) -> None:
         "config_refresh_port": str(settings.ports.refresh),
         "config_http_port": str(settings.ports.http),
         "order_http_port": str(settings.ports.order_http),
+        "images": json.dumps(settings.images),
+        "config_tasks": str(settings.config_replicas),
     }
     inputs = _inputs(layout, variables)
     if settings.applied == inputs:
@@ -61,7 +65,7 @@ def apply(layout: Layout, settings: Settings, step: Step) -> None:
         timeout_seconds=900,
         cwd=root,
         environment=environment(data),
-        watch=lambda: emulator.require_running(layout),
+        watch=watch or (lambda: emulator.require_running(layout)),
     )
     settings.outputs = _outputs(binary, root, layout, data)
     settings.applied = inputs

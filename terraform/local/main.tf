@@ -1,5 +1,6 @@
-# The local target: the modules that AWS gets too, plus what only an emulator needs (api.tf, discovery.tf). No task
-# definitions: the services run as local processes that register in the target groups and in Cloud Map.
+# The local target: the modules that AWS gets too, plus what only an emulator needs (api.tf, discovery.tf). The services
+# run as ECS tasks where there is Docker (tasks.tf), else as local processes that register in the target groups and in
+# Cloud Map.
 
 data "aws_caller_identity" "current" {}
 
@@ -63,6 +64,7 @@ module "services" {
   name       = var.name
   account_id = local.account_id
   region     = var.region
+  fargate    = length(var.images) > 0
 
   vpc_id                       = module.network.vpc_id
   subnet_ids                   = module.network.private_subnet_ids

@@ -20,7 +20,7 @@ output "issuer" {
 
 output "jwks_url" {
   description = "Where the emulator serves the pool's keys; not below the issuer."
-  value       = "${var.emulator_url}/${module.identity.user_pool_id}/.well-known/jwks.json"
+  value       = local.jwks_url
 }
 
 output "table_name" {

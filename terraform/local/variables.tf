@@ -83,6 +83,23 @@ variable "order_http_port" {
   default     = 8081
 }
 
+variable "images" {
+  type        = map(string)
+  description = "Image with its tag of each service (`config-service`, `order-service`) that is to run as ECS tasks; empty where they are processes."
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.images), ["config-service", "order-service"])) == 0
+    error_message = "images must have no keys but config-service and order-service."
+  }
+}
+
+variable "config_tasks" {
+  type        = number
+  description = "Tasks of config-service at the start, where they are ECS tasks."
+  default     = 2
+}
+
 variable "deregistration_delay_seconds" {
   type        = number
   description = "How long a target that is being removed may finish its requests."

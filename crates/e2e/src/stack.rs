@@ -60,13 +60,19 @@ pub struct User {
 impl Stack {
     /// The stack of this test run.
     pub async fn connect() -> anyhow::Result<Self> {
+        let sdk = tagged_config_stores::aws::sdk_config().await;
+        Self::of(|name| ProcessEnv.get(name), sdk)
+    }
+
+    /// The stack that these variables name.
+    pub fn of(variable: impl Fn(&str) -> Option<String>, sdk: SdkConfig) -> anyhow::Result<Self> {
         let get = |name: &str| {
             let hint = || {
                 format!(
                     "{name} is not set: run `make test`, or `eval \"$(make -s local-env)\"` after `make local`"
                 )
             };
-            ProcessEnv.get(name).with_context(hint)
+            variable(name).with_context(hint)
         };
         let list = |name: &str| {
             get(name).map(|value| value.split(',').map(ToOwned::to_owned).collect::<Vec<_>>())
@@ -86,7 +92,7 @@ impl Stack {
             web: reqwest::Client::builder()
                 .timeout(Duration::from_secs(20))
                 .build()?,
-            sdk: tagged_config_stores::aws::sdk_config().await,
+            sdk,
         })
     }
 
@@ -126,7 +132,8 @@ impl Stack {
         .await
     }
 
-    async fn sign_in(&self, name: &str, password: &str, tenant: &str) -> anyhow::Result<User> {
+    /// A user who is there, signed in.
+    pub async fn sign_in(&self, name: &str, password: &str, tenant: &str) -> anyhow::Result<User> {
         let request = json!({"AuthFlow": "USER_PASSWORD_AUTH", "ClientId": self.client_id,
             "AuthParameters": {"USERNAME": name, "PASSWORD": password}});
         let answer = self.cognito("InitiateAuth", &request).await?;
@@ -146,21 +153,26 @@ impl Stack {
     }
 
     async fn cognito(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        let target = format!("AWSCognitoIdentityProviderService.{operation}");
+        self.aws("cognito-idp", &target, body).await
+    }
+
+    /// A call of an AWS API that speaks JSON and has no SDK here.
+    pub async fn aws(&self, service: &str, target: &str, body: &Value) -> anyhow::Result<Value> {
         // The emulator routes by the scope and checks no signature.
-        let scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=0";
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        );
         let call = self
             .web
             .post(&self.emulator)
             .header("content-type", "application/x-amz-json-1.1")
-            .header(
-                "x-amz-target",
-                format!("AWSCognitoIdentityProviderService.{operation}"),
-            )
+            .header("x-amz-target", target)
             .header("authorization", scope)
             .body(body.to_string());
         let answer = call.send().await?;
         if !answer.status().is_success() {
-            bail!("{operation}: {} {}", answer.status(), answer.text().await?);
+            bail!("{target}: {} {}", answer.status(), answer.text().await?);
         }
         Ok(answer.json().await?)
     }

@@ -24,7 +24,7 @@ use tonic::{
 use crate::{change::Change, credential::Credential, discovery::Discover};
 
 /// One call to one task. The next batch waits for the slowest, and the journal is there for who does not answer.
-const DEADLINE: Duration = Duration::from_millis(500);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Waits before each attempt at one task.
 const WAITS_MS: [u64; 3] = [0, 50, 200];

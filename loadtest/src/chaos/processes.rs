@@ -1,10 +1,9 @@
-//! The replicas' processes, as the launcher keeps them: signals by process id, a new one by the launcher.
+//! The replicas, processes or containers, as the launcher keeps them: it sends them signals, and starts new ones.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use aws_sdk_servicediscovery::Client;
-use serde::Deserialize;
 use tagged_config_runtime::env::{Env, ProcessEnv};
 use tokio::process::Command;
 
@@ -14,26 +13,28 @@ const SERVICE: &str = "config-service";
 /// One replica.
 pub(super) struct Replica {
     name: String,
+    /// Its address, by which Cloud Map's instances are told apart.
+    host: String,
     stack: PathBuf,
     python: String,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    pid: u32,
 }
 
 // === impl Replica ===
 
 impl Replica {
-    /// So many replicas of the stack that `make local` started, or the tests.
-    pub(super) fn all(count: usize) -> Vec<Self> {
+    /// The replicas at these gRPC addresses, of the stack that `make local` started, or the tests.
+    pub(super) fn all(addresses: &[String]) -> Vec<Self> {
         let get = |name: &str, default: &str| ProcessEnv.get(name).unwrap_or(default.to_owned());
         let stack = get("TAGGED_CONFIG_STACK_DIR", ".local");
         let python = get("TAGGED_CONFIG_PYTHON", "python3");
-        (1..=count)
-            .map(|number| Self {
+        (1..)
+            .zip(addresses)
+            .map(|(number, address)| Self {
                 name: format!("config-{number}"),
+                host: address
+                    .rsplit_once(':')
+                    .map_or("", |(host, _)| host)
+                    .to_owned(),
                 stack: PathBuf::from(&stack),
                 python: python.clone(),
             })
@@ -55,18 +56,7 @@ impl Replica {
 
     /// Has the launcher replace it, as a deployment does.
     pub(super) async fn restart(&self) -> anyhow::Result<()> {
-        let output = Command::new(&self.python)
-            .args(["localstack/stack.py", "restart", &self.name, "--state-dir"])
-            .arg(&self.stack)
-            .output()
-            .await?;
-        ensure!(
-            output.status.success(),
-            "{} did not start again: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        self.launcher(&["restart", &self.name]).await
     }
 
     /// Takes it out of Cloud Map for a time: the invalidator does not call it.
@@ -79,47 +69,51 @@ impl Replica {
             .find(|service| service.name() == Some(SERVICE))
             .and_then(|service| service.id())
             .context("Cloud Map does not know config-service")?;
-        let instance = client
-            .get_instance()
-            .service_id(service)
-            .instance_id(&self.name)
-            .send()
-            .await?;
-        let attributes = instance
-            .instance()
-            .and_then(|instance| instance.attributes())
-            .cloned();
+        let found = client.list_instances().service_id(service).send().await?;
+        let is_mine = |attributes: &HashMap<String, String>| {
+            attributes.get("AWS_INSTANCE_IPV4") == Some(&self.host)
+        };
+        let instance = found
+            .instances()
+            .iter()
+            .find(|instance| instance.attributes().is_some_and(is_mine))
+            .with_context(|| format!("Cloud Map does not know {}", self.host))?;
+        let id = instance.id().unwrap_or_default();
         client
             .deregister_instance()
             .service_id(service)
-            .instance_id(&self.name)
+            .instance_id(id)
             .send()
             .await?;
         tokio::time::sleep(time).await;
         client
             .register_instance()
             .service_id(service)
-            .instance_id(&self.name)
-            .set_attributes(attributes)
+            .instance_id(id)
+            .set_attributes(instance.attributes().cloned())
             .send()
             .await?;
         Ok(())
     }
 
     async fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let file = self.stack.join("pids").join(format!("{}.json", self.name));
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{} cannot be read", file.display()))?;
-        let record: Record = serde_json::from_str(&text)?;
-        let status = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(record.pid.to_string())
-            .status()
+        self.launcher(&["signal", &self.name, signal]).await
+    }
+
+    async fn launcher(&self, words: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(&self.python)
+            .arg("localstack/stack.py")
+            .args(words)
+            .arg("--state-dir")
+            .arg(&self.stack)
+            .output()
             .await?;
         ensure!(
-            status.success(),
-            "{} could not be sent SIG{signal}",
-            self.name
+            output.status.success(),
+            "{} {}: {}",
+            self.name,
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr)
         );
         Ok(())
     }

@@ -42,6 +42,41 @@ run "same_modules_without_what_an_emulator_lacks" {
   }
 }
 
+run "processes_unless_there_are_images" {
+  command = plan
+
+  assert {
+    condition     = length(module.task) == 0
+    error_message = "There are ECS services without images."
+  }
+}
+
+run "tasks_from_images" {
+  command = plan
+
+  variables {
+    images = {
+      config-service = "localhost/tagged-config/config-service:0123456789ab"
+      order-service  = "localhost/tagged-config/order-service:0123456789ab"
+    }
+  }
+
+  assert {
+    condition     = toset(keys(module.task)) == toset(["config-service", "order-service"])
+    error_message = "The services are no ECS services."
+  }
+}
+
+run "an_image_of_another_program_is_refused" {
+  command = plan
+
+  variables {
+    images = { invalidator = "localhost/tagged-config/invalidator:0123456789ab" }
+  }
+
+  expect_failures = [var.images]
+}
+
 run "an_address_with_a_trailing_slash_is_refused" {
   command = plan
 

@@ -195,6 +195,40 @@ async fn a_change_that_reaches_neither_task_nor_journal_is_tried_again() {
     );
 }
 
+/// Tasks that never answer.
+struct Silence;
+
+impl Refresher for Silence {
+    async fn tell(&self, _: SocketAddr, _: Message) -> Result<(), Status> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_in_the_journal_does_not_wait_for_silent_tasks() {
+    let Handler {
+        discover,
+        parameters,
+        journal,
+        config,
+        ..
+    } = Around::WORKING.handler();
+    let handler = Handler {
+        discover,
+        refresher: Silence,
+        parameters,
+        journal,
+        config,
+    };
+    let began = tokio::time::Instant::now();
+    assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));
+    assert_eq!(
+        began.elapsed(),
+        fanout::DEADLINE,
+        "the next batch is not held up"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_is_down_holds_back_no_push() {
     let around = Around {
