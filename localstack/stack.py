@@ -141,6 +141,8 @@ def env(_: argparse.Namespace, layout: Layout) -> int:
     variables = {**stack.environment(), "TAGGED_CONFIG_FAULTS_URL": emulator.faults_url(stack)}
     if stack.docker_network:
         variables["TAGGED_CONFIG_DOCKER_NETWORK"] = stack.docker_network
+        for service, image in stack.images.items():
+            variables[f"TAGGED_CONFIG_{service.upper().replace('-', '_')}_IMAGE"] = image
     for name, value in variables.items():
         quoted = value.replace("'", "'\\''")
         print(f"export {name}='{quoted}'")
@@ -151,7 +153,7 @@ def restart(arguments: argparse.Namespace, layout: Layout) -> int:
     """Restarts one replica."""
     from launcher import lifecycle
 
-    lifecycle.restart(layout, Progress(), [arguments.name])
+    lifecycle.restart(layout, Progress(), [arguments.name], if_down=arguments.if_down)
     return 0
 
 
@@ -196,6 +198,30 @@ def provision(arguments: argparse.Namespace, layout: Layout) -> int:
     return 0
 
 
+def emulator_image(_: argparse.Namespace, layout: Layout) -> int:
+    """Builds the emulator's own image, for tests that want it in a container; prints its name."""
+    layout.make()
+    progress = Progress(sys.stderr)
+    with progress.step("emulator's image") as step:
+        image = containers.build_emulator(layout, step)
+    print(image)
+    return 0
+
+
+def has_containers(_: argparse.Namespace, __: Layout) -> int:
+    """Says in one line why services cannot run as containers here, and exits 1; 0 when they can."""
+    reason = containers.why_not()
+    try:
+        if reason:
+            raise containers.Unavailable(reason)
+        with Progress(sys.stderr).step("base images") as step:
+            containers.require_bases(step)
+    except containers.Unavailable as error:
+        print(f"no containers here: {error}")
+        return 1
+    return 0
+
+
 def doctor(_: argparse.Namespace, layout: Layout) -> int:
     """Checks the machine; exits 1 when something is missing."""
     stack = stack_settings.load(layout) or stack_settings.Settings(
@@ -236,6 +262,8 @@ COMMANDS = {
     "scale": scale,
     "signal": signal,
     "provision": provision,
+    "emulator-image": emulator_image,
+    "has-containers": has_containers,
     "doctor": doctor,
     "demo": demo,
     "token": token,
@@ -271,6 +299,7 @@ def _parser() -> argparse.ArgumentParser:
                                  help="the user (default: %(default)s)")
         if name == "restart":
             command.add_argument("name", help="the replica, e.g. config-1")
+            command.add_argument("--if-down", action="store_true", help="only if it does not run")
         if name == "logs":
             command.add_argument("name", nargs="?", help="one log, e.g. config-1, emulator, terraform, build")
             command.add_argument("--lines", type=int, default=20)

@@ -114,6 +114,23 @@ def build(layout: Layout, step: Step) -> dict[str, str]:
     return images
 
 
+def build_emulator(layout: Layout, step: Step) -> str:
+    """Builds the image of the emulator with its extensions."""
+    image = f"{PREFIX}/emulator:local"
+    base_image = os.environ.get("TAGGED_CONFIG_PYTHON_IMAGE") or "python:3.11-slim-bookworm"
+    commands.run(
+        [with_buildkit() or "docker", "build", "--file", "localstack/Dockerfile", "--build-arg", f"PYTHON={base_image}",
+         "--tag", image, "."],
+        step=step,
+        log=layout.log("images"),
+        failure="building the emulator's image failed",
+        timeout_seconds=BUILD_SECONDS,
+        cwd=REPOSITORY,
+        environment=os.environ | {"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"},
+    )
+    return image
+
+
 def arguments(version: str) -> list[str]:
     """Options of `docker build` for every image of this repository."""
     bases = [option for argument in BASES for option in ("--build-arg", f"{argument}={base(argument)}")]

@@ -90,16 +90,20 @@ def up(
         return stack
 
 
-def restart(layout: Layout, progress: Progress, names: list[str]) -> None:
-    """Restarts replicas one by one, each ready and registered before the next one stops."""
+def restart(layout: Layout, progress: Progress, names: list[str], *, if_down: bool = False) -> None:
+    """Restarts replicas one by one, each ready and registered before the next one stops; with `if_down` only those
+    that do not run."""
     stack = require_ready(layout)
     replicas = {replica.name: replica for replica in stack.replicas}
     unknown = [name for name in names if name not in replicas]
-    if unknown:
+    if unknown and not (if_down and stack.docker_network):
         raise StackError(f"no replica is named {unknown[0]}: there are {', '.join(replicas)}")
     with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
         if stack.docker_network:
             tasks = Tasks(layout, stack, progress)
+            if if_down:
+                tasks.await_replacements()
+                return
             for name in names:
                 tasks.restart(replicas[name])
             if not names:
@@ -107,7 +111,9 @@ def restart(layout: Layout, progress: Progress, names: list[str]) -> None:
             return
         starter = Replicas(layout, stack, progress)
         for name in names or list(replicas):
-            starter.restart(replicas[name])
+            record = processes.find(layout, name)
+            if not (if_down and record and record.running):
+                starter.restart(replicas[name])
 
 
 def scale(layout: Layout, progress: Progress, count: int) -> None:

@@ -46,12 +46,20 @@ class Tasks:
                 self._await_steady(service, step)
 
     def restart(self, replica: Replica) -> None:
-        """Ends one task; the service replaces it. Also of one that was killed a moment ago."""
+        """Ends one task; another takes its place, and its address."""
         with self._progress.step(replica.name) as step:
-            if replica.address in self._settings.addresses.get(replica.service, []):
-                container = containers.container_at(self._settings.docker_network, replica.address)
-                self._ecs.stop_task(cluster=self._cluster, task=containers.task_of(container), reason="restarted by hand")
+            container = containers.container_at(self._settings.docker_network, replica.address)
+            self._ecs.stop_task(cluster=self._cluster, task=containers.task_of(container), reason="restarted by hand")
+            # ECS replaces a task that was stopped; the emulator does when it is asked for the number again.
+            count = self._describe(replica.service)["desiredCount"]
+            self._ecs.update_service(cluster=self._cluster, service=replica.service, desiredCount=count)
             self._await_steady(replica.service, step)
+
+    def await_replacements(self) -> None:
+        """Until the services have replaced what ended."""
+        for service in (CONFIG_SERVICE, ORDER_SERVICE):
+            with self._progress.step(service) as step:
+                self._await_steady(service, step)
 
     def _want(self, service: str, count: int) -> None:
         if self._describe(service)["desiredCount"] != count:

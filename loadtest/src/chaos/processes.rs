@@ -51,7 +51,7 @@ impl Replica {
     /// Ends it at once, and has the launcher start another one.
     pub(super) async fn kill_and_restart(&self) -> anyhow::Result<()> {
         self.signal("KILL").await?;
-        self.restart().await
+        self.launcher(&["restart", &self.name, "--if-down"]).await
     }
 
     /// Has the launcher replace it, as a deployment does.
