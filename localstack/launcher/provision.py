@@ -30,4 +30,6 @@ def provision(layout: Layout, progress: Progress, host: str, port: int, profile:
             "config": replicas.environment(stack.config[0]),
             "order": replicas.environment(stack.order),
             "config_service_id": stack.output("config_service_id"),
+            "config_target_group_arn": stack.output("config_target_group_arn"),
+            "order_target_group_arn": stack.output("order_target_group_arn"),
         }

@@ -161,6 +161,31 @@ async fn service(
     Ok(container)
 }
 
+/// Registers a target of the load balancer.
+async fn balance(stack: &Stack, group: &str, host: &str, port: u16) -> anyhow::Result<()> {
+    let form = format!(
+        "Action=RegisterTargets&Version=2015-12-01&TargetGroupArn={}&Targets.member.1.Id={host}&Targets.member.1.Port={port}",
+        group.replace(':', "%3A").replace('/', "%2F")
+    );
+    let answer = stack
+        .web
+        .post(&stack.emulator)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/elasticloadbalancing/aws4_request, SignedHeaders=host, Signature=0",
+        )
+        .body(form)
+        .send()
+        .await?;
+    ensure!(
+        answer.status().is_success(),
+        "RegisterTargets: {}",
+        answer.text().await?
+    );
+    Ok(())
+}
+
 impl World {
     async fn start() -> anyhow::Result<Self> {
         let networks = Networks::make().await?;
@@ -251,18 +276,21 @@ impl World {
             .load()
             .await;
         let stack = Stack::of(|name| variables.get(name).cloned(), sdk)?;
-        let service_id = found["config_service_id"].as_str().unwrap_or_default();
+        let text = |name: &str| found[name].as_str().unwrap_or_default();
         for (number, host) in hosts.iter().enumerate() {
-            let instance = json!({"ServiceId": service_id, "InstanceId": format!("config-{number}"),
+            let instance = json!({"ServiceId": text("config_service_id"), "InstanceId": format!("config-{number}"),
                 "Attributes": {"AWS_INSTANCE_IPV4": host, "AWS_INSTANCE_PORT": GRPC.to_string()}});
-            stack
-                .aws(
-                    "servicediscovery",
-                    "Route53AutoNaming_v20170314.RegisterInstance",
-                    &instance,
-                )
-                .await?;
+            let target = "Route53AutoNaming_v20170314.RegisterInstance";
+            stack.aws("servicediscovery", target, &instance).await?;
+            balance(&stack, text("config_target_group_arn"), host, HTTP).await?;
         }
+        balance(
+            &stack,
+            text("order_target_group_arn"),
+            &order_host,
+            ORDER_HTTP,
+        )
+        .await?;
         Ok(Self {
             emulator,
             replicas,
@@ -353,7 +381,7 @@ async fn the_path_from_end_to_end(world: &World, user: &User) -> anyhow::Result<
     let order = json!({"lines": [{"sku": "book", "quantity": 2, "unitPrice": "19.99"}]});
     let answer = stack
         .web
-        .post(format!("{}/v1/orders", stack.order_url))
+        .post(format!("{}/v1/orders", stack.api_url))
         .bearer_auth(&alice.token)
         .json(&order)
         .send()
@@ -425,6 +453,7 @@ async fn a_replica_that_was_paused(world: &World, user: &User) -> anyhow::Result
 /// The harness's checker judges what it saw while pushes were lost for three seconds.
 async fn the_history_of_a_cut(world: &World) -> anyhow::Result<()> {
     let out = world.networks.folder.join("history");
+    // The edge is the emulator's, which is cut off from the services as well.
     let mut harness = Command::new(program("loadtest")?);
     harness
         .args([
@@ -443,6 +472,7 @@ async fn the_history_of_a_cut(world: &World) -> anyhow::Result<()> {
             "0",
             "--lost-after",
             "10s",
+            "--no-edge",
             "--out",
         ])
         .arg(&out)
