@@ -50,8 +50,8 @@ def up(arguments: argparse.Namespace, layout: Layout) -> int:
     from launcher import lifecycle
 
     if arguments.emulator != "ministack":
-        print(f"EMULATOR={arguments.emulator} is not available yet: it arrives with the container images. "
-              "Run `make local` without it.", file=sys.stderr)
+        print(f"EMULATOR={arguments.emulator} is not available: MiniStack is the only emulator. Run `make local` without it.",
+              file=sys.stderr)
         return 2
     progress = Progress()
     stack = lifecycle.up(
@@ -231,6 +231,8 @@ def doctor(_: argparse.Namespace, layout: Layout) -> int:
     findings = [*prerequisites.check_tools(), *prerequisites.check_ports(stack, held)]
     for finding in findings:
         print(f"{'ok     ' if finding.good else 'MISSING'} {finding.text}")
+    reason = containers.why_not()
+    print(f"ok      services run as {'processes: ' + reason if reason else 'containers'}")
     return 0 if all(finding.good for finding in findings) else 1
 
 
