@@ -315,3 +315,18 @@ resource "aws_cloudwatch_metric_alarm" "fanout_failures" {
   alarm_actions       = var.alarm_action_arns
   ok_actions          = var.alarm_action_arns
 }
+
+resource "aws_cloudwatch_metric_alarm" "journal_writes" {
+  alarm_name          = "${var.name}-journal-writes"
+  alarm_description   = "The invalidator cannot write changes into the journal: a task that its call does not reach learns of them when its cache expires."
+  namespace           = var.metrics_namespace
+  metric_name         = "refresh_journal_failures"
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}

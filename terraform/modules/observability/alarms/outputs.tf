@@ -13,6 +13,7 @@ output "alarm_arns" {
       sweep-repairs      = aws_cloudwatch_metric_alarm.sweep_repairs.arn
       journal-sweeps     = aws_cloudwatch_metric_alarm.sweeps.arn
       key-mirror-errors  = aws_cloudwatch_metric_alarm.key_mirror_errors.arn
+      journal-writes     = aws_cloudwatch_metric_alarm.journal_writes.arn
       fanout-failures    = aws_cloudwatch_metric_alarm.fanout_failures.arn
       invalidator-errors = aws_cloudwatch_metric_alarm.invalidator_errors.arn
       stream-lag         = aws_cloudwatch_metric_alarm.stream_lag.arn

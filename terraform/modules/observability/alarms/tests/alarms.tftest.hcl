@@ -143,6 +143,7 @@ run "everyone_is_told_when_it_starts_and_ends" {
           aws_cloudwatch_metric_alarm.sweep_repairs, aws_cloudwatch_metric_alarm.sweeps,
           aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
+          aws_cloudwatch_metric_alarm.journal_writes,
         ],
       ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
     ])
