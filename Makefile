@@ -76,6 +76,10 @@ functions: ## Build the Lambda functions' zips (ARCH=arm64 or x86_64)
 test: ## Run every check and test
 	@scripts/test
 
+.PHONY: test-localstack
+test-localstack: ## Check that LocalStack's own code sends the events that the tests have recorded
+	@python3 localstack/localstack_contract.py
+
 .PHONY: test-terraform
 test-terraform: ## Check the Terraform, and deploy and destroy the AWS target on an emulator
 	@scripts/test --terraform

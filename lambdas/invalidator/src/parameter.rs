@@ -58,10 +58,12 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
 /// The change behind an announcement.
 pub(crate) async fn resolve(announced: &Announced, parameters: &impl Parameters) -> Change {
     let mut last_error = None;
+    // What was written in the second of its deletion may be what was deleted: an old copy, or LocalStack, which announces first.
+    let since_ms = announced.time_ms + if announced.deleted { 1_000 } else { 0 };
     for wait in WAITS_MS {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         match parameters.get(announced.id.partition()).await {
-            Ok(Some(record)) if record.revision.incarnation >= announced.time_ms => {
+            Ok(Some(record)) if record.revision.incarnation >= since_ms => {
                 return change(announced, record.revision, NewState::Value(record));
             }
             Ok(None) if announced.deleted => {
@@ -201,6 +203,51 @@ mod tests {
         );
     }
 
+    /// `make test-localstack` checks that these are what its code sends.
+    #[test]
+    fn localstacks_events_are_understood() {
+        let config = ParameterStoreConfig {
+            root: "/app".to_owned(),
+        };
+        let recorded: Value =
+            serde_json::from_str(include_str!("../tests/fixtures/localstack_events.json")).unwrap();
+        let deleted = recorded.as_array().unwrap().iter().map(|one| {
+            let entry = &one["entry"];
+            let event = json!({
+                "version": "0", "id": "6a7e4feb", "detail-type": entry["DetailType"], "source": entry["Source"],
+                "account": "000000000000", "time": "2026-01-02T03:04:05Z", "region": "us-east-1", "resources": [],
+                "detail": entry["Detail"]
+            });
+            let announced = announced(&event, &config);
+            (one["operation"].as_str().unwrap(), announced.map(|one| one.deleted))
+        });
+        assert_eq!(
+            deleted.collect::<Vec<_>>(),
+            [
+                ("put", Some(false)),
+                ("put again", Some(false)),
+                ("put a secret", Some(false)),
+                ("label", None),
+                ("delete", Some(true)),
+            ]
+        );
+    }
+
+    /// Also of what was written in the same second, which an old copy may still show.
+    #[tokio::test(start_paused = true)]
+    async fn a_deletion_that_is_announced_before_it_is_done_is_a_deletion() {
+        let written = parameter(EVENT_MS + 300, 1);
+        let change = resolved("Delete", vec![Ok(Some(written.clone())), Ok(None)]).await;
+        assert_eq!(change.state, NewState::Absent);
+        let made_again = parameter(EVENT_MS + 1_200, 1);
+        let change = resolved("Delete", vec![Ok(None), Ok(Some(made_again.clone()))]).await;
+        assert_eq!(change.state, NewState::Absent, "as of the event");
+        let change = resolved("Delete", vec![Ok(Some(made_again.clone()))]).await;
+        assert_eq!(change.state, NewState::Value(made_again));
+        let change = resolved("Delete", vec![Ok(Some(written))]).await;
+        assert_eq!(change.state, NewState::Unknown, "the tasks ask the source");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_old_copy_is_read_again() {
         let old = Ok(Some(parameter(EVENT_MS - 60_000, 1)));
@@ -252,7 +299,7 @@ mod tests {
             (&NewState::Absent, EVENT_MS)
         );
         // Recreated meanwhile: version 1 again, and newer.
-        let change = resolved("Delete", vec![Ok(Some(parameter(EVENT_MS + 10, 1)))]).await;
+        let change = resolved("Delete", vec![Ok(Some(parameter(EVENT_MS + 1_010, 1)))]).await;
         assert!(matches!(change.state, NewState::Value(_)));
     }
 
