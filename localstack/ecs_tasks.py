@@ -78,6 +78,8 @@ def install() -> None:
     ecs._mark_task_running = tasks.mark_running(ecs._mark_task_running)
     ecs._sync_service_targets = tasks.sync(ecs._sync_service_targets)
     ecs._remove_docker_container = tasks.remove
+    if elsewhere := os.environ.get("AWS_ENDPOINT_URL_SSM"):
+        ssm.resolve_parameter_value = parameters_at(elsewhere)
     ecs._resolve_container_secrets = decrypted(ecs._resolve_container_secrets, ssm)
     ecs._run_docker_container = start_or_remove(ecs._run_docker_container)
     ecs._record_service_task_failure = throttled(ecs._record_service_task_failure)
@@ -149,9 +151,8 @@ class Tasks:
     @staticmethod
     def _credentials() -> dict[str, str]:
         """The task role's, which mean nothing here, and the emulator, which listens in the tasks' network."""
-        host, port = os.environ.get("BIND_HOST", "127.0.0.1"), os.environ.get("GATEWAY_PORT", "4566")
         return {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            **{name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")},
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
@@ -296,6 +297,28 @@ def decrypted(original: Callable[[dict], dict], ssm: ModuleType) -> Callable[[di
         return resolved
 
     return wrapped
+
+
+def parameters_at(url: str) -> Callable[..., str | None]:
+    """MiniStack's function that reads a parameter by its name or ARN, for a Parameter Store that is another emulator's."""
+    import boto3
+
+    client = boto3.client(
+        "ssm",
+        endpoint_url=url,
+        region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+    def resolve(name_or_arn: str, decrypt: bool = False) -> str | None:
+        name = name_or_arn.partition(":parameter")[2] or name_or_arn
+        try:
+            return client.get_parameter(Name=name, WithDecryption=decrypt)["Parameter"]["Value"]
+        except client.exceptions.ParameterNotFound:
+            return None
+
+    return resolve
 
 
 def throttled(original: Callable[..., None]) -> Callable[..., None]:

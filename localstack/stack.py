@@ -16,7 +16,7 @@ import signal as signals
 from pathlib import Path
 
 import bootstrap
-from launcher import containers, emulator, network, prerequisites, processes, running, settings as stack_settings
+from launcher import containers, emulator, localstack, network, prerequisites, processes, running, settings as stack_settings
 from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
@@ -49,10 +49,6 @@ def up(arguments: argparse.Namespace, layout: Layout) -> int:
     """Builds and starts the stack."""
     from launcher import lifecycle
 
-    if arguments.emulator != "ministack":
-        print(f"EMULATOR={arguments.emulator} is not available: MiniStack is the only emulator. Run `make local` without it.",
-              file=sys.stderr)
-        return 2
     progress = Progress()
     stack = lifecycle.up(
         layout,
@@ -62,6 +58,7 @@ def up(arguments: argparse.Namespace, layout: Layout) -> int:
         config_replicas=arguments.replicas,
         bin_dir=str(Path(arguments.bin_dir).resolve()) if arguments.bin_dir else None,
         in_containers=CONTAINERS[arguments.containers],
+        with_localstack=arguments.emulator == "localstack",
     )
     progress.line("ready")
     if not arguments.ephemeral:
@@ -106,6 +103,10 @@ def status(_: argparse.Namespace, layout: Layout) -> int:
         healthy = healthy and state == "ready"
         pid = f"pid {record.pid}" if record and record.running else ""
         print(f"{name:<10} {state:<10} {address:<22} {pid:<12} {layout.log(name)}")
+    if stack.with_localstack:
+        state = "ready" if localstack.answers(stack) else "not ready"
+        healthy = healthy and state == "ready"
+        print(f"{'localstack':<10} {state:<10} {stack.stores_url.removeprefix('http://'):<22} container")
     if stack.ready:
         print(f"{'edge':<10} {'':<10} {stack.api_url}")
     return 0 if healthy else 1
@@ -138,7 +139,9 @@ def logs(arguments: argparse.Namespace, layout: Layout) -> int:
 def env(_: argparse.Namespace, layout: Layout) -> int:
     """Prints the stack's variables for a shell to evaluate."""
     stack = running.require_ready(layout)
-    variables = {**stack.environment(), "TAGGED_CONFIG_FAULTS_URL": emulator.faults_url(stack)}
+    variables = stack.environment()
+    if not stack.with_localstack:
+        variables["TAGGED_CONFIG_FAULTS_URL"] = emulator.faults_url(stack)
     if stack.docker_network:
         variables["TAGGED_CONFIG_DOCKER_NETWORK"] = stack.docker_network
         for service, image in stack.images.items():
@@ -284,7 +287,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--replicas", type=int, choices=range(1, 10), default=2, metavar="N",
                                  help="replicas of config-service (default: 2)")
             command.add_argument("--bin-dir", metavar="DIR", help="ready binaries to run instead of building")
-            command.add_argument("--emulator", default="ministack", help=argparse.SUPPRESS)
+            command.add_argument("--emulator", choices=stack_settings.EMULATORS, default=stack_settings.MINISTACK,
+                                 help="localstack: LocalStack has the stores, MiniStack the rest (default: ministack)")
             command.add_argument("--containers", choices=CONTAINERS, default="0",
                                  help="services as ECS tasks in containers (default: 0; auto: where Docker is at hand)")
         if name == "scale":
@@ -321,12 +325,13 @@ def _enter_venv() -> None:
 
 
 def _print_welcome(stack: stack_settings.Settings) -> None:
+    stores = f"\n  LocalStack (stores)  {stack.stores_url}" if stack.with_localstack else ""
     replicas = "  ".join(f"http://{replica.http_address}" for replica in stack.config)
     print(f"""
   edge (API Gateway)   {stack.api_url}
   config-service       {replicas}
   order-service        http://{stack.order.http_address}
-  emulator (AWS API)   {stack.emulator_url}
+  emulator (AWS API)   {stack.emulator_url}{stores}
 
 Try:
   make demo

@@ -21,7 +21,7 @@ def client(settings: Settings, service: str) -> Any:
     """A client that can only ever reach this stack's emulator."""
     return boto3.client(
         service,
-        endpoint_url=settings.emulator_url,
+        endpoint_url=settings.endpoint(service),
         region_name=REGION,
         aws_access_key_id="test",
         aws_secret_access_key="test",

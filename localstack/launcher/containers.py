@@ -81,15 +81,19 @@ def base(argument: str) -> str:
 def require_bases(step: Step) -> None:
     """Pulls the base images that are not here; raises `Unavailable` if one cannot be had."""
     for argument, (variable, _) in BASES.items():
-        image = base(argument)
-        if _docker("image", "inspect", image, check=False).returncode == 0:
-            continue
-        step.activity(f"pulling {image}")
-        answer = _docker("pull", "--quiet", image, check=False)
-        if answer.returncode != 0:
-            raise Unavailable(
-                f"the image {image} is not here and cannot be pulled ({_last_line(answer.stderr)}): name another one in {variable}"
-            )
+        require_image(base(argument), variable, step)
+
+
+def require_image(image: str, variable: str, step: Step) -> None:
+    """Pulls an image that is not here; raises `Unavailable` if it cannot be had. `variable` names another one."""
+    if _docker("image", "inspect", image, check=False).returncode == 0:
+        return
+    step.activity(f"pulling {image}")
+    answer = _docker("pull", "--quiet", image, check=False)
+    if answer.returncode != 0:
+        raise Unavailable(
+            f"the image {image} is not here and cannot be pulled ({_last_line(answer.stderr)}): name another one in {variable}"
+        )
 
 
 def build(layout: Layout, step: Step) -> dict[str, str]:
@@ -177,6 +181,12 @@ def container_at(network: str, address: str) -> str:
         if container["IPv4Address"].partition("/")[0] == address:
             return identifier
     raise StackError(f"no container has the address {address}")
+
+
+def named(pattern: str) -> str | None:
+    """The container, running or ended, whose name is this regular expression's; None when there is none."""
+    found = _docker("ps", "--all", "--quiet", "--filter", f"name=^/?{pattern}$").stdout.split()
+    return found[0] if found else None
 
 
 def task_of(container: str) -> str:

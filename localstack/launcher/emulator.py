@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Mapping
 
 import ecs_tasks  # beside stack.py
 import faults
@@ -19,9 +20,15 @@ NAME = "emulator"
 START_SECONDS = 60
 
 
-def environment(port: int, folder: Path, host: str = "127.0.0.1", docker_network: str = "") -> dict[str, str]:
+def environment(
+    port: int,
+    folder: Path,
+    host: str = "127.0.0.1",
+    docker_network: str = "",
+    endpoints: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """All that the emulator sees. It hands its own environment on to the Lambdas that it runs, so nothing of the
-    person's own is in here. With a Docker network, ECS tasks run as containers in it."""
+    person's own is in here. With a Docker network, ECS tasks run as containers in it, and use these endpoints."""
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     tasks = {ecs_tasks.NETWORK_VARIABLE: docker_network} if docker_network else {}
@@ -38,7 +45,7 @@ def environment(port: int, folder: Path, host: str = "127.0.0.1", docker_network
         "LAMBDA_EXECUTOR": "local",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        **(endpoints or {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}),
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -58,7 +65,9 @@ def start(layout: Layout, settings: Settings, step: Step) -> None:
         layout,
         NAME,
         command(),
-        environment(settings.emulator_port, layout.emulator, settings.emulator_host, settings.docker_network),
+        environment(
+            settings.emulator_port, layout.emulator, settings.emulator_host, settings.docker_network, settings.endpoints()
+        ),
         fingerprint="emulator",
     )
     ready = processes.wait_until(lambda: answers(settings) or not record.running, START_SECONDS, interval=0.1)

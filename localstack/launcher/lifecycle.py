@@ -10,7 +10,7 @@ from typing import Iterator
 
 import seed  # beside stack.py
 
-from . import aws, build, containers, emulator, network, prerequisites, processes, settings as stack_settings, terraform
+from . import aws, build, containers, emulator, localstack, network, prerequisites, processes, settings as stack_settings, terraform
 from .errors import StackError
 from .layout import Layout
 from .progress import Progress
@@ -32,15 +32,24 @@ def up(
     config_replicas: int,
     bin_dir: str | None,
     in_containers: bool | None = False,
+    with_localstack: bool = False,
 ) -> Settings:
     """Builds, starts what is missing, and returns when a signed-in request through the edge is answered.
 
-    `in_containers`: whether the services are to be ECS tasks in containers; None for where that is possible."""
+    `in_containers`: whether the services are to be ECS tasks in containers; None for where that is possible.
+    `with_localstack`: whether LocalStack is to have the stores; then they are."""
+    if with_localstack and in_containers is False:
+        raise StackError("LocalStack's functions are containers and reach no processes: leave DOCKER=0 out")
     with exclusive(layout), aws.reported(layout.log(emulator.NAME)), _interrupted_by_sigterm():
         stack = _existing(layout)
-        in_containers = _decide(in_containers, stack, progress)
+        if stack is not None and stack.with_localstack != with_localstack:
+            stack = None
+        in_containers = _decide(with_localstack or in_containers, stack, progress)
         if stack is not None and bool(stack.docker_network) != in_containers:
             stack = None
+        if with_localstack and stack is None:
+            with progress.step("localstack's image") as step:
+                localstack.require(step)
         is_new = stack is None
         if stack is None:
             take_down(layout)
@@ -48,6 +57,7 @@ def up(
             if in_containers:
                 stack.docker_network = f"tagged-config-{stack.emulator_port}"
                 stack.gateway = containers.make_network(stack.docker_network)
+                stack.with_localstack = with_localstack
                 stack.save(layout)
         stack.profile = profile
         stack.config_replicas = config_replicas
@@ -70,6 +80,9 @@ def up(
                     emulator.start(layout, stack, step)
                 else:
                     step.detail = f"{stack.emulator_url} runs already"
+            if is_new and with_localstack:
+                with progress.step("localstack") as step:
+                    localstack.start(layout, stack, step)
             with progress.step("terraform") as step:
                 terraform.apply(layout, stack, step)
             with progress.step("seed") as step:

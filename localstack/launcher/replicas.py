@@ -159,7 +159,7 @@ class Replicas:
             "TAGGED_CONFIG_CACHE_BYTES": str(256 * 1024 * 1024),
             "TAGGED_CONFIG_REFRESH_CREDENTIAL": self._credential,
             "AWS_REGION": REGION,
-            "AWS_ENDPOINT_URL": self._settings.emulator_url,
+            **self._settings.endpoints(),
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }

@@ -16,6 +16,24 @@ DEFAULT_EMULATOR_PORT = 4566
 DEFAULT_NETWORK = "127.0.10"
 CONFIG_SERVICE = "config-service"
 ORDER_SERVICE = "order-service"
+MINISTACK = "ministack"
+EMULATORS = (MINISTACK, "localstack")
+LOCALSTACK_PORT = 4567
+STORES = {
+    # boto3's name: the SDKs' in AWS_ENDPOINT_URL_<name>
+    "cloudwatch": "CLOUDWATCH",
+    "dynamodb": "DYNAMODB",
+    "dynamodbstreams": "DYNAMODB_STREAMS",
+    "events": "EVENTBRIDGE",
+    "kms": "KMS",
+    "lambda": "LAMBDA",
+    "logs": "CLOUDWATCH_LOGS",
+    "secretsmanager": "SECRETS_MANAGER",
+    "sqs": "SQS",
+    "ssm": "SSM",
+}
+"""What LocalStack does where it is beside the emulator: the stores, the events and what these need.
+terraform/local/providers.tf says the same."""
 
 USERS = {
     # local-env name: (email, tenant, role)
@@ -76,6 +94,8 @@ class Settings:
     """Where the services are containers: their network. Empty where they are processes."""
     gateway: str = ""
     """This machine in that network: there the emulator listens, for the containers and for everybody else."""
+    with_localstack: bool = False
+    """Whether LocalStack has the stores and the events."""
     images: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """The containers of each service, as last seen."""
@@ -88,6 +108,20 @@ class Settings:
     @property
     def emulator_url(self) -> str:
         return f"http://{self.emulator_host}:{self.emulator_port}"
+
+    @property
+    def stores_url(self) -> str:
+        """Where the stores are: LocalStack, or the emulator."""
+        return f"http://{self.emulator_host}:{LOCALSTACK_PORT}" if self.with_localstack else self.emulator_url
+
+    def endpoint(self, service: str) -> str:
+        """Where this service of AWS, by boto3's name, is."""
+        return self.stores_url if service in STORES else self.emulator_url
+
+    def endpoints(self) -> dict[str, str]:
+        """The same, as variables that every SDK reads."""
+        elsewhere = {f"AWS_ENDPOINT_URL_{name}": self.stores_url for name in STORES.values()}
+        return {"AWS_ENDPOINT_URL": self.emulator_url} | (elsewhere if self.with_localstack else {})
 
     def refresh_addresses(self) -> None:
         """Looks for the containers."""
@@ -147,7 +181,7 @@ class Settings:
             "CONFIG_REFRESH": ",".join(f"{replica.address}:{replica.refresh}" for replica in self.config),
             "ORDER_URL": f"http://{self.order.http_address}",
             "EMULATOR_URL": self.emulator_url,
-            "AWS_ENDPOINT_URL": self.emulator_url,
+            **self.endpoints(),
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",

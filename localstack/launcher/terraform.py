@@ -35,6 +35,7 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
     `watch` raises when going on is in vain; by default, when this stack's own emulator is gone."""
     variables = {
         "emulator_url": settings.emulator_url,
+        "stores_url": settings.stores_url,
         "region": REGION,
         "invalidator_zip": str(layout.invalidator_zip),
         "invalidator_architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",

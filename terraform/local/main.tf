@@ -96,7 +96,9 @@ module "refresh" {
   architecture  = var.invalidator_architecture
 
   extra_environment = {
-    AWS_ENDPOINT_URL = var.emulator_url
+    AWS_ENDPOINT_URL          = var.emulator_url
+    AWS_ENDPOINT_URL_DYNAMODB = local.stores_url
+    AWS_ENDPOINT_URL_SSM      = local.stores_url
   }
 
   log_group_name = module.observability.log_group_names["invalidator"]

@@ -1,6 +1,10 @@
 # The only place that knows an emulator is on the other side: its address, credentials that mean nothing, and
 # checks that only AWS itself could answer.
 
+locals {
+  stores_url = coalesce(var.stores_url, var.emulator_url)
+}
+
 provider "aws" {
   region     = var.region
   access_key = "test"
@@ -10,24 +14,25 @@ provider "aws" {
   skip_metadata_api_check     = true
   skip_region_validation      = true
 
+  # With LocalStack beside the emulator, it has the stores, the events, and what functions need (their subnets, too).
   endpoints {
     apigatewayv2     = var.emulator_url
-    cloudwatch       = var.emulator_url
+    cloudwatch       = local.stores_url
     cognitoidp       = var.emulator_url
-    dynamodb         = var.emulator_url
-    ec2              = var.emulator_url
+    dynamodb         = local.stores_url
+    ec2              = local.stores_url
     ecs              = var.emulator_url
     elbv2            = var.emulator_url
-    events           = var.emulator_url
-    iam              = var.emulator_url
-    kms              = var.emulator_url
-    lambda           = var.emulator_url
-    logs             = var.emulator_url
-    secretsmanager   = var.emulator_url
+    events           = local.stores_url
+    iam              = local.stores_url
+    kms              = local.stores_url
+    lambda           = local.stores_url
+    logs             = local.stores_url
+    secretsmanager   = local.stores_url
     servicediscovery = var.emulator_url
-    sqs              = var.emulator_url
-    ssm              = var.emulator_url
-    sts              = var.emulator_url
+    sqs              = local.stores_url
+    ssm              = local.stores_url
+    sts              = local.stores_url
     wafv2            = var.emulator_url
   }
 

@@ -9,6 +9,17 @@ variable "emulator_url" {
   }
 }
 
+variable "stores_url" {
+  type        = string
+  description = "Base URL of another emulator that has the stores, the events and the functions; null: it is the same one."
+  default     = null
+
+  validation {
+    condition     = var.stores_url == null || can(regex("^http://[A-Za-z0-9.-]+:[0-9]+$", var.stores_url))
+    error_message = "stores_url must look like http://host:port, without a trailing '/'."
+  }
+}
+
 variable "region" {
   type        = string
   description = "Region that the emulator plays."

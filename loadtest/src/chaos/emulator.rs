@@ -19,7 +19,7 @@ impl Emulator {
     pub(crate) async fn connect() -> anyhow::Result<Self> {
         let url = ProcessEnv
             .get("TAGGED_CONFIG_FAULTS_URL")
-            .context("TAGGED_CONFIG_FAULTS_URL is not set: run `make chaos`, or eval \"$(make -s local-env)\"")?;
+            .context("TAGGED_CONFIG_FAULTS_URL is not set: run `make chaos`, or eval \"$(make -s local-env)\"; a stack with LocalStack has no faults")?;
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(5))
             .build()?;

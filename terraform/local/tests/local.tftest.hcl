@@ -86,3 +86,27 @@ run "an_address_with_a_trailing_slash_is_refused" {
 
   expect_failures = [var.emulator_url]
 }
+
+run "another_emulator_for_the_stores" {
+  command = plan
+
+  variables {
+    emulator_url = "http://127.0.0.1:4566"
+    stores_url   = "http://127.0.0.1:4567"
+  }
+
+  assert {
+    condition     = startswith(output.jwks_url, "http://127.0.0.1:4566/")
+    error_message = "The keys are looked for where the stores are."
+  }
+}
+
+run "a_stores_address_with_a_trailing_slash_is_refused" {
+  command = plan
+
+  variables {
+    stores_url = "http://127.0.0.1:4567/"
+  }
+
+  expect_failures = [var.stores_url]
+}
