@@ -96,8 +96,8 @@ run "another_emulator_for_the_stores" {
   }
 
   assert {
-    condition     = startswith(output.jwks_url, "http://127.0.0.1:4566/")
-    error_message = "The keys are looked for where the stores are."
+    condition     = local.stores_url == "http://127.0.0.1:4567"
+    error_message = "The stores are looked for where the rest is."
   }
 }
 
