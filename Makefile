@@ -64,6 +64,10 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 bench: ## Run the microbenchmarks of the hot path and of the client's reads (BENCH=cache for some)
 	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
 
+.PHONY: bench-peers
+bench-peers: ## Measure cache hits beside a bare tonic server and a NestJS service (ARGS=--help for options)
+	@python3 loadtest/peers/bench_peers.py $(ARGS)
+
 .PHONY: images
 images: ## Build the container images (PLATFORM=linux/amd64,linux/arm64 with buildx)
 	@python3 scripts/images.py

@@ -21,7 +21,7 @@ use crate::{
     errors::ApiError,
     hub::{Hub, TooMany},
     limits::TenantLimit,
-    metrics::{Bounds, Metrics, Present, ReadResult},
+    metrics::{Bounds, Metrics, Present, ReadCounters, ReadResult},
     page_token::PageTokens,
     sweep::SweepHealth,
     watch::{self, Watch},
@@ -53,6 +53,8 @@ pub(crate) struct ConfigApi {
     hub: Arc<Hub>,
     sweeps: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
+    /// Reads of each backend, counted.
+    reads: Vec<(Backend, ReadCounters)>,
     page_tokens: PageTokens,
     forced: TenantLimit,
     writes: TenantLimit,
@@ -134,7 +136,13 @@ impl ConfigApi {
                 (store.backend(), limit)
             })
             .collect();
+        let reads = stores
+            .backends()
+            .into_iter()
+            .map(|backend| (backend, metrics.reads_of(backend)))
+            .collect();
         Self {
+            reads,
             stores,
             hub: Arc::clone(cache.hub()),
             cache,
@@ -150,6 +158,13 @@ impl ConfigApi {
             writes: TenantLimit::new("writes", WRITES_PER_SECOND, WRITES_PER_SECOND),
             misses,
             instance,
+        }
+    }
+
+    fn count(&self, backend: Backend, result: ReadResult) {
+        let counters = self.reads.iter().find(|(counted, _)| *counted == backend);
+        if let Some((_, counters)) = counters {
+            counters.count(result);
         }
     }
 
@@ -240,7 +255,7 @@ impl ConfigApi {
         match found {
             Ok(found) => self.serve(caller, store, &key, &layers, found).await,
             Err(error) => {
-                self.metrics.read(store.backend(), ReadResult::error);
+                self.count(store.backend(), ReadResult::error);
                 error.log("get");
                 Err(error)
             }

@@ -211,14 +211,14 @@ mod tests {
         let metrics = Metrics::new();
         let mut emitter = Emitter::new(Arc::clone(&metrics), vec![DYNAMODB]);
         for _ in 0..3 {
-            metrics.read(DYNAMODB, ReadResult::hit);
+            metrics.reads_of(DYNAMODB).count(ReadResult::hit);
         }
         let lines = emitter.lines(Present::of(10, 1), 1);
         let reads = with(&lines, "config_reads_total");
         assert_eq!(reads.len(), 1, "results that did not occur are left out");
         assert_eq!(reads[0]["config_reads_total"], 3);
         assert_eq!(reads[0]["result"], "hit");
-        metrics.read(DYNAMODB, ReadResult::hit);
+        metrics.reads_of(DYNAMODB).count(ReadResult::hit);
         let lines = emitter.lines(Present::of(10, 1), 2);
         assert_eq!(
             with(&lines, "config_reads_total")[0]["config_reads_total"],
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn every_declared_metric_and_dimension_is_there() {
         let metrics = Metrics::new();
-        metrics.read(DYNAMODB, ReadResult::miss);
+        metrics.reads_of(DYNAMODB).count(ReadResult::miss);
         metrics.read_took(Duration::from_millis(3));
         metrics.propagated(DYNAMODB, Duration::from_millis(50), false);
         metrics.repaired(Repairer::ttl);

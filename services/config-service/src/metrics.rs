@@ -131,6 +131,10 @@ pub(crate) struct Metrics {
     recent: Mutex<Recent>,
 }
 
+/// Reads of one backend by their result.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadCounters([(ReadResult, Counter); 4]);
+
 /// What the histograms were given since somebody last asked.
 #[derive(Default)]
 pub(crate) struct Recent {
@@ -232,6 +236,16 @@ impl ReadResult {
     }
 }
 
+impl ReadCounters {
+    /// Counts a read.
+    pub(crate) fn count(&self, result: ReadResult) {
+        let counter = self.0.iter().find(|(counted, _)| *counted == result);
+        if let Some((_, counter)) = counter {
+            counter.inc();
+        }
+    }
+}
+
 impl Metrics {
     /// All metrics at zero.
     pub(crate) fn new() -> Arc<Self> {
@@ -305,14 +319,16 @@ impl Metrics {
         })
     }
 
-    /// Counts a read.
-    pub(crate) fn read(&self, backend: Backend, result: ReadResult) {
-        self.reads
-            .get_or_create(&ReadLabels {
+    /// The counters of a backend's reads. Whoever counts on the hot path keeps them: looking them up takes a lock, which
+    /// all workers would share.
+    pub(crate) fn reads_of(&self, backend: Backend) -> ReadCounters {
+        ReadCounters(ReadResult::ALL.map(|result| {
+            let labels = ReadLabels {
                 backend: backend.0,
                 result,
-            })
-            .inc();
+            };
+            (result, self.reads.get_or_create_owned(&labels))
+        }))
     }
 
     /// Records how long a read took that asked the source.
@@ -406,7 +422,7 @@ mod tests {
     #[test]
     fn dashboards_and_alarms_name_metrics_that_exist() {
         let metrics = Metrics::new();
-        metrics.read(Backend("x"), ReadResult::hit);
+        metrics.reads_of(Backend("x")).count(ReadResult::hit);
         metrics.propagated(Backend("x"), Duration::ZERO, false);
         metrics.swept(true);
         let exposition = metrics.exposition(Present::of(0, 0));

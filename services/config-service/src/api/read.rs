@@ -54,7 +54,7 @@ impl ConfigApi {
             }
         }
         if let Some((_, Some(state))) = &last {
-            self.metrics.read(store.backend(), state.result);
+            self.count(store.backend(), state.result);
         }
         if !renewed.is_empty() {
             let (cache, store) = (Arc::clone(&self.cache), Arc::clone(store));
@@ -152,7 +152,7 @@ impl ConfigApi {
         }
         let last = last.unwrap_or((Origin::Tenant, None));
         if let Some(state) = &last.1 {
-            self.metrics.read(store.backend(), state.result);
+            self.count(store.backend(), state.result);
         }
         Ok(last)
     }
@@ -178,7 +178,7 @@ impl ConfigApi {
                 .as_ref()
                 .is_some_and(|record| record.revision.version >= min_version)
         {
-            self.metrics.read(store.backend(), ReadResult::hit);
+            self.count(store.backend(), ReadResult::hit);
             return Ok((
                 layers.first().origin(),
                 Some(LayerState::of(&entry, ReadResult::hit)),
@@ -208,7 +208,7 @@ impl ConfigApi {
         match version_of(&found) {
             Some(have) if have < min_version => Err(ApiError::TooOld { have }),
             _ => {
-                self.metrics.read(store.backend(), ReadResult::miss);
+                self.count(store.backend(), ReadResult::miss);
                 Ok(found)
             }
         }
