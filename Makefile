@@ -61,8 +61,9 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)
 
 .PHONY: bench
-bench: ## Run the microbenchmarks of the hot path and of the client's reads (BENCH=cache for some)
+bench: ## Run the microbenchmarks, and hold a hit's instructions against what is written down (BENCH=cache for some)
 	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
+	@scripts/instructions
 
 .PHONY: bench-peers
 bench-peers: ## Measure cache hits beside a bare tonic server and a NestJS service (ARGS=--help for options)

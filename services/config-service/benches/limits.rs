@@ -24,6 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 const KEYS: usize = 100;
 const READERS: usize = 10_000;
 const ROUNDS: usize = 7;
+const SCALING_ROUNDS: usize = 15;
 
 fn main() {
     verification();
@@ -152,41 +153,60 @@ impl Filled {
 fn nanoseconds(filled: &Filled) -> f64 {
     const READS: u64 = 200_000;
     filled.read(0, |reads| reads == READS);
-    let mut rounds: Vec<f64> = (0..ROUNDS as u64)
+    let rounds = (0..ROUNDS as u64)
         .map(|seed| {
             let started = Instant::now();
             filled.read(seed, |reads| reads == READS);
             started.elapsed().as_secs_f64() * 1e9 / READS as f64
         })
         .collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[ROUNDS / 2]
+    median(rounds)
 }
 
-/// How many times the hits of one thread two threads answer, the median of some rounds.
+/// How many times the hits of one thread two threads answer, and how many times the work of one thread that shares nothing:
+/// what the machine gives. The medians of some rounds.
 fn scaling() {
     let filled = filled(10_000);
-    let mut ratios: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let one = hits_of(&filled, 1);
-            let two = hits_of(&filled, 2);
-            two as f64 / one as f64
+    let alone = |seed: u64, end: Instant| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut rounds = 0;
+        while Instant::now() < end {
+            for _ in 0..1_000 {
+                black_box(random.u64(..));
+            }
+            rounds += 1;
+        }
+        rounds
+    };
+    let hits = |seed: u64, end: Instant| {
+        filled.read(seed, |reads| {
+            reads.is_multiple_of(256) && Instant::now() >= end
         })
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    println!("two_threads {:.2}", ratios[ROUNDS / 2]);
+    };
+    let (mut machine, mut service) = (Vec::new(), Vec::new());
+    for _ in 0..SCALING_ROUNDS {
+        machine.push(together(2, &alone) as f64 / together(1, &alone) as f64);
+        service.push(together(2, &hits) as f64 / together(1, &hits) as f64);
+    }
+    println!("two_threads_machine {:.2}", median(machine));
+    println!("two_threads {:.2}", median(service));
 }
 
-fn hits_of(filled: &Filled, threads: u64) -> u64 {
-    let end = Instant::now() + Duration::from_secs(1);
-    let is_over = |reads: u64| reads.is_multiple_of(256) && Instant::now() >= end;
+/// What so many threads get done together in a while.
+fn together(threads: u64, work: &(impl Fn(u64, Instant) -> u64 + Sync)) -> u64 {
+    let end = Instant::now() + Duration::from_millis(400);
     thread::scope(|scope| {
         let readers: Vec<_> = (0..threads)
-            .map(|seed| scope.spawn(move || filled.read(seed, is_over)))
+            .map(|seed| scope.spawn(move || work(seed, end)))
             .collect();
         readers
             .into_iter()
             .map(|reader| reader.join().unwrap())
             .sum()
     })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
