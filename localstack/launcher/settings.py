@@ -33,7 +33,7 @@ STORES = {
     "ssm": "SSM",
 }
 """What LocalStack does where it is beside the emulator: the stores, the events and what these need.
-terraform/local/providers.tf says the same."""
+terraform/local/providers.tf says the same, and of what Terraform alone asks for (EC2, IAM, STS)."""
 
 USERS = {
     # local-env name: (email, tenant, role)

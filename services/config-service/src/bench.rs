@@ -38,7 +38,7 @@ impl Service {
             max_stale: Duration::from_hours(1),
             bytes: cache_bytes,
         };
-        // Not the system's, which callgrind cannot run; it costs the same.
+        // Not the system's, which callgrind cannot run.
         let started = Instant::now();
         let clock: Clock =
             Arc::new(move || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -11,8 +11,8 @@ use tagged_config_domain::{LocationId, Record, TenantId};
 
 use super::Entry;
 
-/// What an entry takes beyond its texts, in bytes: the structs, the allocator's rounding and the table's slot. Measured as
-/// resident memory, 100,000 entries (`make bench-peers`).
+/// What an entry takes beyond its texts, in bytes: its structs and the table's slot. Measured as resident memory of 100,000
+/// entries (`make bench-peers`).
 const ENTRY_OVERHEAD: usize = 480;
 /// The part of the budget that is kept for absences: one in so many.
 const ABSENCE_SHARE: u64 = 8;
@@ -142,7 +142,7 @@ impl Weighter<LocationId, Arc<Entry>> for ByBytes {
 impl ByBytes {
     fn of(id: &LocationId, record: Option<&Record>) -> u64 {
         let texts = record.map_or(0, |record| record.value.len() + record.content_type.len());
-        // The allocator rounds up to a quarter of the size, an eighth on average.
+        // What the allocator rounds up: at most a quarter of a text, an eighth on average.
         (ENTRY_OVERHEAD + id.heap_bytes() + texts + texts / 8) as u64
     }
 }
