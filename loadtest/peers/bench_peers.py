@@ -146,9 +146,10 @@ class Bench:
         self._fill(service)
         self._saturate(servers)
         self._constant_rate(floor, service)
-        self._disturbed(service)
         if self._arguments.soak:
             self._soak(service)
+        # Last of the loads: what it writes has larger answers from then on.
+        self._disturbed(service)
         self._first_answer(environment)
         self._inside(service)
         return self._rows
