@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Staleness(Box<StalenessOptions>),
     /// Measure how long a change takes to reach many WatchConfig calls
     Watchers(Box<WatchersOptions>),
+    /// Ask one question at a fixed rate, with the tokens of a file in turn; prints JSON
+    Hits(Box<HitsOptions>),
     /// Cause faults around the local stack, and judge what readers saw against what was promised
     Chaos(Box<ChaosOptions>),
     /// Make the tenants, users and items that a load test reads
@@ -254,6 +256,45 @@ pub(crate) struct WatchersOptions {
     pub(crate) connections: u32,
     #[command(flatten)]
     pub(crate) place: Where,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HitsOptions {
+    /// gRPC address of one server, which is asked for a key
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "key",
+        conflicts_with = "url"
+    )]
+    pub(crate) grpc: Option<String>,
+    /// The key
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) key: Option<String>,
+    /// A URL to get, or to post to
+    #[arg(long, required_unless_present = "grpc")]
+    pub(crate) url: Option<String>,
+    /// What is posted, JSON
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) body: Option<PathBuf>,
+    /// Bytes that a right answer has at least: the value, or the body
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) least_bytes: usize,
+    /// ID tokens, one in a line; the questions take them in turn
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// Questions a second
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long it is asked
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long it is asked before that, unmeasured
+    #[arg(long, value_parser = duration)]
+    pub(crate) warm_up: Option<Duration>,
+    /// Connections; the questions take them in turn, too
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) connections: u32,
 }
 
 #[derive(Args, Debug)]

@@ -21,6 +21,7 @@ mod client;
 mod compare;
 mod dataset;
 mod environment;
+mod hits;
 mod latency;
 mod null_target;
 mod progress;
@@ -118,6 +119,10 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
         Command::Watchers(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(watchers::run(options, stop))
+        }
+        Command::Hits(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(hits::run(options, stop))
         }
         Command::Seed(options) => {
             let stop = Stop::on_signal()?;

@@ -108,7 +108,8 @@ impl Caller {
 }
 
 impl Token {
-    fn new(id_token: &str) -> anyhow::Result<Self> {
+    /// Of an ID token, which is not verified here.
+    pub(crate) fn new(id_token: &str) -> anyhow::Result<Self> {
         let bearer = format!("Bearer {id_token}");
         let mut metadata: MetadataValue<Ascii> = bearer
             .parse()

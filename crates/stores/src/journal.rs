@@ -373,6 +373,11 @@ mod tests {
         let by_the_service = Entry::written(&id(), revision(NOW), NOW).item(NOW);
         let by_the_invalidator = Entry::written(&id(), revision(NOW), NOW).item(NOW + 3_000);
         assert_eq!(by_the_service, by_the_invalidator);
+        let by_another_clock = Entry::written(&id(), revision(NOW), NOW + 1);
+        assert_eq!(
+            by_another_clock.id,
+            Entry::written(&id(), revision(NOW), NOW).id
+        );
         assert_ne!(
             by_the_service["SK"],
             Entry::written(&id(), revision(NOW + 1), NOW).item(NOW)["SK"]

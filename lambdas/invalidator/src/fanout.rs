@@ -383,6 +383,7 @@ mod tests {
         assert_eq!((fanout.targets, fanout.acknowledged), (3, 1));
         assert_eq!(fanout.laggards, [address(10), address(20)]);
         assert_eq!(calls[&1], 1, "who was reached is not asked again");
+        assert_eq!(calls[&10], 6, "three times, and after another look again");
     }
 
     #[tokio::test(start_paused = true)]

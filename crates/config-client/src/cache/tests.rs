@@ -373,6 +373,19 @@ async fn without_config_service_the_last_known_values_are_served_up_to_their_age
 }
 
 #[tokio::test]
+async fn a_new_caller_gets_the_last_known_values_while_config_service_is_gone() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    f.fake.0.lock().refuse = Some(Code::Unavailable);
+    f.fake.0.lock().refuse_all = true;
+    f.fake.end(Some(Status::unavailable("gone"))).await;
+    until(|| !config.freshness().live).await;
+    let again = f.tenant("A", "A-1").await.unwrap();
+    assert_eq!((value(&again), again.freshness().live), (Some(1), false));
+}
+
+#[tokio::test]
 async fn a_watch_that_is_refused_falls_back_on_a_call() {
     let f = fixture().await;
     f.fake.0.lock().refuse = Some(Code::ResourceExhausted);

@@ -1,10 +1,19 @@
 //! The store conformance suite over the real wire protocols.
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+};
 use e2e::Stack;
-use tagged_config_domain::{Store, TenantId};
-use tagged_config_stores::{DynamoDbConfig, DynamoDbStore, ParameterStore, ParameterStoreConfig};
-use tagged_config_testkit::conformance::{self, Subject};
+use tagged_config_domain::{ConfigName, NewValue, Precondition, Store, TenantId};
+use tagged_config_stores::{
+    ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, ParameterStore, ParameterStoreConfig,
+};
+use tagged_config_testkit::{
+    Issuer,
+    conformance::{self, Subject},
+};
 
 struct DynamoDb<'s> {
     stack: &'s Stack,
@@ -108,4 +117,83 @@ async fn parameter_store() -> anyhow::Result<()> {
     })
     .await;
     Ok(())
+}
+
+/// In tables of its own, which no invalidator looks at.
+#[tokio::test]
+async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let client = Client::new(&stack.sdk);
+    let run = uuid::Uuid::new_v4();
+    let tables = [format!("items-{run}"), format!("journal-{run}")];
+    for table in &tables {
+        create_table(&client, table).await?;
+    }
+    let [items, entries] = &tables;
+    let store = DynamoDbStore::new(
+        &stack.sdk,
+        DynamoDbConfig {
+            journal: Some(entries.clone()),
+            table: items.clone(),
+        },
+    );
+    let journal = Journal::new(&stack.sdk, entries.clone());
+    let tenant = Issuer::new().tenant("A");
+    let begun = now_ms();
+    let mut wanted = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let name = ConfigName::parse(name)?;
+        let value = NewValue {
+            value: "1",
+            content_type: "text/plain",
+            modified_by: "e2e",
+        };
+        let put = store.put(&tenant, name, value, Precondition::None).await?;
+        wanted.push((ChangeKind::Written, put.revision.version));
+        store.delete(&tenant, name, Precondition::None).await?;
+        wanted.push((ChangeKind::Removed, put.revision.version));
+    }
+    let read = async || anyhow::Ok(journal.read(begun, now_ms()).await?);
+    let found = read().await?;
+    let mut told: Vec<_> = found.iter().map(|e| (e.kind, e.revision.version)).collect();
+    told.sort_by_key(|(kind, version)| (*version, *kind == ChangeKind::Removed));
+    wanted.sort_by_key(|(kind, version)| (*version, *kind == ChangeKind::Removed));
+    assert_eq!(told, wanted);
+    for entry in &found {
+        assert!(!journal.append(entry, now_ms()).await?, "it is there");
+    }
+    assert_eq!(read().await?.len(), wanted.len());
+    for table in &tables {
+        client.delete_table().table_name(table).send().await?;
+    }
+    Ok(())
+}
+
+async fn create_table(client: &Client, table: &str) -> anyhow::Result<()> {
+    let mut create = client
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest);
+    for (name, kind) in [("PK", KeyType::Hash), ("SK", KeyType::Range)] {
+        create = create
+            .attribute_definitions(
+                AttributeDefinition::builder()
+                    .attribute_name(name)
+                    .attribute_type(ScalarAttributeType::S)
+                    .build()?,
+            )
+            .key_schema(
+                KeySchemaElement::builder()
+                    .attribute_name(name)
+                    .key_type(kind)
+                    .build()?,
+            );
+    }
+    create.send().await?;
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,190 @@
+"""What asks: h2load, which knows none of the servers, for what they can do; `loadtest hits`, an open loop, for how long an
+answer takes; and the invalidator's call."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import socket
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.events
+
+from launcher.layout import REPOSITORY, cargo_target
+
+from .rows import BenchError
+
+SERVICE = "/tagged.config.v1.ConfigService/"
+
+
+@dataclass
+class Answers:
+    """What one client counted."""
+
+    requests: int
+    answers: int
+    data_bytes: int
+    latencies_us: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Tail:
+    """What an open loop measured."""
+
+    per_second: float
+    codes: dict[str, int]
+    p50_us: int
+    p99_us: int
+
+
+def h2load(url: str, token: str, options: Sequence[str], *, body: bytes | None = None, kind: str, with_log: bool = False) -> Answers:
+    """One run of h2load with one token."""
+    with tempfile.NamedTemporaryFile() as content, tempfile.NamedTemporaryFile() as log:
+        command = ["h2load", "-t", "1", *options, "-H", f"content-type: {kind}"]
+        if token:
+            command += ["-H", f"authorization: Bearer {token}"]
+        if body is not None:
+            content.write(body)
+            content.flush()
+            command += ["-d", content.name]
+        if with_log:
+            command.append(f"--log-file={log.name}")
+        output = run([*command, url])
+        lines = Path(log.name).read_text().splitlines() if with_log else []
+    counts = re.search(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded", output)
+    # h2load rounds all but the numbers in brackets.
+    data = re.search(r"traffic: .* \((\d+)\) data", output)
+    if not counts or not data:
+        raise BenchError(f"h2load said nothing of use:\n{output[-800:]}")
+    latencies = [int(line.split("\t")[2]) for line in lines if line.split("\t")[1] == "200"]
+    return Answers(int(counts[2]), int(counts[3]), int(data[1]), latencies)
+
+
+def grpc(port: int, method: str, message: bytes, token: str, options: Sequence[str], *, with_log: bool = False) -> Answers:
+    """One run of h2load with one message."""
+    body = b"\0" + struct.pack(">I", len(message)) + message
+    return h2load(
+        f"http://127.0.0.1:{port}{SERVICE}{method}", token, ["-H", "te: trailers", *options],
+        body=body, kind="application/grpc", with_log=with_log,
+    )
+
+
+def hits(tokens: Path, rate: float, seconds: float, least_bytes: int, target: Sequence[str], *, warm_up: float = 0) -> Tail:
+    """One run of `loadtest hits`. Ends the benchmark if the rate was not sustained or an answer was too small."""
+    warmed = ["--warm-up", f"{warm_up}s"] if warm_up else []
+    command = [
+        str(cargo_target() / "release" / "loadtest"), "hits", *target, "--least-bytes", str(least_bytes),
+        "--token-file", str(tokens), "--rate", str(rate), "--duration", f"{seconds}s", *warmed,
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode not in (0, 1) or not answer.stdout:
+        raise BenchError(f"loadtest hits failed:\n{answer.stderr[-2000:]}")
+    measured = json.loads(answer.stdout)
+    if answer.returncode:
+        raise BenchError(f"loadtest hits: {measured['not_sustained_because'] or measured['codes']}")
+    times = measured["times"]
+    return Tail(measured["answered_per_second"], measured["codes"], times["p50_us"], times["p99_us"])
+
+
+class Refresher:
+    """Tells config-service of changes, as the invalidator does, on one connection."""
+
+    def __init__(self, port: int, credential: str) -> None:
+        self._authority, self._credential = f"127.0.0.1:{port}", credential
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self._connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._connection.initiate_connection()
+
+    def tell(self, tenant: str, name: str, value: str, version: int) -> None:
+        """A value of this version, in DynamoDB."""
+        location = text(1, "dynamodb") + text(2, f"TENANT#{tenant}") + text(3, f"CONFIG#{name}")
+        content = text(1, value) + text(2, "text/plain") + integer(3, version)
+        change = field_of(1, location) + integer(2, 1) + integer(3, version) + integer(4, version) + field_of(6, content)
+        message = field_of(1, change)
+        stream = self._connection.get_next_available_stream_id()
+        self._connection.send_headers(stream, [
+            (":method", "POST"), (":scheme", "http"), (":authority", self._authority),
+            (":path", "/tagged.config.v1.RefreshService/Refresh"), ("content-type", "application/grpc"), ("te", "trailers"),
+            ("x-refresh-credential", self._credential),
+        ])
+        self._connection.send_data(stream, b"\0" + struct.pack(">I", len(message)) + message, end_stream=True)
+        status = self._status(stream)
+        if status != "0":
+            raise BenchError(f"a change could not be told: gRPC status {status}")
+
+    def _status(self, stream: int) -> str:
+        status = "none"
+        while True:
+            self._socket.sendall(self._connection.data_to_send())
+            data = self._socket.recv(65_536)
+            if not data:
+                return status
+            for event in self._connection.receive_data(data):
+                if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)) and event.stream_id == stream:
+                    status = dict(event.headers).get("grpc-status", status)
+                elif isinstance(event, h2.events.DataReceived):
+                    self._connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
+                    self._socket.sendall(self._connection.data_to_send())
+                    return status
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def percentile(latencies_us: list[int], share: float) -> float:
+    ordered = sorted(latencies_us)
+    return float(ordered[min(len(ordered) - 1, math.ceil(len(ordered) * share) - 1)])
+
+
+# === protobuf's wire format, as far as it is needed here ===
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field_of(tag: int, content: bytes) -> bytes:
+    return varint(tag << 3 | 2) + varint(len(content)) + content
+
+
+def text(tag: int, content: str) -> bytes:
+    return field_of(tag, content.encode())
+
+
+def integer(tag: int, value: int) -> bytes:
+    return varint(tag << 3) + varint(value)
+
+
+# === processes ===
+
+
+def run(command: list[str], folder: Path = REPOSITORY) -> str:
+    """Its output."""
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if answer.returncode != 0:
+        raise BenchError(f"{' '.join(command[:3])} failed:\n{answer.stderr[-2000:]}{answer.stdout[-2000:]}")
+    return answer.stdout
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
