@@ -292,6 +292,13 @@ pub(crate) struct HitsOptions {
     /// How long it is asked before that, unmeasured
     #[arg(long, value_parser = duration)]
     pub(crate) warm_up: Option<Duration>,
+    /// Address of the server's refresh port: also write the key of these tenants anew, in turn and every 100 ms, as the
+    /// invalidator does; the credential is TAGGED_CONFIG_REFRESH_CREDENTIAL
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["grpc", "rewritten_tenants"])]
+    pub(crate) rewrite: Option<String>,
+    /// The tenants whose key is written
+    #[arg(long, value_name = "TENANT,...", value_delimiter = ',')]
+    pub(crate) rewritten_tenants: Vec<String>,
     /// Connections; the questions take them in turn, too
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) connections: u32,

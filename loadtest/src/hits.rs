@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, ensure};
@@ -16,8 +16,19 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::Serialize;
-use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
-use tonic::transport::Channel;
+use tagged_config_proto::{
+    REFRESH_CREDENTIAL_HEADER,
+    v1::{
+        self as pb, GetConfigRequest, config_service_client::ConfigServiceClient,
+        refresh_service_client::RefreshServiceClient,
+    },
+};
+use tagged_config_runtime::env::{Env, ProcessEnv};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
 
 use crate::{
     Ended,
@@ -33,6 +44,8 @@ use crate::{
 /// How long a question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
+const CREDENTIAL: &str = "TAGGED_CONFIG_REFRESH_CREDENTIAL";
+const REWRITTEN_EVERY: Duration = Duration::from_millis(100);
 /// What a good answer that is too small is counted as.
 const WRONG: &str = "too small";
 
@@ -46,6 +59,8 @@ struct Measured {
     not_sustained_because: Option<String>,
     /// From when a question was due until its answer was there, whatever it was.
     times: Quantiles,
+    /// How often the key was written anew.
+    rewritten: u64,
 }
 
 struct Asker {
@@ -89,7 +104,17 @@ pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result
     if let Some(warm_up) = options.warm_up {
         measure(&asker, options.rate, warm_up, &stop).await;
     }
-    let measured = measure(&asker, options.rate, options.duration, &stop).await;
+    let rewriter = Rewriter::of(&options).await?;
+    let measuring = measure(&asker, options.rate, options.duration, &stop);
+    let measured = match rewriter {
+        None => measuring.await,
+        Some(mut rewriter) => {
+            tokio::select! {
+                measured = measuring => Measured { rewritten: rewriter.written, ..measured },
+                error = rewriter.run() => return Err(error),
+            }
+        }
+    };
     println!("{}", serde_json::to_string(&measured)?);
     let is_good = measured.not_sustained_because.is_none() && !measured.codes.contains_key(WRONG);
     Ok(match (stop.is_set(), is_good) {
@@ -127,6 +152,77 @@ async fn measure(asker: &Arc<Asker>, rate: f64, duration: Duration, stop: &Stop)
         codes: seen.codes.clone(),
         not_sustained_because: outcome.not_sustained,
         times: quantiles(&seen.times),
+        rewritten: 0,
+    }
+}
+
+/// Writes one key of some tenants anew, in turn.
+struct Rewriter {
+    client: RefreshServiceClient<Channel>,
+    credential: MetadataValue<Ascii>,
+    locations: Vec<pb::Location>,
+    value: String,
+    written: u64,
+}
+
+impl Rewriter {
+    async fn of(options: &HitsOptions) -> anyhow::Result<Option<Self>> {
+        let (Some(address), Some(key)) = (&options.rewrite, &options.key) else {
+            return Ok(None);
+        };
+        let name = key.strip_prefix("tenant_config_");
+        let name = name.context("only a key of tenant_config_ can be written anew")?;
+        let credential = ProcessEnv.get(CREDENTIAL);
+        let credential = credential.with_context(|| format!("{CREDENTIAL} is not set"))?;
+        let location = |tenant: &String| pb::Location {
+            backend: "dynamodb".to_owned(),
+            partition: format!("TENANT#{tenant}"),
+            sort: format!("CONFIG#{name}"),
+        };
+        Ok(Some(Self {
+            client: RefreshServiceClient::new(connect(address).await?),
+            credential: credential.parse()?,
+            locations: options.rewritten_tenants.iter().map(location).collect(),
+            value: "y".repeat(options.least_bytes),
+            written: 0,
+        }))
+    }
+
+    /// Ends with an error only.
+    async fn run(&mut self) -> anyhow::Error {
+        let mut ticks = tokio::time::interval(REWRITTEN_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(status) = self.write().await {
+                return anyhow::anyhow!("the key could not be written anew: {status}");
+            }
+            self.written += 1;
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), Status> {
+        let turn = usize::try_from(self.written).unwrap_or(0) % self.locations.len();
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let version = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let value = pb::Value {
+            value: self.value.clone(),
+            content_type: "text/plain".to_owned(),
+            modified_ms: version,
+        };
+        let change = pb::Change {
+            location: Some(self.locations[turn].clone()),
+            version,
+            written_at_ms: version,
+            state: Some(pb::change::State::Value(value)),
+            ..Default::default()
+        };
+        let mut request = Request::new(pb::RefreshRequest {
+            changes: vec![change],
+        });
+        request
+            .metadata_mut()
+            .insert(REFRESH_CREDENTIAL_HEADER, self.credential.clone());
+        self.client.refresh(request).await.map(drop)
     }
 }
 

@@ -1,5 +1,5 @@
 """What asks: h2load, which knows none of the servers, for what they can do; `loadtest hits`, an open loop, for how long an
-answer takes; and the invalidator's call."""
+answer takes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ import json
 import math
 import os
 import re
-import socket
 import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import h2.config
-import h2.connection
-import h2.events
 
 from launcher.layout import REPOSITORY, cargo_target
 
@@ -44,6 +39,7 @@ class Tail:
     codes: dict[str, int]
     p50_us: int
     p99_us: int
+    rewritten: int
 
 
 def h2load(url: str, token: str, options: Sequence[str], *, body: bytes | None = None, kind: str, with_log: bool = False) -> Answers:
@@ -78,67 +74,21 @@ def grpc(port: int, method: str, message: bytes, token: str, options: Sequence[s
     )
 
 
-def hits(tokens: Path, rate: float, seconds: float, least_bytes: int, target: Sequence[str], *, warm_up: float = 0) -> Tail:
+def hits(tokens: Path, rate: float, seconds: float, least_bytes: int, target: Sequence[str], *, warm_up: float = 0, **environment: str) -> Tail:
     """One run of `loadtest hits`. Ends the benchmark if the rate was not sustained or an answer was too small."""
     warmed = ["--warm-up", f"{warm_up}s"] if warm_up else []
     command = [
         str(cargo_target() / "release" / "loadtest"), "hits", *target, "--least-bytes", str(least_bytes),
         "--token-file", str(tokens), "--rate", str(rate), "--duration", f"{seconds}s", *warmed,
     ]
-    answer = subprocess.run(command, capture_output=True, text=True)
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment)
     if answer.returncode not in (0, 1) or not answer.stdout:
         raise BenchError(f"loadtest hits failed:\n{answer.stderr[-2000:]}")
     measured = json.loads(answer.stdout)
     if answer.returncode:
         raise BenchError(f"loadtest hits: {measured['not_sustained_because'] or measured['codes']}")
     times = measured["times"]
-    return Tail(measured["answered_per_second"], measured["codes"], times["p50_us"], times["p99_us"])
-
-
-class Refresher:
-    """Tells config-service of changes, as the invalidator does, on one connection."""
-
-    def __init__(self, port: int, credential: str) -> None:
-        self._authority, self._credential = f"127.0.0.1:{port}", credential
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
-        self._connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        self._connection.initiate_connection()
-
-    def tell(self, tenant: str, name: str, value: str, version: int) -> None:
-        """A value of this version, in DynamoDB."""
-        location = text(1, "dynamodb") + text(2, f"TENANT#{tenant}") + text(3, f"CONFIG#{name}")
-        content = text(1, value) + text(2, "text/plain") + integer(3, version)
-        change = field_of(1, location) + integer(2, 1) + integer(3, version) + integer(4, version) + field_of(6, content)
-        message = field_of(1, change)
-        stream = self._connection.get_next_available_stream_id()
-        self._connection.send_headers(stream, [
-            (":method", "POST"), (":scheme", "http"), (":authority", self._authority),
-            (":path", "/tagged.config.v1.RefreshService/Refresh"), ("content-type", "application/grpc"), ("te", "trailers"),
-            ("x-refresh-credential", self._credential),
-        ])
-        self._connection.send_data(stream, b"\0" + struct.pack(">I", len(message)) + message, end_stream=True)
-        status = self._status(stream)
-        if status != "0":
-            raise BenchError(f"a change could not be told: gRPC status {status}")
-
-    def _status(self, stream: int) -> str:
-        status = "none"
-        while True:
-            self._socket.sendall(self._connection.data_to_send())
-            data = self._socket.recv(65_536)
-            if not data:
-                return status
-            for event in self._connection.receive_data(data):
-                if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)) and event.stream_id == stream:
-                    status = dict(event.headers).get("grpc-status", status)
-                elif isinstance(event, h2.events.DataReceived):
-                    self._connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
-                    self._socket.sendall(self._connection.data_to_send())
-                    return status
-
-    def close(self) -> None:
-        self._socket.close()
+    return Tail(measured["answered_per_second"], measured["codes"], times["p50_us"], times["p99_us"], measured["rewritten"])
 
 
 def percentile(latencies_us: list[int], share: float) -> float:
@@ -163,10 +113,6 @@ def field_of(tag: int, content: bytes) -> bytes:
 
 def text(tag: int, content: str) -> bytes:
     return field_of(tag, content.encode())
-
-
-def integer(tag: int, value: int) -> bytes:
-    return varint(tag << 3) + varint(value)
 
 
 # === processes ===
