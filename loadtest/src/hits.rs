@@ -207,7 +207,8 @@ impl Rewriter {
         let value = pb::Value {
             value: self.value.clone(),
             content_type: "text/plain".to_owned(),
-            modified_ms: version,
+            // In whole seconds, so that all answers have the same size.
+            modified_ms: version / 1_000 * 1_000,
         };
         let change = pb::Change {
             location: Some(self.locations[turn].clone()),
