@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -78,6 +79,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if 0 < arguments.soak < 6 * SOAK_ROUND:
         parser.error(f"--soak takes {6 * SOAK_ROUND} seconds or more, or 0")
+    # Whoever ends it ends the servers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             rows = Bench(arguments, Path(folder), stack).run()
