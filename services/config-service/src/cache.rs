@@ -488,8 +488,11 @@ impl Cache {
         let id = location.id();
         let mut flights = self.flights.lock(id);
         if !flights.complete(id, leader) {
-            if let Ok(record) = &outcome {
-                self.doubt(location, began, record.as_ref());
+            if let Ok(record) = &outcome
+                && self.doubt(location, began, record.as_ref())
+            {
+                // One that was made before this one may still be under way: its answer must not be taken in after it.
+                flights.cancel(id);
             }
             return outcome;
         }
@@ -542,17 +545,18 @@ impl Cache {
     }
 
     /// A read brought something else than what is cached, and was detached from it by a change: what is cached is doubtful, and
-    /// what stands in while the source does not answer must not go back behind what readers were given.
-    fn doubt(&self, location: &Location, began: Began, record: Option<&Record>) {
+    /// what stands in while the source does not answer must not go back behind what readers were given. Whether they were
+    /// given something newer.
+    fn doubt(&self, location: &Location, began: Began, record: Option<&Record>) -> bool {
         let Some(old) = self.peek(location.id()) else {
-            return;
+            return false;
         };
         let known = old.record.as_ref();
-        // Not for reads that began before what is cached was learnt.
-        if known == record || began.at <= old.since {
-            return;
-        }
         let is_newer = known.map(|known| known.revision) < record.map(|record| record.revision);
+        // A read that began before what is cached was learnt is the older one, unless its version says that it was made late.
+        if known == record || began.at <= old.since && !is_newer {
+            return false;
+        }
         let mut entry = (*old).clone();
         entry.invalidated = true;
         if let Some(record) = record.filter(|_| is_newer) {
@@ -562,6 +566,7 @@ impl Cache {
             entry.learnt = began.epoch;
         }
         self.store(location.id(), entry);
+        is_newer
     }
 
     /// The last known state of a location, however old.

@@ -592,3 +592,43 @@ async fn inv3_a_detached_read_that_brought_something_else_makes_what_is_cached_d
     reader.await.unwrap().unwrap();
     assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
 }
+
+/// A read can begin before an event and be made after it: what its readers were given is not taken back.
+#[tokio::test(start_paused = true)]
+async fn inv3_what_a_detached_read_gave_its_readers_is_not_taken_back() {
+    let f = fixture();
+    f.set("x", record("1", 1));
+    f.value("x").await;
+    advance(Duration::from_millis(1)).await;
+    f.set("x", record("3", 3));
+    let reader = f.read_under_way("x").await;
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(
+        f.change("x", ChangedTo::Value(record("2", 2))),
+        Applied::Updated
+    );
+    f.memory.release(1);
+    let given = reader.await.unwrap().unwrap().unwrap();
+    assert_eq!(&*given.value, "3");
+    assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
+}
+
+/// Nor by a read that was made before it and answers after it.
+#[tokio::test(start_paused = true)]
+async fn inv3_an_older_read_does_not_land_after_a_detached_newer_one() {
+    let f = fixture();
+    f.set("x", record("1", 1));
+    f.value("x").await;
+    advance(Duration::from_millis(1)).await;
+    f.set("x", record("3", 3));
+    let newer = f.read_under_way("x").await;
+    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.set("x", record("2", 2));
+    let older = f.read_under_way("x").await;
+    f.memory.release(1);
+    assert_eq!(&*newer.await.unwrap().unwrap().unwrap().value, "3");
+    f.set("x", record("3", 3));
+    f.memory.release(1);
+    assert_eq!(&*older.await.unwrap().unwrap().unwrap().value, "2");
+    assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
+}
