@@ -66,7 +66,7 @@ bench: ## Run the microbenchmarks, and hold a hit's instructions against what is
 	@scripts/instructions
 
 .PHONY: bench-peers
-bench-peers: ## Measure cache hits beside a bare tonic server and a NestJS service (ARGS=--help for options)
+bench-peers: ## Measure hits, prices and memory beside bare tonic and axum servers and a NestJS service (ARGS=--help for options)
 	@python3 loadtest/peers/bench_peers.py $(ARGS)
 
 .PHONY: images

@@ -200,7 +200,7 @@ class Bench:
         every other one forged. In short turns, so that what else the machine does meets all three alike."""
         rate, seconds, turns = TAIL_RATE, self._arguments.seconds / 3, self._arguments.turns * 4
         say(f"signing {FLOOD * seconds * turns / 2:,.0f} tokens")
-        floods = [self._tokens(f"flood-{turn}", math.ceil(FLOOD * seconds), one_forged_in=2) for turn in range(turns)]
+        floods = [self._tokens(f"flood-{turn}", math.ceil(FLOOD * seconds)) for turn in range(turns)]
         callers = self._callers()
         target = ["--grpc", f"127.0.0.1:{service.port['200 B']}", "--key", KEYS["200 B"], "--connections", "8"]
         tenants = ",".join(tenant(number) for number in range(CALLERS))
@@ -312,7 +312,7 @@ class Bench:
             samples.append((spent, rss_mib(self._pid)))
             say(f"soak: {samples[-1][1]:.1f} MiB, {length - spent:.0f} s to go; {known}")
             # New tenants with new tokens of a new signing key, half of them forged, for what they do not have.
-            strangers = self._tokens("strangers", 600, one_forged_in=2, kid=self._issuer.rotate(), prefix=f"stranger-{known['keys']:04}")
+            strangers = self._tokens("strangers", 600, kid=self._issuer.rotate(), prefix=f"stranger-{known['keys']:04}")
             address = f"127.0.0.1:{service.port['200 B']}"
             hits(strangers, 200, 3, 0, ["--grpc", address, "--key", "tenant_config_none"])
             known["tokens"], known["tenants"], known["keys"] = known["tokens"] + 600, known["tenants"] + 300, known["keys"] + 1
@@ -395,11 +395,11 @@ class Bench:
         file.write_text("\n".join(self._issuer.caller(tenant(number)) for number in range(CALLERS)))
         return file
 
-    def _tokens(self, file: str, count: int, *, one_forged_in: int, prefix: str = "tenant", **key: str) -> Path:
-        """So many tokens that were never seen, of all tenants; one in a line."""
+    def _tokens(self, file: str, count: int, *, prefix: str = "tenant", **key: str) -> Path:
+        """So many tokens that were never seen, of all tenants, every other one forged; one in a line."""
         path = self._folder / file
         path.write_text("\n".join(
-            self._issuer.token(f"{prefix}-{number % self._arguments.tenants:05}", forged=number % one_forged_in == 0, **key)
+            self._issuer.token(f"{prefix}-{number % self._arguments.tenants:05}", forged=number % 2 == 0, **key)
             for number in range(count)
         ))
         return path

@@ -549,7 +549,14 @@ impl Cache {
     /// given something newer.
     fn doubt(&self, location: &Location, began: Began, record: Option<&Record>) -> bool {
         let Some(old) = self.peek(location.id()) else {
-            return false;
+            let Some(record) = record else {
+                return false;
+            };
+            let owner = location.owner().cloned();
+            let mut entry = self.entry(Some(record.clone()), owner, began, record.revision);
+            entry.invalidated = true;
+            self.store(location.id(), entry);
+            return true;
         };
         let known = old.record.as_ref();
         let is_newer = known.map(|known| known.revision) < record.map(|record| record.revision);
