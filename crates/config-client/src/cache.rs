@@ -162,12 +162,8 @@ impl ConfigCache {
         tenant: &TenantId,
         token: &CallerToken,
     ) -> Result<TenantConfig, Status> {
-        if !token.claims(tenant) {
-            return Err(Status::permission_denied("the token is not of this tenant"));
-        }
         let deadline = Instant::now() + self.client.deadline;
-        let session = self.session(tenant, token);
-        session.state.offer(token);
+        let session = self.session(tenant, token)?;
         let mut found = TenantConfig {
             session,
             max_stale: self.config.max_stale,
@@ -203,7 +199,17 @@ impl ConfigCache {
         Ok(whole)
     }
 
-    fn session(&self, tenant: &TenantId, token: &CallerToken) -> Arc<Session> {
+    /// The tenant's, with this token as the one for the next watch.
+    fn session(&self, tenant: &TenantId, token: &CallerToken) -> Result<Arc<Session>, Status> {
+        // Only what was found to be of the tenant is held.
+        if let Some(session) = self.sessions.get(tenant)
+            && *session.state.token.lock() == *token
+        {
+            return Ok(session);
+        }
+        if !token.claims(tenant) {
+            return Err(Status::permission_denied("the token is not of this tenant"));
+        }
         let made = self.sessions.get_or_insert_with(tenant, || {
             let state = Arc::new(State::new(token.clone()));
             let watcher = Watcher {
@@ -216,7 +222,8 @@ impl ConfigCache {
             Ok::<_, std::convert::Infallible>(Arc::new(Session { state, task }))
         });
         let Ok(session) = made;
-        session
+        session.state.offer(token);
+        Ok(session)
     }
 }
 

@@ -35,6 +35,16 @@ const OPENAPI: &str = include_str!("../openapi.yaml");
 /// Largest batch request, in bytes: 100 keys of the longest kind, with room.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 
+const CACHE: HeaderName = HeaderName::from_static("x-config-cache");
+const AGE_MS: HeaderName = HeaderName::from_static("x-config-age-ms");
+const VERSION: HeaderName = HeaderName::from_static("x-config-version");
+const SOURCE: HeaderName = HeaderName::from_static("x-config-source");
+const ORIGIN: HeaderName = HeaderName::from_static("x-config-origin");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-config-served-by");
+const STALENESS_BOUND_MS: HeaderName = HeaderName::from_static("x-config-staleness-bound-ms");
+const JOURNAL_BOUND_MS: HeaderName = HeaderName::from_static("x-config-journal-bound-ms");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What the handlers share.
 pub(crate) struct HttpState<S> {
     /// The operations.
@@ -52,17 +62,17 @@ type Shared<S> = State<Arc<HttpState<S>>>;
 /// A configuration in JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
-    key: String,
-    value: String,
-    content_type: String,
+struct Entry<'a> {
+    key: &'a str,
+    value: &'a str,
+    content_type: &'a str,
     version: i64,
     source: &'static str,
     origin: &'static str,
     cached: bool,
     stale: bool,
     age_ms: i64,
-    served_by: String,
+    served_by: &'a str,
     staleness_bound_ms: i64,
     journal_bound_ms: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,15 +88,15 @@ struct Written {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
-    entries: Vec<Entry>,
+struct Page<'a> {
+    entries: Vec<Entry<'a>>,
     errors: Vec<KeyProblem>,
     next_page_token: String,
 }
 
 #[derive(Serialize)]
-struct Batch {
-    entries: Vec<Entry>,
+struct Batch<'a> {
+    entries: Vec<Entry<'a>>,
     missing: Vec<String>,
     errors: Vec<KeyProblem>,
 }
@@ -173,12 +183,13 @@ async fn get_config<S: JwksSource>(
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
     let served = state.api.get(&caller, key, query.min_version).await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
-    let mut head = freshness_headers(&state.api, &served);
-    insert(&mut head, "etag", &tag);
-    if etag::any_matches(&headers, header::IF_NONE_MATCH, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
-    }
-    Ok((head, Json(entry(&state.api, served))).into_response())
+    let mut response = if etag::any_matches(&headers, header::IF_NONE_MATCH, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(entry(&state.api, &served)).into_response()
+    };
+    describe(response.headers_mut(), &state.api, &served, tag);
+    Ok(response)
 }
 
 async fn put_config<S: JwksSource>(
@@ -204,16 +215,13 @@ async fn put_config<S: JwksSource>(
         .put(&caller, key, value, content_type, precondition)
         .await?;
     let tag = EntityTag::of(tagged_config_domain::Origin::Tenant, &record).to_string();
-    let mut head = HeaderMap::new();
-    insert(&mut head, "etag", &tag);
-    Ok((
-        head,
-        Json(Written {
-            key: key.to_owned(),
-            version: record.revision.version,
-        }),
-    )
-        .into_response())
+    let written = Written {
+        key: key.to_owned(),
+        version: record.revision.version,
+    };
+    let mut response = Json(written).into_response();
+    insert(response.headers_mut(), header::ETAG, tag);
+    Ok(response)
 }
 
 async fn delete_config<S: JwksSource>(
@@ -246,11 +254,7 @@ async fn list_config<S: JwksSource>(
         .list(&caller, &query.prefix, query.page_size, &query.page_token)
         .await?;
     let page = Page {
-        entries: page
-            .entries
-            .into_iter()
-            .map(|served| entry(&state.api, served))
-            .collect(),
+        entries: entries(&state.api, &page.entries),
         errors: page.errors.into_iter().map(KeyProblem::new).collect(),
         next_page_token: page.next_page_token,
     };
@@ -268,11 +272,7 @@ async fn batch_get<S: JwksSource>(
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
     let batch = state.api.batch(&caller, request.keys).await?;
     let batch = Batch {
-        entries: batch
-            .entries
-            .into_iter()
-            .map(|served| entry(&state.api, served))
-            .collect(),
+        entries: entries(&state.api, &batch.entries),
         missing: batch.missing,
         errors: batch.errors.into_iter().map(KeyProblem::new).collect(),
     };
@@ -314,7 +314,7 @@ async fn method_not_allowed(method: Method) -> Response {
 async fn request_id(request: Request, next: Next) -> Response {
     let given = request
         .headers()
-        .get("x-request-id")
+        .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok());
     let usable = |id: &&str| {
         id.len() <= 64
@@ -325,14 +325,15 @@ async fn request_id(request: Request, next: Next) -> Response {
     let id = given
         .filter(usable)
         .map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = next.run(request).await;
+    let path = uri.path();
     if response.status().is_server_error() {
         tracing::warn!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request failed");
     } else {
         tracing::debug!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request");
     }
-    insert(response.headers_mut(), "x-request-id", &id);
+    insert(response.headers_mut(), REQUEST_ID, id);
     response
 }
 
@@ -401,58 +402,50 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     })
 }
 
-fn entry(api: &ConfigApi, served: Served) -> Entry {
+fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {
+    served.iter().map(|served| entry(api, served)).collect()
+}
+
+fn entry<'a>(api: &'a ConfigApi, served: &'a Served) -> Entry<'a> {
     Entry {
-        key: served.key,
-        value: served.record.value.as_ref().to_owned(),
-        content_type: served.record.content_type.as_ref().to_owned(),
+        key: &served.key,
+        value: &served.record.value,
+        content_type: &served.record.content_type,
         version: served.record.revision.version,
         source: served.source.0,
         origin: served.origin.as_str(),
         cached: served.result == ReadResult::hit,
         stale: served.result == ReadResult::stale,
         age_ms: millis(served.age),
-        served_by: api.instance().to_owned(),
+        served_by: api.instance(),
         staleness_bound_ms: millis(api.staleness_bound()),
         journal_bound_ms: api.journal_bound().map_or(0, millis),
         last_modified: served.record.modified_ms.and_then(rfc3339),
     }
 }
 
-fn freshness_headers(api: &ConfigApi, served: &Served) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    insert(&mut headers, "cache-control", "private, no-cache");
-    insert(&mut headers, "vary", "authorization");
-    insert(&mut headers, "age", &served.age.as_secs().to_string());
-    insert(&mut headers, "x-config-cache", served.result.as_str());
-    insert(
-        &mut headers,
-        "x-config-age-ms",
-        &millis(served.age).to_string(),
-    );
-    insert(
-        &mut headers,
-        "x-config-version",
-        &served.record.revision.version.to_string(),
-    );
-    insert(&mut headers, "x-config-source", served.source.0);
-    insert(&mut headers, "x-config-origin", served.origin.as_str());
-    insert(&mut headers, "x-config-served-by", api.instance());
-    insert(
-        &mut headers,
-        "x-config-staleness-bound-ms",
-        &millis(api.staleness_bound()).to_string(),
-    );
-    insert(
-        &mut headers,
-        "x-config-journal-bound-ms",
-        &api.journal_bound().map_or(0, millis).to_string(),
-    );
-    headers
+/// How fresh an answer is, and which it is: for a value and for "not modified" alike.
+fn describe(headers: &mut HeaderMap, api: &ConfigApi, served: &Served, tag: String) {
+    const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
+    const PER_CALLER: HeaderValue = HeaderValue::from_static("authorization");
+    headers.reserve(16);
+    headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    headers.insert(header::VARY, PER_CALLER);
+    headers.insert(header::AGE, served.age.as_secs().into());
+    headers.insert(CACHE, HeaderValue::from_static(served.result.as_str()));
+    headers.insert(AGE_MS, millis(served.age).into());
+    headers.insert(VERSION, served.record.revision.version.into());
+    headers.insert(SOURCE, HeaderValue::from_static(served.source.0));
+    headers.insert(ORIGIN, HeaderValue::from_static(served.origin.as_str()));
+    insert(headers, SERVED_BY, api.instance().to_owned());
+    headers.insert(STALENESS_BOUND_MS, millis(api.staleness_bound()).into());
+    let journal_bound = api.journal_bound().map_or(0, millis);
+    headers.insert(JOURNAL_BOUND_MS, journal_bound.into());
+    insert(headers, header::ETAG, tag);
 }
 
-fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
 }

@@ -11,6 +11,10 @@ use std::process::ExitCode;
 
 use tagged_config_runtime::{EXIT_USAGE, env::ProcessEnv, telemetry};
 
+/// As in config-service: a request makes dozens of short-lived allocations, on both workers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     telemetry::init();

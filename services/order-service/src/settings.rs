@@ -53,7 +53,7 @@ pub(crate) struct Feature {
 /// One configuration that the price depends on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Provenance {
-    key: String,
+    key: &'static str,
     version: i64,
     origin: String,
     stale: bool,
@@ -167,8 +167,7 @@ impl Settings {
             tax_rate: tax_rate.0,
             provenance: Self::KEYS
                 .iter()
-                .filter_map(|key| snapshot.entry(key))
-                .map(|entry| Provenance::of(entry, is_stale))
+                .filter_map(|key| Some(Provenance::of(key, snapshot.entry(key)?, is_stale)))
                 .collect(),
         })
     }
@@ -202,10 +201,10 @@ fn read<T: DeserializeOwned + Send + Sync + 'static>(
 }
 
 impl Provenance {
-    fn of(entry: &Entry, is_stale: bool) -> Self {
+    fn of(key: &'static str, entry: &Entry, is_stale: bool) -> Self {
         let entry = entry.response();
         Self {
-            key: entry.key.clone(),
+            key,
             version: entry.version,
             origin: entry.origin.clone(),
             stale: entry.stale || is_stale,

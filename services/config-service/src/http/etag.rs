@@ -4,7 +4,7 @@
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use base64::{Engine, display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use tagged_config_domain::{Origin, Precondition, Record};
 
 const BYTES: usize = 1 + 8 + 8 + 16;
@@ -58,15 +58,15 @@ impl EntityTag {
 
 impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(BYTES);
-        bytes.push(match self.origin {
+        let mut bytes = [0; BYTES];
+        bytes[0] = match self.origin {
             Origin::Tenant => 0,
             Origin::Global => 1,
-        });
-        bytes.extend_from_slice(&self.incarnation.to_be_bytes());
-        bytes.extend_from_slice(&self.version.to_be_bytes());
-        bytes.extend_from_slice(&self.digest);
-        write!(f, "\"{}\"", BASE64.encode(bytes))
+        };
+        bytes[1..9].copy_from_slice(&self.incarnation.to_be_bytes());
+        bytes[9..17].copy_from_slice(&self.version.to_be_bytes());
+        bytes[17..].copy_from_slice(&self.digest);
+        write!(f, "\"{}\"", Base64Display::new(&bytes, &BASE64))
     }
 }
 
