@@ -301,3 +301,167 @@ impl Asker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, net::Ipv4Addr, path::PathBuf};
+
+    use axum::{Router, http::HeaderMap, routing::post};
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use clap::Parser;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Command},
+        null_target,
+    };
+
+    const RATE: f64 = 200.0;
+    const TIME: Duration = Duration::from_millis(300);
+    const ASKED: u64 = 60;
+
+    /// A file that goes with the test.
+    struct Tokens(PathBuf);
+
+    impl Tokens {
+        fn new(tenants: &[&str]) -> Self {
+            let file = std::env::temp_dir().join(format!("{}.tokens", uuid::Uuid::new_v4()));
+            let token = |tenant: &&str| {
+                let claims = format!(r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#);
+                format!("eyJhIjoxfQ.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+            };
+            let lines: Vec<String> = tenants.iter().map(token).collect();
+            fs::write(&file, lines.join("\n")).unwrap();
+            Self(file)
+        }
+    }
+
+    impl Drop for Tokens {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn options(tokens: &Tokens, target: &[&str]) -> Box<HitsOptions> {
+        let file = tokens.0.to_str().unwrap();
+        let line = ["loadtest", "hits", "--token-file", file, "--rate", "200"];
+        let line = line.iter().chain(&["--duration", "300ms"]).chain(target);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Hits(options) => options,
+            _ => panic!("another command"),
+        }
+    }
+
+    async fn measured(options: &HitsOptions) -> Measured {
+        let text = fs::read_to_string(&options.token_file).unwrap();
+        let asker = Asker {
+            tokens: text.lines().map(|line| Token::new(line).unwrap()).collect(),
+            next: AtomicUsize::new(0),
+            least_bytes: options.least_bytes,
+            way: Way::of(options).await.unwrap(),
+        };
+        measure(&Arc::new(asker), RATE, TIME, &Stop::default()).await
+    }
+
+    async fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_answer_that_is_too_small_is_no_good_one() {
+        let ((grpc, address), (http, _)) = (listener().await, listener().await);
+        tokio::spawn(null_target::answer(grpc, http));
+        let tokens = Tokens::new(&["lt-1"]);
+        for (least, code, ended) in [("200", "OK", Ended::Well), ("201", WRONG, Ended::Poorly)] {
+            let target = [
+                "--grpc",
+                &address,
+                "--key",
+                "tenant_config_a",
+                "--least-bytes",
+                least,
+            ];
+            let options = options(&tokens, &target);
+            let measured = measured(&options).await;
+            assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), ASKED)]));
+            assert_eq!(run(options, Stop::default()).await.unwrap(), ended);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_tokens_take_turns_and_each_answer_is_counted_by_its_status() {
+        let seen = Arc::new(Mutex::new(HashMap::<String, u64>::new()));
+        let record = Arc::clone(&seen);
+        let answer = async move |headers: HeaderMap, body: String| {
+            let token = headers[AUTHORIZATION].to_str().unwrap().to_owned();
+            let count = {
+                let mut seen = record.lock();
+                let count = seen.entry(token).or_default();
+                *count += 1;
+                *count
+            };
+            if count <= 5 {
+                Ok(body)
+            } else {
+                Err(axum::http::StatusCode::TOO_MANY_REQUESTS)
+            }
+        };
+        let (http, address) = listener().await;
+        let routes = Router::new().route("/v1/orders", post(answer));
+        tokio::spawn(async move { axum::serve(http, routes).await });
+        let (tokens, url) = (
+            Tokens::new(&["lt-1", "lt-2", "lt-3"]),
+            format!("http://{address}/v1/orders"),
+        );
+        // Any file will do as what is posted.
+        let body = tokens.0.to_str().unwrap();
+        let measured = measured(&options(
+            &tokens,
+            &["--url", &url, "--body", body, "--least-bytes", "1"],
+        ))
+        .await;
+        let codes = [("OK".to_owned(), 15), ("429".to_owned(), ASKED - 15)];
+        assert_eq!(measured.codes, BTreeMap::from(codes));
+        assert_eq!(
+            seen.lock().values().copied().collect::<Vec<_>>(),
+            [ASKED / 3; 3]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_is_said() {
+        let says = async |tokens: &Tokens, target: &[&str]| {
+            let target = [target, &["--least-bytes", "1"]].concat();
+            let error = run(options(tokens, &target), Stop::default())
+                .await
+                .unwrap_err();
+            format!("{error:#}")
+        };
+        let ((grpc, address), (http, _)) = (listener().await, listener().await);
+        tokio::spawn(null_target::answer(grpc, http));
+        let nobody = ["--url", "http://127.0.0.1:1/"];
+        assert!(says(&Tokens::new(&[]), &nobody).await.ends_with("is empty"));
+        let tokens = Tokens::new(&["lt-1"]);
+        let closed = ["--grpc", "127.0.0.1:1", "--key", "tenant_config_a"];
+        assert!(says(&tokens, &closed).await.contains("cannot reach"));
+        let rewritten = [
+            "--rewrite",
+            &address,
+            "--rewritten-tenants",
+            "lt-1",
+            "--grpc",
+            &address,
+        ];
+        let key = [&rewritten[..], &["--key", "param_config_a"]].concat();
+        assert!(
+            says(&tokens, &key)
+                .await
+                .contains("only a key of tenant_config_")
+        );
+        let key = [&rewritten[..], &["--key", "tenant_config_a"]].concat();
+        assert!(says(&tokens, &key).await.contains(CREDENTIAL));
+    }
+}

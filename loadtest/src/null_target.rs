@@ -72,6 +72,17 @@ pub(crate) async fn serve() -> anyhow::Result<Ended> {
     let grpc = TcpListener::bind(any_port).await?;
     let http = TcpListener::bind(any_port).await?;
     println!("{} {}", grpc.local_addr()?, http.local_addr()?);
+    let mut rest = Vec::new();
+    let mut input = tokio::io::stdin();
+    tokio::select! {
+        ended = answer(grpc, http) => ended?,
+        _ = input.read_to_end(&mut rest) => {}
+    }
+    Ok(Ended::Well)
+}
+
+/// Answers on both; ends with an error only.
+pub(crate) async fn answer(grpc: TcpListener, http: TcpListener) -> anyhow::Result<()> {
     let incoming =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::TcpListenerStream::new(grpc), |s| {
             s.inspect(|s| {
@@ -85,14 +96,11 @@ pub(crate) async fn serve() -> anyhow::Result<Ended> {
         json!({"key": KEY, "value": value(), "origin": "tenant", "cached": true, "stale": false});
     let answer = Router::new().fallback(any(async || Json(entry)));
     let http = axum::serve(http, answer);
-    let mut rest = Vec::new();
-    let mut input = tokio::io::stdin();
     tokio::select! {
         ended = grpc => ended?,
         ended = http => ended?,
-        _ = input.read_to_end(&mut rest) => {}
     }
-    Ok(Ended::Well)
+    Ok(())
 }
 
 struct Constant;
