@@ -433,6 +433,15 @@ async fn a_token_of_another_tenant_is_refused_before_it_is_used() {
     let refused = f.tenant("A", "B-1").await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert_eq!(f.fake.opened(), 0);
+    f.fake.set("A", "1").await;
+    // Nor where both tenants are watched, with a token that is held for the other one.
+    for (tenant, token) in [("A", "A-1"), ("B", "B-1")] {
+        f.tenant(tenant, token).await.unwrap();
+    }
+    for (tenant, token) in [("A", "B-1"), ("B", "A-1")] {
+        let refused = f.tenant(tenant, token).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
 }
 
 #[tokio::test]
