@@ -307,7 +307,6 @@ mod tests {
     use std::{collections::HashMap, net::Ipv4Addr, path::PathBuf};
 
     use axum::{Router, http::HeaderMap, routing::post};
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use clap::Parser;
     use tokio::net::TcpListener;
 
@@ -315,6 +314,7 @@ mod tests {
     use crate::{
         cli::{Cli, Command},
         null_target,
+        tokens::tests::token,
     };
 
     const RATE: f64 = 200.0;
@@ -327,11 +327,12 @@ mod tests {
     impl Tokens {
         fn new(tenants: &[&str]) -> Self {
             let file = std::env::temp_dir().join(format!("{}.tokens", uuid::Uuid::new_v4()));
-            let token = |tenant: &&str| {
-                let claims = format!(r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#);
-                format!("eyJhIjoxfQ.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+            let line = |tenant: &&str| {
+                token(&format!(
+                    r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#
+                ))
             };
-            let lines: Vec<String> = tenants.iter().map(token).collect();
+            let lines: Vec<String> = tenants.iter().map(line).collect();
             fs::write(&file, lines.join("\n")).unwrap();
             Self(file)
         }

@@ -171,7 +171,7 @@ fn unix_seconds() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn in_a_file(token: &str) -> anyhow::Result<Caller> {
@@ -182,7 +182,8 @@ mod tests {
         caller
     }
 
-    fn token(payload: &str) -> String {
+    /// Of nobody: no signature that anyone would accept.
+    pub(crate) fn token(payload: &str) -> String {
         format!("eyJhIjoxfQ.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
     }
 

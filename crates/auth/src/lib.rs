@@ -27,7 +27,7 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// How often the keys are tried while there are none yet.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Fetches that unknown `kid`s may cause at once, and how long until one more is allowed.
-const REFETCH_BURST: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const REFETCH_BURST: NonZeroU32 = NonZeroU32::new(5).unwrap(); // evaluated by the compiler
 const REFETCH_PERIOD: Duration = Duration::from_secs(5);
 
 /// Verifies bearer tokens. One per process.

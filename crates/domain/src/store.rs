@@ -26,8 +26,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads past the cache that one tenant may cause: a second, and at once. Chosen so that one tenant cannot use up
     /// what the backend gives all of them.
     fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
-        const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
-        const BURST: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
+        const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap(); // evaluated by the compiler
+        const BURST: NonZeroU32 = NonZeroU32::new(2_000).unwrap(); // evaluated by the compiler
         (PER_SECOND, BURST)
     }
 

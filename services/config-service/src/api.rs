@@ -39,9 +39,9 @@ const DEFAULT_PAGE: usize = 50;
 /// Keys of one batch that are read at once.
 const BATCH_CONCURRENCY: usize = 32;
 /// Consistent reads that one tenant may force: a second, and at once.
-const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap(); // evaluated by the compiler
 /// Writes of one tenant: a second, and at once.
-const WRITES_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap();
+const WRITES_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap(); // evaluated by the compiler
 /// When a caller may try again whose watch was one too many.
 const WATCHES_RETRY: Duration = Duration::from_secs(5);
 

@@ -426,17 +426,16 @@ fn entry<'a>(api: &'a ConfigApi, served: &'a Served) -> Entry<'a> {
 
 /// How fresh an answer is, and which it is: for a value and for "not modified" alike.
 fn describe(headers: &mut HeaderMap, api: &ConfigApi, served: &Served, tag: String) {
-    const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
-    const PER_CALLER: HeaderValue = HeaderValue::from_static("authorization");
+    let text = HeaderValue::from_static;
     headers.reserve(16);
-    headers.insert(header::CACHE_CONTROL, NO_CACHE);
-    headers.insert(header::VARY, PER_CALLER);
+    headers.insert(header::CACHE_CONTROL, text("private, no-cache"));
+    headers.insert(header::VARY, text("authorization"));
     headers.insert(header::AGE, served.age.as_secs().into());
-    headers.insert(CACHE, HeaderValue::from_static(served.result.as_str()));
+    headers.insert(CACHE, text(served.result.as_str()));
     headers.insert(AGE_MS, millis(served.age).into());
     headers.insert(VERSION, served.record.revision.version.into());
-    headers.insert(SOURCE, HeaderValue::from_static(served.source.0));
-    headers.insert(ORIGIN, HeaderValue::from_static(served.origin.as_str()));
+    headers.insert(SOURCE, text(served.source.0));
+    headers.insert(ORIGIN, text(served.origin.as_str()));
     insert(headers, SERVED_BY, api.instance().to_owned());
     headers.insert(STALENESS_BOUND_MS, millis(api.staleness_bound()).into());
     let journal_bound = api.journal_bound().map_or(0, millis);

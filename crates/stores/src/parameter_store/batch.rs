@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 10;
 /// Calls under way at once.
 const MAX_CALLS: usize = 8;
 /// Calls a second of this process; the account has 40 unless it pays for more.
-const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap();
+const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap(); // evaluated by the compiler
 /// Reads that may wait; one more is throttled at once.
 const MAX_WAITING: usize = 1_024;
 
