@@ -68,7 +68,7 @@ class FaultTest(unittest.TestCase):
             now, before = now[part], before[part]
         return now - before
 
-    def eventually(self, condition, seconds: float = 10) -> None:
+    def eventually(self, condition, seconds: float = 30) -> None:
         self.assertTrue(processes.wait_until(condition, seconds), f"not within {seconds} s")
 
     def function(self, name: str) -> tuple[str, Path]:

@@ -12,6 +12,7 @@ import faults
 import hooks
 import http_proxy
 import parameter_events
+import terraform_connections
 from launcher.layout import LOCALSTACK
 
 
@@ -26,6 +27,7 @@ class UnsupportedEmulators(unittest.TestCase):
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
         http_proxy.verify(apigateway)
+        terraform_connections.verify(app)
         faults.verify(app, lambda_svc, ssm, HTTPStream)
 
     def test_another_version(self) -> None:
