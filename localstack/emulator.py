@@ -1,5 +1,5 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`,
-`ecs_tasks`, `faults`, `terraform_connections`).
+`ecs_tasks`, `faults`, `whole_answers`).
 
 Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
@@ -14,7 +14,7 @@ import faults
 import hooks
 import http_proxy
 import parameter_events
-import terraform_connections
+import whole_answers
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         control.publisher = parameter_events.install(control.deliveries)
         http_proxy.install()
         ecs_tasks.install()
-        terraform_connections.install()
+        whole_answers.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import faults
 import hooks
 import http_proxy
 import parameter_events
-import terraform_connections
+import whole_answers
 from launcher.layout import LOCALSTACK
 
 
@@ -20,6 +20,7 @@ class UnsupportedEmulators(unittest.TestCase):
     """Wrong versions and changed functions."""
 
     def test_the_installed_one_fits(self) -> None:
+        from hypercorn.protocol.h11 import H11Protocol
         from hypercorn.protocol.http_stream import HTTPStream
         from ministack import app
         from ministack.services import apigateway, eventbridge, lambda_svc, ssm
@@ -27,7 +28,7 @@ class UnsupportedEmulators(unittest.TestCase):
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
         http_proxy.verify(apigateway)
-        terraform_connections.verify(app)
+        whole_answers.verify(H11Protocol)
         faults.verify(app, lambda_svc, ssm, HTTPStream)
 
     def test_another_version(self) -> None:
