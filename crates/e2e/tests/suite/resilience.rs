@@ -3,7 +3,8 @@
 use std::{process::Stdio, time::Duration};
 
 use e2e::{JwksServer, Stack, Standalone, grpc_client, program};
-use tagged_config_proto::v1::GetConfigRequest;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
 use tagged_config_testkit::Issuer;
 use tokio::{net::TcpListener, process::Command};
 use tonic::{Code, Request};
@@ -97,14 +98,21 @@ async fn a_silent_backend_meets_the_callers_deadline() -> anyhow::Result<()> {
     let issuer = Issuer::new();
     let jwks = JwksServer::start(issuer.jwks()).await?;
     let service = Standalone::start(&jwks.url, &[("AWS_ENDPOINT_URL", endpoint.as_str())]).await?;
-    let mut client = grpc_client(&service.grpc, &issuer.token("A1", "reader")).await?;
-    // As a client sends it that does not watch the clock itself.
+    let token = issuer.token("A1", "reader");
     let mut request = Request::new(get("tenant_config_x"));
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "200m".parse()?);
+    let metadata = request.metadata_mut();
+    metadata.insert("grpc-timeout", "200m".parse()?);
+    metadata.insert("authorization", format!("Bearer {token}").parse()?);
+    // tonic's own channel would watch the clock, too, and whoever is first would decide the code.
+    let http = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let origin = format!("http://{}", service.grpc).parse()?;
     let started = std::time::Instant::now();
-    let status = client.get_config(request).await.unwrap_err();
+    let status = ConfigServiceClient::with_origin(http, origin)
+        .get_config(request)
+        .await
+        .unwrap_err();
     assert_eq!(
         status.code(),
         Code::DeadlineExceeded,
@@ -113,6 +121,7 @@ async fn a_silent_backend_meets_the_callers_deadline() -> anyhow::Result<()> {
     );
     assert!(started.elapsed() < Duration::from_secs(2));
     // Without a deadline, our own limit on the backend ends it.
+    let mut client = grpc_client(&service.grpc, &token).await?;
     let status = client.get_config(get("tenant_config_y")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
     Ok(())
