@@ -19,13 +19,13 @@ use tagged_config_domain::{
     Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
 };
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    aws::store_error,
+    aws::{OPERATION_TIMEOUT, store_error},
     dynamodb::{condition::Condition, item::Item, writes::Update},
     journal::Journal,
+    turns::Turns,
 };
 
 mod condition;
@@ -38,6 +38,8 @@ pub const BACKEND: Backend = Backend("dynamodb");
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
 /// Reads under way at once; more wait their turn.
 const MAX_READS: usize = 64;
+/// Of these, those of one tenant.
+const MAX_READS_OF_A_TENANT: usize = 16;
 /// How often a write starts over because another one came first.
 const MAX_ATTEMPTS: u32 = 12;
 
@@ -55,7 +57,7 @@ pub struct DynamoDbStore {
     client: Client,
     table: String,
     journal: Option<Journal>,
-    reads: Semaphore,
+    reads: Turns,
     versions: VersionClock,
 }
 
@@ -68,22 +70,22 @@ impl DynamoDbStore {
             client: Client::new(sdk),
             table: config.table,
             journal: config.journal.map(|table| Journal::new(sdk, table)),
-            reads: Semaphore::new(MAX_READS),
+            reads: Turns::new(MAX_READS, MAX_READS_OF_A_TENANT),
             versions: VersionClock::system(),
         }
     }
 
-    async fn get(&self, id: &LocationId) -> Result<Option<Item>, StoreError> {
+    async fn get(&self, location: &Location) -> Result<Option<Item>, StoreError> {
         let _turn = self
             .reads
-            .acquire()
+            .take(location.owner(), OPERATION_TIMEOUT)
             .await
-            .map_err(|_| StoreError::Throttled { backend: BACKEND })?;
+            .ok_or(StoreError::Throttled { backend: BACKEND })?;
         let answer = self
             .client
             .get_item()
             .table_name(&self.table)
-            .set_key(Some(key(id)))
+            .set_key(Some(key(location.id())))
             .consistent_read(true)
             .send()
             .await
@@ -238,7 +240,7 @@ impl Store for DynamoDbStore {
 
     async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
         let reads = locations.iter().map(|location| async {
-            self.get(location.id())
+            self.get(location)
                 .await?
                 .as_ref()
                 .map(item::decode)
@@ -320,7 +322,7 @@ impl Store for DynamoDbStore {
                     .await?
                     .then_some(version)
             } else {
-                let old = self.get(id).await?;
+                let old = self.get(layers.first()).await?;
                 check(precondition, old.as_ref())?;
                 self.replace(id, old.as_ref(), new, now).await?
             };
@@ -353,7 +355,7 @@ impl Store for DynamoDbStore {
         let layers = self.locate(tenant, name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
-            let Some(old) = self.get(id).await? else {
+            let Some(old) = self.get(layers.first()).await? else {
                 return match precondition {
                     Precondition::None => Err(StoreError::NotFound),
                     _ => check(precondition, None).and(Err(StoreError::NotFound)),

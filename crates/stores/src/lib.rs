@@ -9,6 +9,7 @@ pub mod dynamodb;
 pub mod factory;
 pub mod journal;
 pub mod parameter_store;
+mod turns;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
 pub use factory::{StoreSpec, Stores, UnknownTag};
