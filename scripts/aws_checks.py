@@ -100,11 +100,15 @@ class Checks:
 
 
 # moto_server, answering one request at a time: its backends do not expect threads, and a request that failed halfway
-# is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones.
+# is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones. Head and
+# body of an answer leave in one write: why, localstack/whole_answers.py tells.
 SERVER = """
 import sys, threading
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
+from werkzeug.serving import WSGIRequestHandler, run_simple
+
+class WholeAnswers(WSGIRequestHandler):
+    wbufsize = -1
 
 application, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
@@ -112,7 +116,7 @@ def serve(environ, start_response):
     with one:
         return application(environ, start_response)
 
-run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True)
+run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True, request_handler=WholeAnswers)
 """
 
 
