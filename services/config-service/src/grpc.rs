@@ -150,13 +150,13 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
-        let request = request.into_inner();
-        let served = within(
-            deadline,
-            self.api.get(&caller, &request.key, request.min_version),
-        )
+        let (metadata, _, request) = request.into_parts();
+        let served = within(deadline(&metadata), async {
+            let caller = self.caller(&metadata).await?;
+            self.api
+                .get(&caller, &request.key, request.min_version)
+                .await
+        })
         .await?;
         Ok(Response::new(self.response(served, request.freshness)))
     }
@@ -165,10 +165,12 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
-        let request = request.into_inner();
-        let batch = within(deadline, self.api.batch(&caller, request.keys)).await?;
+        let (metadata, _, request) = request.into_parts();
+        let batch = within(deadline(&metadata), async {
+            let caller = self.caller(&metadata).await?;
+            self.api.batch(&caller, request.keys).await
+        })
+        .await?;
         Ok(Response::new(BatchGetConfigResponse {
             entries: batch
                 .entries
@@ -184,16 +186,19 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<ListConfigRequest>,
     ) -> Result<Response<ListConfigResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
-        let request = request.into_inner();
-        let page = self.api.list(
-            &caller,
-            &request.prefix,
-            request.page_size,
-            &request.page_token,
-        );
-        let page = within(deadline, page).await?;
+        let (metadata, _, request) = request.into_parts();
+        let page = within(deadline(&metadata), async {
+            let caller = self.caller(&metadata).await?;
+            self.api
+                .list(
+                    &caller,
+                    &request.prefix,
+                    request.page_size,
+                    &request.page_token,
+                )
+                .await
+        })
+        .await?;
         Ok(Response::new(ListConfigResponse {
             entries: page
                 .entries
@@ -353,7 +358,8 @@ fn explained(layer: ExplainedLayer) -> ExplainedLocation {
     }
 }
 
-/// What the caller's `grpc-timeout` leaves for the work. Only reads are cut short: a write that was sent
+/// What the caller's `grpc-timeout` leaves for the work, the look at its token included: that may wait for keys, and
+/// where we do not answer first, tonic answers with CANCELLED. Only reads are cut short: a write that was sent
 /// runs to its end, so that its outcome is known and the cache follows it.
 fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;

@@ -3,7 +3,10 @@
 use std::{process::Stdio, time::Duration};
 
 use e2e::{JwksServer, Stack, Standalone, grpc_client, program};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
 use tagged_config_testkit::Issuer;
 use tokio::{net::TcpListener, process::Command};
@@ -103,10 +106,13 @@ async fn a_silent_backend_meets_the_callers_deadline() -> anyhow::Result<()> {
     let metadata = request.metadata_mut();
     metadata.insert("grpc-timeout", "200m".parse()?);
     metadata.insert("authorization", format!("Bearer {token}").parse()?);
-    // tonic's own channel would watch the clock, too, and whoever is first would decide the code.
+    // tonic's own channel would watch the clock, too, and say CANCELLED if it were first.
+    let mut connector = HttpConnector::new();
+    // Else the message waits for its head's acknowledgement, and tonic's server answers before we do.
+    connector.set_nodelay(true);
     let http = Client::builder(TokioExecutor::new())
         .http2_only(true)
-        .build_http();
+        .build(connector);
     let origin = format!("http://{}", service.grpc).parse()?;
     let started = std::time::Instant::now();
     let status = ConfigServiceClient::with_origin(http, origin)
