@@ -1,5 +1,5 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`,
-`ecs_tasks`, `faults`, `whole_answers`).
+`ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`).
 
 Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
@@ -13,6 +13,7 @@ import ecs_tasks
 import faults
 import hooks
 import http_proxy
+import iam_enforcement
 import parameter_events
 import whole_answers
 
@@ -25,6 +26,7 @@ def main() -> int:
         http_proxy.install()
         ecs_tasks.install()
         whole_answers.install()
+        iam_enforcement.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)
         return 1

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import network
+from . import credentials, network
 from .errors import StackError
 from .settings import REGION, Settings
 
 AwsError = (BotoCoreError, ClientError)
 
 
-def client(settings: Settings, service: str) -> Any:
-    """A client that can only ever reach this stack's emulator."""
+def client(settings: Settings, service: str, keys: Mapping[str, str] = credentials.ROOT) -> Any:
+    """A client that can only ever reach this stack's emulator; by default it is the account's root."""
     return boto3.client(
         service,
         endpoint_url=settings.endpoint(service),
         region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
+        **{name.lower(): value for name, value in keys.items()},
         config=Config(
             connect_timeout=3,
             read_timeout=20,
@@ -55,11 +54,14 @@ def sign_in(settings: Settings, email: str) -> str:
 
 
 def refresh_credential(settings: Settings) -> str:
-    """The secret that the refresh port asks its caller for."""
-    answer = client(settings, "ssm").get_parameter(
-        Name=settings.output("refresh_credential_parameter"), WithDecryption=True
+    """The secret that the refresh port asks its caller for, read as ECS reads a task's secrets: by the execution role."""
+    keys = credentials.of_session(settings, "execution", "launcher")
+    answer = client(settings, "ssm", keys).get_parameters(
+        Names=[settings.output("refresh_credential_parameter")], WithDecryption=True
     )
-    return answer["Parameter"]["Value"]
+    if not answer["Parameters"]:
+        raise StackError(f"there is no parameter {settings.output('refresh_credential_parameter')}")
+    return answer["Parameters"][0]["Value"]
 
 
 def get_with_token(url: str, token: str) -> tuple[int, bytes]:

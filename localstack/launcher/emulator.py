@@ -9,6 +9,7 @@ from typing import Mapping
 
 import ecs_tasks  # beside stack.py
 import faults
+import iam_enforcement
 
 from . import network, processes
 from .errors import StackError
@@ -26,12 +27,17 @@ def environment(
     host: str = "127.0.0.1",
     docker_network: str = "",
     endpoints: Mapping[str, str] | None = None,
+    enforce_iam: bool = True,
+    credentials_secret: str = "",
 ) -> dict[str, str]:
     """All that the emulator sees. It hands its own environment on to the Lambdas that it runs, so nothing of the
-    person's own is in here. With a Docker network, ECS tasks run as containers in it, and use these endpoints."""
+    person's own is in here. With a Docker network, ECS tasks run as containers in it, and use these endpoints.
+    `credentials_secret` opens the tasks' credentials endpoint (`credentials`); the emulator forgets the variable at once."""
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     tasks = {ecs_tasks.NETWORK_VARIABLE: docker_network} if docker_network else {}
+    if credentials_secret:
+        tasks[iam_enforcement.SECRET_VARIABLE] = credentials_secret
     return tasks | {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
@@ -43,6 +49,7 @@ def environment(
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "0",
         "LAMBDA_EXECUTOR": "local",
+        "AUTH": "true" if enforce_iam else "false",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         **(endpoints or {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}),
@@ -66,7 +73,8 @@ def start(layout: Layout, settings: Settings, step: Step) -> None:
         NAME,
         command(),
         environment(
-            settings.emulator_port, layout.emulator, settings.emulator_host, settings.docker_network, settings.endpoints()
+            settings.emulator_port, layout.emulator, settings.emulator_host, settings.docker_network, settings.endpoints(),
+            settings.enforces_iam, settings.credentials_secret,
         ),
         fingerprint="emulator",
     )

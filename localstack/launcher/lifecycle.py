@@ -169,10 +169,12 @@ def _existing(layout: Layout) -> Settings | None:
 def _new_stack(ephemeral: bool) -> Settings:
     ports = Ports()
     password = f"Aa1!{secrets.token_urlsafe(18)}"
+    secret = secrets.token_urlsafe(32)
     if not ephemeral:
-        return Settings("", DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, password, ports=ports)
+        return Settings("", DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, password, ports=ports, credentials_secret=secret)
     every_port = (ports.grpc, ports.refresh, ports.http, ports.order_http)
-    return Settings("", network.free_port(), network.free_network((1, 2, 101), every_port), password, ports=ports)
+    return Settings("", network.free_port(), network.free_network((1, 2, 101), every_port), password, ports=ports,
+                    credentials_secret=secret)
 
 
 def _seed(stack: Settings) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from . import aws, build, emulator, network, processes
+from . import aws, build, credentials, emulator, network, processes
 from .errors import StackError
 from .layout import Layout
 from .processes import ProcessRecord
@@ -160,8 +160,7 @@ class Replicas:
             "TAGGED_CONFIG_REFRESH_CREDENTIAL": self._credential,
             "AWS_REGION": REGION,
             **self._settings.endpoints(),
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            **credentials.of_task(self._settings, CONFIG_SERVICE, replica.name),
         }
 
     def _fingerprint(self, replica: Replica) -> str:

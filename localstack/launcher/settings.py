@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import containers
 from .errors import StackError
@@ -87,7 +88,7 @@ class Settings:
     config_replicas: int = 2
     bin_dir: str | None = None
     ports: Ports = field(default_factory=Ports)
-    outputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
     applied: str = ""
     seeded: bool = False
     docker_network: str = ""
@@ -96,6 +97,8 @@ class Settings:
     """This machine in that network: there the emulator listens, for the containers and for everybody else."""
     with_localstack: bool = False
     """Whether LocalStack has the stores and the events."""
+    credentials_secret: str = ""
+    """What the authorization tokens of the tasks' credentials endpoint are derived from."""
     images: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """The containers of each service, as last seen."""
@@ -108,6 +111,11 @@ class Settings:
     @property
     def emulator_url(self) -> str:
         return f"http://{self.emulator_host}:{self.emulator_port}"
+
+    @property
+    def enforces_iam(self) -> bool:
+        """Whether calls are checked as AWS checks them. LocalStack without an account checks none."""
+        return not self.with_localstack
 
     @property
     def stores_url(self) -> str:
@@ -183,6 +191,7 @@ class Settings:
             "EMULATOR_URL": self.emulator_url,
             **self.endpoints(),
             "AWS_REGION": REGION,
+            # The account's root: a person's own. Programs have credentials of their roles (`launcher/credentials.py`).
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "USER_POOL_ID": self.output("user_pool_id"),

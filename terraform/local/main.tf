@@ -7,6 +7,8 @@ data "aws_caller_identity" "current" {}
 locals {
   account_id    = data.aws_caller_identity.current.account_id
   function_name = "${var.name}-invalidator"
+
+  image_repository_arns = ["arn:aws:ecr:${var.region}:${local.account_id}:repository/${var.name}/*"]
 }
 
 module "network" {
@@ -15,7 +17,7 @@ module "network" {
   name               = var.name
   availability_zones = ["${var.region}a", "${var.region}b"]
 
-  # No endpoints here; and switching names on costs ten seconds of every apply.
+  # Nobody resolves names here, and switching them on costs ten seconds of every apply.
   dns_hostnames = false
 
   ports = {
@@ -25,6 +27,54 @@ module "network" {
     config_refresh = var.config_refresh_port
     order_http     = var.order_http_port
   }
+}
+
+# The endpoints that AWS has, for their policies: the emulator checks the calls of tasks and functions against them, and
+# denies a call for which there is no endpoint.
+module "endpoint_statements" {
+  source = "../modules/network/endpoint_statements"
+
+  region                           = var.region
+  image_repository_arns            = local.image_repository_arns
+  log_group_arns                   = values(module.observability.log_group_arns)
+  parameters_arn                   = "arn:aws:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}"
+  refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
+  table_arn                        = module.storage.table_arn
+  journal_table_arn                = module.storage.journal_table_arn
+  load_test                        = { user_pool_arn = module.identity.user_pool_arn }
+}
+
+module "endpoints" {
+  source = "../modules/network/endpoints"
+
+  name            = var.name
+  account_id      = local.account_id
+  region          = var.region
+  vpc_id          = module.network.vpc_id
+  subnet_ids      = module.network.private_subnet_ids
+  route_table_ids = module.network.private_route_table_ids
+
+  caller_security_group_ids = {
+    for name in module.network.api_caller_names : name => module.network.security_group_ids[name]
+  }
+
+  interface_endpoints = module.endpoint_statements.interface_endpoints
+  gateway_endpoints   = module.endpoint_statements.gateway_endpoints
+  gateway_callers     = { for service in ["s3", "dynamodb"] : service => module.network.api_caller_names }
+}
+
+module "load_test_role" {
+  source = "../modules/load_test/role"
+
+  name                      = var.name
+  account_id                = local.account_id
+  region                    = var.region
+  user_pool_arn             = module.identity.user_pool_arn
+  table_arn                 = module.storage.table_arn
+  parameter_root            = var.parameter_root
+  kms_key_arn               = module.storage.kms_key_arn
+  cloud_map_namespace       = aws_service_discovery_http_namespace.this.name
+  invalidator_log_group_arn = module.observability.log_group_arns["invalidator"]
 }
 
 module "identity" {
@@ -82,7 +132,7 @@ module "services" {
     config-service = module.observability.log_group_arns["config-service"]
     order-service  = module.observability.log_group_arns["order-service"]
   }
-  image_repository_arns = ["arn:aws:ecr:${var.region}:${local.account_id}:repository/${var.name}/*"]
+  image_repository_arns = local.image_repository_arns
 }
 
 module "refresh" {

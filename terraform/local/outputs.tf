@@ -3,6 +3,19 @@ output "api_url" {
   value       = "${var.emulator_url}/_aws/execute-api/${module.http_api.api_id}"
 }
 
+output "vpc_id" {
+  description = "Id of the VPC whose endpoints the tasks' calls leave through."
+  value       = module.network.vpc_id
+}
+
+output "task_roles" {
+  description = "Name of each program's role: the services' task roles, the execution role and the load test's."
+  value = merge(
+    { for service, arn in module.services.task_role_arns : service => reverse(split("/", arn))[0] },
+    { execution = reverse(split("/", module.services.execution_role_arn))[0], load-test = module.load_test_role.name },
+  )
+}
+
 output "user_pool_id" {
   description = "Id of the user pool."
   value       = module.identity.user_pool_id

@@ -1,14 +1,12 @@
-# The only place that knows an emulator is on the other side: its address, credentials that mean nothing, and
-# checks that only AWS itself could answer.
+# The only place that knows an emulator is on the other side: its address, and checks that only AWS itself could answer.
+# Credentials come from the environment, as on AWS: the launcher's are those of the deployer's role.
 
 locals {
   stores_url = coalesce(var.stores_url, var.emulator_url)
 }
 
 provider "aws" {
-  region     = var.region
-  access_key = "test"
-  secret_key = "test"
+  region = var.region
 
   skip_credentials_validation = true
   skip_metadata_api_check     = true

@@ -10,5 +10,5 @@ output "container_name" {
 
 output "task_role_arn" {
   description = "ARN of the role that the load test has."
-  value       = aws_iam_role.this.arn
+  value       = module.role.arn
 }

@@ -1,0 +1,89 @@
+"""The emulator extension: IAM as AWS enforces it, for MiniStack started with `AUTH=true`.
+
+MiniStack checks signatures and evaluates identity policies, boundaries, session policies and resource policies. This
+package adds what our policies name and MiniStack does not know. Read in this order:
+
+- `requests`: the resources and condition keys of a request: every name of `GetParameters`, `dynamodb:LeadingKeys` of
+  each item, Cloud Map's two keys, and the KMS key behind a table or a SecureString (`kms:ViaService`, encryption context);
+- `variables`: policy variables such as `${aws:PrincipalTag/tenant}`;
+- `endpoints`: the VPC endpoint through which a task's or a function's call leaves, and its policy;
+- `credentials`: the credentials endpoint of ECS tasks, and the trust policies of service principals;
+- `journal`: who called what, and what was denied, at `PATH` of the emulator's own port (GET shows, DELETE clears).
+
+It hooks private functions of one pinned version and refuses any other (`hooks`).
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+import hooks
+
+from .journal import PATH
+
+__all__ = ["PATH", "SECRET_VARIABLE", "SESSION_SECONDS_VARIABLE", "install", "is_enabled", "verify"]
+
+SECRET_VARIABLE = "TAGGED_CONFIG_CREDENTIALS_SECRET"
+"""The secret that authorization tokens of the credentials endpoint are derived from."""
+SESSION_SECONDS_VARIABLE = "TAGGED_CONFIG_SESSION_SECONDS"
+"""How long a task's session is valid (default: one hour)."""
+
+
+def is_enabled() -> bool:
+    """Whether the emulator enforces IAM at all."""
+    return os.environ.get("AUTH", "false").lower() == "true"
+
+
+def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2: ModuleType, imds: ModuleType) -> None:
+    """Raises `UnsupportedEmulator` unless every function that is hooked or called is as these modules know it."""
+    for name, parameters in {
+        "extract_resource_arn": ["service", "method", "path", "headers", "body", "query_params", "region", "account_id"],
+        "dynamodb_resource_arns": ["body", "region", "account_id"],
+        "dynamodb_transaction_checks": ["iam_action", "body", "region", "account_id"],
+        "identity_denial_message": ["action", "principal_arn", "resource", "explicit_deny"],
+        "access_denied_response": ["service", "action", "principal_arn", "request_id", "error_code", "message", "headers",
+                                   "resource_arn", "explicit_deny", "resource_policy_arn"],
+    }.items():
+        hooks.require_function(actions, name, parameters)
+    for name, parameters in {
+        "enforce": ["access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"],
+        "evaluate": ["ctx", "policies", "limits"],
+        "evaluate_trust_policy": ["trust_doc", "caller_arn", "ctx"],
+        "resolve_principal": ["access_key_id", "account_id", "credential"],
+        "_first_match": ["ctx", "stmts", "effect"],
+        "_resolve_condition_key": ["key", "ctx"],
+        "_service_principal_matches": ["principal", "service"],
+        "_gather_role_policies": ["role_name", "account_id"],
+    }.items():
+        hooks.require_function(evaluator, name, parameters)
+    hooks.require_function(runtime, "execution_credentials", ["config"])
+    hooks.require_function(ec2, "_create_vpc_endpoint", ["p"])
+    hooks.require_function(ec2, "_vpce_fields_xml", ["ep", "tag"])
+    hooks.require_function(imds, "handle_request", ["method", "path", "headers", "body", "query_params"])
+
+
+def install() -> None:
+    """Hooks the installed MiniStack, if it enforces IAM."""
+    secret = os.environ.pop(SECRET_VARIABLE, "")
+    seconds = int(os.environ.pop(SESSION_SECONDS_VARIABLE, "3600"))
+    if not is_enabled():
+        return
+    hooks.require_version(hooks.installed_version())
+    from ministack import app
+    from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+    from ministack.services import ec2, imds, lambda_svc
+
+    from . import credentials, endpoints, enforcement, journal, requests, variables
+
+    verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds)
+    record = journal.Journal()
+    app._handle_admin_config_request = record.served(app._handle_admin_config_request)
+    requests.install(iam_actions)
+    iam_evaluator._first_match = variables.filled_in(iam_evaluator._first_match, iam_evaluator._resolve_condition_key)
+    endpoints.install(ec2)
+    enforcement.install(iam_actions, iam_evaluator, endpoints.VpcEndpoints(ec2), record)
+    sessions = credentials.ServiceSessions(iam_evaluator, ec2, seconds)
+    imds.handle_request = sessions.endpoint(imds.handle_request, credentials.Tokens(secret))
+    for module in (lambda_runtime, lambda_svc):
+        module.execution_credentials = sessions.of_function(lambda_runtime.execution_credentials)

@@ -1,0 +1,87 @@
+output "interface_endpoints" {
+  description = "Statements by service of an interface endpoint, as module endpoints takes them."
+  value = merge(
+    {
+      "ecr.api" = [
+        # This action knows no resource; the token it returns opens only what IAM allows.
+        { sid = "RegistrySignIn", actions = ["ecr:GetAuthorizationToken"], resources = ["*"] },
+        { sid = "PullImages", actions = local.pull_actions, resources = var.image_repository_arns },
+      ]
+      "ecr.dkr" = [
+        { sid = "PullImages", actions = local.pull_actions, resources = var.image_repository_arns },
+      ]
+      logs = [
+        {
+          sid       = "WriteLogs"
+          actions   = concat(["logs:CreateLogStream", "logs:PutLogEvents"], local.load_test ? ["logs:FilterLogEvents"] : [])
+          resources = [for arn in var.log_group_arns : "${arn}:*"]
+        },
+      ]
+      ssm = concat(
+        [
+          {
+            sid       = "ReadParameters"
+            actions   = ["ssm:GetParameters"]
+            resources = ["${var.parameters_arn}/*", var.refresh_credential_parameter_arn]
+          },
+          { sid = "ReadRefreshCredential", actions = ["ssm:GetParameter"], resources = [var.refresh_credential_parameter_arn] },
+        ],
+        local.load_test ? [
+          {
+            sid       = "TestParameters"
+            actions   = ["ssm:DeleteParameter", "ssm:PutParameter"]
+            resources = ["${var.parameters_arn}/tenants/lt-*"]
+          },
+        ] : [],
+      )
+      # Of Cloud Map only the discovery of instances, which has an endpoint of its own. The action knows no resource.
+      data-servicediscovery = [
+        { sid = "FindTasks", actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] },
+      ]
+    },
+    local.load_test ? {
+      cognito-idp = [
+        {
+          sid       = "TestUsers"
+          actions   = ["cognito-idp:AdminCreateUser", "cognito-idp:AdminDeleteUser", "cognito-idp:AdminInitiateAuth", "cognito-idp:AdminSetUserPassword"]
+          resources = [var.load_test.user_pool_arn]
+        },
+      ]
+    } : {},
+  )
+}
+
+# Layers of images come from S3, and the signing keys.
+output "gateway_endpoints" {
+  description = "Statements by service of a gateway endpoint, as module endpoints takes them."
+  value = {
+    s3 = concat(
+      # Layers come by addresses that ECR has signed, not by a principal of this account.
+      [
+        {
+          sid           = "ImageLayers"
+          actions       = ["s3:GetObject"]
+          resources     = ["arn:${data.aws_partition.current.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
+          any_principal = true
+        },
+      ],
+      var.jwks_object_arn == null ? [] : [
+        { sid = "SigningKeys", actions = ["s3:GetObject"], resources = [var.jwks_object_arn], any_principal = false },
+      ],
+    )
+    dynamodb = [
+      {
+        sid = "Table"
+        actions = concat(
+          [
+            "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
+            "dynamodb:UpdateItem",
+          ],
+          local.load_test ? ["dynamodb:BatchWriteItem"] : [],
+        )
+        resources = [var.table_arn]
+      },
+      { sid = "Journal", actions = ["dynamodb:PutItem", "dynamodb:Query"], resources = [var.journal_table_arn] },
+    ]
+  }
+}
