@@ -81,7 +81,7 @@ class FaultTest(unittest.TestCase):
         arn = self.emulator.client("lambda").create_function(
             FunctionName=name,
             Runtime="python3.12",
-            Role="arn:aws:iam::000000000000:role/function",
+            Role=self.emulator.role(f"function-{name}", "lambda.amazonaws.com"),
             Handler="index.handler",
             Code={"ZipFile": archive.getvalue()},
         )["FunctionArn"]
@@ -188,7 +188,8 @@ class Calls(FaultTest):
     def setUp(self) -> None:
         super().setUp()
         self.ssm, self.dynamodb = (self.emulator.client(service) for service in ("ssm", "dynamodb"))
-        self.writer = self.emulator.client("ssm", access_key="chaos-writer")
+        self.keys = self.emulator.user(f"writer-{self.name}")
+        self.writer = self.emulator.client("ssm", self.keys)
 
     def failure(self, call) -> tuple[int, str]:
         with self.assertRaises(ClientError) as caught:
@@ -249,18 +250,18 @@ class Calls(FaultTest):
             self.dynamodb.list_tables()
 
     def test_exempt_access_keys(self) -> None:
-        self.set(
-            calls={"ssm": {"throttle": 1}}, down={"dynamodb": True}, exempt_access_keys=["chaos-writer", "another"]
-        )
+        another = self.emulator.user(f"another-{self.name}")
+        exempt = [keys["AWS_ACCESS_KEY_ID"] for keys in (self.keys, another)]
+        self.set(calls={"ssm": {"throttle": 1}}, down={"dynamodb": True}, exempt_access_keys=exempt)
         self.writer.put_parameter(Name=self.name, Value="1", Type="String")
-        self.emulator.client("dynamodb", access_key="another").list_tables()
+        self.emulator.client("dynamodb", another).list_tables()
         self.assertEqual(self.failure(self.ssm.describe_parameters), (400, "ThrottlingException"))
         with self.assertRaises(ConnectionClosedError):
             self.dynamodb.list_tables()
 
     def test_stale_reads(self) -> None:
         self.ssm.put_parameter(Name=self.name, Value="old", Type="SecureString")
-        self.set(stale_reads={"ssm": {"share": 1, "lag_ms": 1000}}, exempt_access_keys=["chaos-writer"])
+        self.set(stale_reads={"ssm": {"share": 1, "lag_ms": 1000}}, exempt_access_keys=[self.keys["AWS_ACCESS_KEY_ID"]])
         self.assertEqual(self.value(self.ssm), "old")
         self.ssm.put_parameter(Name=self.name, Value="new", Overwrite=True)
         written = time.monotonic()
@@ -472,8 +473,9 @@ class StreamBatches(FaultTest):
         self.after(("kept", 1))
 
     def test_down_does_not_reach_the_stream(self) -> None:
-        self.set(down={"dynamodb": True}, exempt_access_keys=["chaos-writer"])
-        self.emulator.client("dynamodb", access_key="chaos-writer").put_item(
+        keys = self.emulator.user(f"writer-{self.name}")
+        self.set(down={"dynamodb": True}, exempt_access_keys=[keys["AWS_ACCESS_KEY_ID"]])
+        self.emulator.client("dynamodb", keys).put_item(
             TableName=self.name, Item={"id": {"S": "item"}, "version": {"N": "1"}}
         )
         self.after(("item", 1))

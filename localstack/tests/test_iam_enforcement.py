@@ -1,0 +1,400 @@
+"""The extension that enforces IAM as AWS does: over the emulator's own wire, with the stores' own clients."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import unittest
+import urllib.error
+import urllib.request
+import zipfile
+from typing import Any, Callable
+
+import boto3
+from botocore.exceptions import ClientError
+
+import iam_enforcement
+from iam_enforcement import credentials
+from tests.running_emulator import SECRET, RunningEmulator, policy
+
+ACCOUNT = "000000000000"
+TASKS = "ecs-tasks.amazonaws.com"
+TABLE = f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/Tenants"
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+def allow(*actions: str, resource: str | list[str] = "*", **condition: Any) -> dict:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource, "Condition": condition}
+
+
+class IamTest(unittest.TestCase):
+    """An emulator with a table `Tenants` of two tenants, a parameter path, and a role for each test."""
+
+    emulator: RunningEmulator
+    key: str
+    root: Any
+
+    @classmethod
+    def start(cls, **variables: str) -> None:
+        cls.emulator = RunningEmulator(**variables)
+        unittest.addModuleCleanup(cls.emulator.stop)
+        cls.key = cls.emulator.client("kms").create_key()["KeyMetadata"]["Arn"]
+        cls.root = cls.emulator.client("dynamodb")
+        for name, encrypted in (("Tenants", False), ("Encrypted", True)):
+            cls.root.create_table(
+                TableName=name,
+                KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("PK", "SK")],
+                BillingMode="PAY_PER_REQUEST",
+                **({"SSESpecification": {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": cls.key}} if encrypted else {}),
+            )
+        ssm = cls.emulator.client("ssm")
+        for parameter in ("/config/one", "/config/two", "/internal/credential"):
+            ssm.put_parameter(Name=parameter, Value="1", Type="String")
+        ssm.put_parameter(Name="/config/secret", Value="hidden", Type="SecureString", KeyId=cls.key)
+
+    def role(self, *statements: dict, vpc: str = "", service: str = TASKS, **condition: dict) -> dict[str, str]:
+        """Keys of a task's session of a new role with these statements."""
+        self.name = self.id().rpartition(".")[2][:60]
+        self.emulator.role(self.name, service, *statements, **condition)
+        return self.session(self.name, vpc)
+
+    def session(self, role: str, vpc: str = "", token: str | None = None) -> dict[str, str]:
+        path = credentials.path_of(role, vpc, "task-1")
+        request = urllib.request.Request(self.emulator.url + path)
+        request.add_header("Authorization", credentials.Tokens(SECRET).of(path) if token is None else token)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            made = json.load(answer)
+        return {
+            "AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": made["Token"],
+        }
+
+    def client(self, service: str, keys: dict[str, str]) -> Any:
+        return self.emulator.client(service, keys)
+
+    def denied(self, call: Callable[[], Any], *said: str) -> None:
+        """The call is denied, and the message says all of this."""
+        with self.assertRaises(ClientError) as caught:
+            call()
+        error = caught.exception.response["Error"]
+        self.assertEqual(error["Code"], "AccessDeniedException", error)
+        for text in ("is not authorized to perform", *said):
+            self.assertIn(text, error["Message"])
+
+    def journal(self, method: str = "GET") -> dict:
+        request = urllib.request.Request(self.emulator.url + iam_enforcement.PATH, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+def setUpModule() -> None:
+    IamTest.start()
+    Sessions.start(**{iam_enforcement.SESSION_SECONDS_VARIABLE: "2"})
+
+
+class Requests(IamTest):
+    """Resources and condition keys of a request."""
+
+    def test_every_name_of_get_parameters_is_checked(self) -> None:
+        ssm = self.client("ssm", self.role(
+            allow("ssm:GetParameters", resource=f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/config/*")))
+        self.assertEqual(len(ssm.get_parameters(Names=["/config/one", "/config/two"])["Parameters"]), 2)
+        for names in (["/internal/credential"], ["/config/one", "/internal/credential"], ["/internal/credential", "/config/one"]):
+            self.denied(lambda: ssm.get_parameters(Names=names), "ssm:GetParameters", "parameter/internal/credential")
+        self.denied(lambda: ssm.get_parameter(Name="/config/one"), "ssm:GetParameter ")
+
+    def test_a_version_of_a_parameter_is_the_parameter(self) -> None:
+        ssm = self.client("ssm", self.role(
+            allow("ssm:GetParameter", resource=f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/config/one")))
+        self.assertEqual(ssm.get_parameter(Name="/config/one:1")["Parameter"]["Version"], 1)
+
+    def test_a_secure_string_needs_its_key_by_way_of_parameter_store(self) -> None:
+        reads = allow("ssm:GetParameters", "ssm:GetParameter")
+        via = {"StringEquals": {"kms:ViaService": "ssm.us-east-1.amazonaws.com"}}
+        ssm = self.client("ssm", self.role(reads))
+
+        def read() -> Any:
+            return ssm.get_parameters(Names=["/config/secret"], WithDecryption=True)["Parameters"][0]["Value"]
+
+        self.denied(read, "kms:Decrypt", self.key)
+        ssm.get_parameters(Names=["/config/secret"])
+        self.emulator.allow(self.name, reads, allow("kms:Decrypt", StringEquals={"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"}))
+        self.denied(read, "kms:Decrypt")
+        self.emulator.allow(self.name, reads, allow("kms:Decrypt", resource=self.key, **via))
+        self.assertEqual(read(), "hidden")
+        context = {"kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/config/other"}
+        self.emulator.allow(self.name, reads, allow("kms:Decrypt", StringEquals=context))
+        self.denied(read, "kms:Decrypt")
+
+    def test_writing_a_secure_string_needs_its_key(self) -> None:
+        ssm = self.client("ssm", self.role(allow("ssm:PutParameter")))
+        put = {"Name": "/config/made", "Value": "1", "Type": "SecureString"}
+        self.denied(lambda: ssm.put_parameter(**put, KeyId=self.key), "kms:Encrypt")
+        ssm.put_parameter(**put)
+
+    def test_an_encrypted_table_needs_its_key(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:GetItem")))
+        key = {"PK": {"S": "TENANT#A"}, "SK": {"S": "x"}}
+        dynamodb.get_item(TableName="Tenants", Key=key)
+        self.denied(lambda: dynamodb.get_item(TableName="Encrypted", Key=key), "kms:Decrypt", self.key)
+        self.emulator.allow(self.name, allow("dynamodb:GetItem"), allow(
+            "kms:Decrypt", resource=self.key, StringEquals={"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"}))
+        dynamodb.get_item(TableName="Encrypted", Key=key)
+
+    def test_discovery_has_its_two_keys(self) -> None:
+        cloud_map = self.emulator.client("servicediscovery")
+        namespace = cloud_map.create_http_namespace(Name="space")["OperationId"]
+        id = cloud_map.get_operation(OperationId=namespace)["Operation"]["Targets"]["NAMESPACE"]
+        cloud_map.create_service(Name="service", NamespaceId=id)
+        found = self.client("servicediscovery", self.role(allow("servicediscovery:DiscoverInstances", StringEquals={
+            "servicediscovery:NamespaceName": "space", "servicediscovery:ServiceName": "service"})))
+        found.discover_instances(NamespaceName="space", ServiceName="service")
+        self.denied(lambda: found.discover_instances(NamespaceName="space", ServiceName="other"), "DiscoverInstances")
+
+
+class LeadingKeys(IamTest):
+    """`dynamodb:LeadingKeys` of every kind of call."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for tenant in ("A", "B"):
+            self.root.put_item(TableName="Tenants", Item=self.item(tenant))
+
+    @staticmethod
+    def key(tenant: str, sort: str = "x") -> dict:
+        return {"PK": {"S": f"TENANT#{tenant}"}, "SK": {"S": sort}}
+
+    @classmethod
+    def item(cls, tenant: str) -> dict:
+        return cls.key(tenant) | {"value": {"S": "1"}}
+
+    def calls(self, dynamodb: Any, tenant: str) -> dict[str, Callable[[], Any]]:
+        """Every kind of call on a tenant's items."""
+        key, item = self.key(tenant), self.item(tenant)
+        mine = self.key("A", "mine")
+        put = {"Put": {"TableName": "Tenants", "Item": item}}
+        return {
+            "GetItem": lambda: dynamodb.get_item(TableName="Tenants", Key=key),
+            "PutItem": lambda: dynamodb.put_item(TableName="Tenants", Item=item),
+            "UpdateItem": lambda: dynamodb.update_item(
+                TableName="Tenants", Key=key, UpdateExpression="SET #v = :v", ExpressionAttributeNames={"#v": "value"},
+                ExpressionAttributeValues={":v": {"S": "2"}}),
+            "DeleteItem": lambda: dynamodb.delete_item(TableName="Tenants", Key=self.key(tenant, "none")),
+            "Query": lambda: dynamodb.query(
+                TableName="Tenants", KeyConditionExpression="PK = :p", ExpressionAttributeValues={":p": key["PK"]}),
+            "Query by alias": lambda: dynamodb.query(
+                TableName="Tenants", KeyConditionExpression="#p = :p AND begins_with(SK, :s)",
+                ExpressionAttributeNames={"#p": "PK"}, ExpressionAttributeValues={":p": key["PK"], ":s": {"S": "x"}}),
+            "BatchGetItem": lambda: dynamodb.batch_get_item(RequestItems={"Tenants": {"Keys": [mine, key]}}),
+            "BatchWriteItem": lambda: dynamodb.batch_write_item(
+                RequestItems={"Tenants": [{"PutRequest": {"Item": mine}}, {"PutRequest": {"Item": item}}]}),
+            "TransactGetItems": lambda: dynamodb.transact_get_items(
+                TransactItems=[{"Get": {"TableName": "Tenants", "Key": key}}]),
+            "TransactWriteItems": lambda: dynamodb.transact_write_items(
+                TransactItems=[{"Put": {"TableName": "Tenants", "Item": mine}}, put]),
+        }
+
+    def hold(self, *statements: dict, session_tags: dict[str, str] | None = None) -> None:
+        dynamodb = self.client("dynamodb", self.role(*statements))
+        for name, call in self.calls(dynamodb, "A").items():
+            with self.subTest(name, tenant="A"):
+                call()
+        for name, call in self.calls(dynamodb, "B").items():
+            with self.subTest(name, tenant="B"):
+                self.denied(call, "dynamodb:")
+
+    def test_a_set_operator(self) -> None:
+        self.hold(allow("dynamodb:*", **{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["TENANT#A"]}}))
+
+    def test_a_pattern_that_must_be_there(self) -> None:
+        self.hold(allow("dynamodb:*", **{
+            "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["TENANT#A*"]}, "Null": {"dynamodb:LeadingKeys": "false"}}))
+
+    def test_without_a_key_null_denies_a_scan(self) -> None:
+        keyed = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["TENANT#A*"]}}
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:*", **keyed, Null={"dynamodb:LeadingKeys": "false"})))
+        self.denied(lambda: dynamodb.scan(TableName="Tenants"), "dynamodb:Scan")
+
+    def test_the_items_of_a_transaction_are_checked_one_by_one(self) -> None:
+        key = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["TENANT#A"]}}
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PutItem", **key), allow(
+            "dynamodb:PutItem", resource=f"{TABLE.removesuffix('Tenants')}Encrypted"), allow("kms:Decrypt")))
+        put = [{"Put": {"TableName": "Tenants", "Item": self.item("A")}}, {"Put": {"TableName": "Encrypted", "Item": self.key("J")}}]
+        dynamodb.transact_write_items(TransactItems=put)
+        self.denied(lambda: dynamodb.transact_write_items(TransactItems=[*put, {"Put": {"TableName": "Tenants", "Item": self.item("B")}}]))
+        self.denied(lambda: dynamodb.transact_write_items(
+            TransactItems=[{"Delete": {"TableName": "Tenants", "Key": self.key("A")}}]), "dynamodb:DeleteItem")
+
+
+class Variables(IamTest):
+    """Policy variables."""
+
+    def tagged(self, *statements: dict, tags: dict[str, str]) -> Any:
+        """A DynamoDB client of a session with these tags."""
+        name = self.id().rpartition(".")[2][:60]
+        iam = self.emulator.client("iam")
+        trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": ["sts:AssumeRole", "sts:TagSession"]}
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(trust))
+        self.emulator.allow(name, *statements)
+        made = self.emulator.client("sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="session",
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()])["Credentials"]
+        return self.client("dynamodb", {
+            "AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": made["SessionToken"],
+        })
+
+    def read(self, dynamodb: Any, tenant: str) -> Any:
+        return dynamodb.get_item(TableName="Tenants", Key={"PK": {"S": f"TENANT#{tenant}"}, "SK": {"S": "x"}})
+
+    OWN = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["TENANT#${aws:PrincipalTag/tenant}"]}}
+
+    def test_a_tag_in_a_condition(self) -> None:
+        dynamodb = self.tagged(allow("dynamodb:GetItem", **self.OWN), tags={"tenant": "A"})
+        self.read(dynamodb, "A")
+        self.denied(lambda: self.read(dynamodb, "B"), "dynamodb:GetItem")
+
+    def test_an_allow_without_its_tag_allows_nothing(self) -> None:
+        dynamodb = self.tagged(allow("dynamodb:GetItem", **self.OWN), tags={"other": "A"})
+        self.denied(lambda: self.read(dynamodb, "A"))
+
+    def test_a_deny_without_its_tag_denies(self) -> None:
+        guard = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {
+            "ForAnyValue:StringNotEquals": {"dynamodb:LeadingKeys": ["TENANT#${aws:PrincipalTag/tenant}"]}}}
+        dynamodb = self.tagged(EVERYTHING, guard, tags={"other": "A"})
+        self.denied(lambda: self.read(dynamodb, "A"), "explicit deny")
+
+    def test_a_variable_in_a_resource_and_a_default(self) -> None:
+        resource = "arn:aws:dynamodb:us-east-1:${aws:PrincipalAccount}:table/${aws:PrincipalTag/table, 'Tenants'}"
+        self.read(self.tagged(allow("dynamodb:GetItem", resource=resource), tags={"x": "y"}), "A")
+
+
+class Endpoints(IamTest):
+    """VPC endpoints and their policies."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ec2 = self.emulator.client("ec2")
+        self.vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+
+    def endpoint(self, service: str, *statements: dict) -> str:
+        document = {"PolicyDocument": policy(*({**one, "Principal": "*"} for one in statements))} if statements else {}
+        return self.ec2.create_vpc_endpoint(
+            VpcId=self.vpc, ServiceName=f"com.amazonaws.us-east-1.{service}", **document)["VpcEndpoint"]["VpcEndpointId"]
+
+    def test_a_call_needs_an_endpoint(self) -> None:
+        ssm = self.client("ssm", self.role(EVERYTHING, vpc=self.vpc))
+        self.denied(lambda: ssm.get_parameters(Names=["/config/one"]), "no VPC endpoint for ssm")
+        self.endpoint("ssm")
+        ssm.get_parameters(Names=["/config/one"])
+
+    def test_discovery_has_an_endpoint_of_its_own(self) -> None:
+        cloud_map = self.client("servicediscovery", self.role(EVERYTHING, vpc=self.vpc))
+        self.endpoint("servicediscovery")
+        self.denied(lambda: cloud_map.discover_instances(NamespaceName="a", ServiceName="b"), "data-servicediscovery")
+
+    def test_its_policy_narrows_what_the_role_may(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(EVERYTHING, vpc=self.vpc))
+        key = {"PK": {"S": "TENANT#A"}, "SK": {"S": "x"}}
+        made = self.endpoint("dynamodb", allow("dynamodb:GetItem", resource=TABLE, StringEquals={"aws:PrincipalAccount": ACCOUNT}))
+        dynamodb.get_item(TableName="Tenants", Key=key)
+        self.denied(lambda: dynamodb.scan(TableName="Tenants"), "no VPC endpoint policy allows the dynamodb:Scan action")
+        self.denied(lambda: dynamodb.get_item(TableName="Encrypted", Key=key), "no VPC endpoint policy")
+        self.ec2.modify_vpc_endpoint(VpcEndpointId=made, PolicyDocument=policy({**allow("dynamodb:*"), "Principal": "*"}))
+        dynamodb.scan(TableName="Tenants")
+
+    def test_its_policy_gives_nothing_that_the_role_may_not(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:GetItem"), vpc=self.vpc))
+        self.endpoint("dynamodb")
+        self.denied(lambda: dynamodb.scan(TableName="Tenants"), "no identity-based policy allows the dynamodb:Scan action")
+
+    def test_a_policy_may_ask_for_the_endpoint(self) -> None:
+        made = self.endpoint("ssm")
+        ssm = self.client("ssm", self.role(allow("ssm:GetParameters", StringEquals={"aws:SourceVpce": made}), vpc=self.vpc))
+        ssm.get_parameters(Names=["/config/one"])
+        outside = self.client("ssm", self.session(self.name))
+        self.denied(lambda: outside.get_parameters(Names=["/config/one"]))
+
+
+class Sessions(IamTest):
+    """The credentials endpoint, and trust policies of services."""
+
+    def status(self, call: Callable[[], Any]) -> int:
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            call()
+        with caught.exception as answer:
+            return answer.code
+
+    def test_a_session_is_the_roles_and_ends(self) -> None:
+        sts = self.client("sts", self.role(EVERYTHING))
+        self.assertEqual(sts.get_caller_identity()["Arn"], f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.name}/task-1")
+        time.sleep(2.1)
+        with self.assertRaises(ClientError) as caught:
+            sts.get_caller_identity()
+        self.assertIn("Expired", caught.exception.response["Error"]["Code"])
+
+    def test_each_task_has_a_token_of_its_own(self) -> None:
+        self.role(EVERYTHING)
+        other = credentials.Tokens(SECRET).of(credentials.path_of("another", "", "task-1"))
+        for token in ("", "Bearer x", other, "\u00e9"):
+            self.assertEqual(self.status(lambda: self.session(self.name, token=token.encode().decode("latin-1"))), 401)
+
+    def test_a_role_must_trust_tasks(self) -> None:
+        self.emulator.role("of-lambda", "lambda.amazonaws.com", EVERYTHING)
+        self.assertEqual(self.status(lambda: self.session("of-lambda")), 403)
+        self.assertEqual(self.status(lambda: self.session("of-nobody")), 403)
+        self.emulator.role("elsewhere", TASKS, EVERYTHING, StringEquals={"aws:SourceAccount": "111111111111"})
+        self.assertEqual(self.status(lambda: self.session("elsewhere")), 403)
+        self.emulator.role("here", TASKS, EVERYTHING, StringEquals={"aws:SourceAccount": ACCOUNT},
+                           ArnLike={"aws:SourceArn": f"arn:aws:ecs:us-east-1:{ACCOUNT}:*"})
+        self.session("here")
+
+    def test_a_function_needs_a_role_that_trusts_lambda(self) -> None:
+        functions = self.emulator.client("lambda")
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("index.py", "import boto3\ndef handler(event, context):\n    return boto3.client('sts').get_caller_identity()['Arn']\n")
+
+        def invoke(name: str, service: str) -> dict:
+            functions.create_function(FunctionName=name, Runtime="python3.12", Handler="index.handler", Timeout=20,
+                                      Role=self.emulator.role(name, service, EVERYTHING), Code={"ZipFile": archive.getvalue()})
+            return json.load(functions.invoke(FunctionName=name)["Payload"])
+
+        self.assertEqual(invoke("trusted", "lambda.amazonaws.com"), f"arn:aws:sts::{ACCOUNT}:assumed-role/trusted/trusted")
+        self.assertIn("its trust policy refuses", json.dumps(invoke("untrusted", TASKS)))
+
+
+class Reasons(IamTest):
+    """The journal, and who is blamed."""
+
+    def test_the_journal_has_calls_and_denials(self) -> None:
+        self.journal("DELETE")
+        ssm = self.client("ssm", self.role(allow("ssm:GetParameters")))
+        ssm.get_parameters(Names=["/config/one"])
+        self.denied(lambda: ssm.get_parameter(Name="/config/one"))
+        found = self.journal()
+        mine = f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.name}/task-1"
+        parameter = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/config/one"
+        self.assertIn({"principal": mine, "action": "ssm:GetParameters", "resource": parameter, "count": 1}, found["calls"])
+        [denial] = found["denials"]
+        self.assertEqual((denial["principal"], denial["action"], denial["resource"]), (mine, "ssm:GetParameter", parameter))
+        self.assertEqual(denial["reason"], "because no identity-based policy allows the ssm:GetParameter action")
+        self.assertEqual(self.journal("DELETE"), {"calls": [], "denials": []})
+
+    def test_a_boundary_is_named(self) -> None:
+        iam = self.emulator.client("iam")
+        ssm = self.client("ssm", self.role(EVERYTHING))
+        boundary = iam.create_policy(PolicyName="boundary", PolicyDocument=policy(allow("ssm:GetParameter")))["Policy"]["Arn"]
+        iam.put_role_permissions_boundary(RoleName=self.name, PermissionsBoundary=boundary)
+        ssm.get_parameter(Name="/config/one")
+        self.denied(lambda: ssm.get_parameters(Names=["/config/one"]), "no permissions boundary allows the ssm:GetParameters action")
+
+    def test_unknown_credentials_are_noted(self) -> None:
+        self.journal("DELETE")
+        stranger = self.client("ssm", {"AWS_ACCESS_KEY_ID": "AKIASTRANGER", "AWS_SECRET_ACCESS_KEY": "x"})
+        with self.assertRaises(ClientError):
+            stranger.get_parameters(Names=["/config/one"])
+        [denial] = self.journal()["denials"]
+        self.assertEqual((denial["principal"], denial["reason"]), ("access key AKIASTRANGER", "UnrecognizedClientException"))
