@@ -1,5 +1,5 @@
-"""Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`,
-`ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`).
+"""Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`, `ecs_tasks`,
+`faults`, `whole_answers`, `iam_enforcement`, `aws_limits`).
 
 Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import aws_limits
 import ecs_tasks
 import faults
 import hooks
@@ -27,6 +28,7 @@ def main() -> int:
         ecs_tasks.install()
         whole_answers.install()
         iam_enforcement.install()
+        aws_limits.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)
         return 1

@@ -43,14 +43,15 @@ class RunningEmulator:
             self._process.kill()
             raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
 
-    def client(self, service: str, keys: Mapping[str, str] = credentials.ROOT) -> Any:
+    def client(self, service: str, keys: Mapping[str, str] = credentials.ROOT, config: Config | None = None) -> Any:
         """A boto3 client of this emulator, by default the account's root. It tries nothing twice."""
+        once = Config(retries={"total_max_attempts": 1}, inject_host_prefix=False)
         return boto3.client(
             service,
             endpoint_url=self.url,
             region_name=REGION,
             **{name.lower(): value for name, value in keys.items()},
-            config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
+            config=once.merge(config) if config else once,
         )
 
     def role(self, name: str, service: str, *statements: dict, **condition: dict) -> str:

@@ -1,0 +1,383 @@
+"""The emulator extension: AWS's limits, where MiniStack accepts what AWS refuses.
+
+- Request parameters against botocore's own models (required, lengths, ranges, patterns, enumerations), for the services
+  whose requests are JSON or query strings. A pattern that is no Python expression is not checked.
+- Parameter Store: 40 reads a second for account and region (`ThrottlingException`; 10,000 with higher throughput
+  switched on), values of 4 KiB (standard) and 8 KiB (advanced), 15 levels, no `{{...}}` in a value.
+- Cloud Map: DiscoverInstances by a bucket of 2,000 that gains 1,000 a second (`RequestLimitExceeded`).
+- EC2: the characters that descriptions of security groups and their rules may hold. IAM: sizes of policies.
+
+MiniStack itself has DynamoDB's: items of 400 KB, 100 actions and 4 MB in a transaction. Sources stand at each limit.
+A call is checked after its permission, as on AWS. It hooks one pinned version and refuses any other (`hooks`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import threading
+import time
+from types import ModuleType
+from typing import Any, Callable, Iterable, Iterator
+from urllib.parse import parse_qsl
+
+import hooks
+
+Handler = Callable[..., Any]
+Answer = tuple[int, dict[str, str], bytes]
+
+PARAMETER_READS_PER_SECOND = 40.0
+"""GetParameter, GetParameters and GetParametersByPath together (Systems Manager endpoints and quotas)."""
+PARAMETER_READS_WITH_HIGH_THROUGHPUT = 10_000.0
+HIGH_THROUGHPUT = "/ssm/parameter-store/high-throughput-enabled"
+DISCOVERIES_AT_ONCE, DISCOVERIES_PER_SECOND = 2_000.0, 1_000.0
+"""https://docs.aws.amazon.com/cloud-map/latest/dg/cloud-map-api-throttling.html"""
+PARAMETER_BYTES = {"Standard": 4_096, "Advanced": 8_192}
+PARAMETER_LEVELS = 15
+POLICY_CHARACTERS = {"CreatePolicy": 6_144, "CreatePolicyVersion": 6_144, "PutRolePolicy": 10_240}
+"""Without white space (IAM and STS quotas); of a role's inline policies together."""
+GROUP_DESCRIPTION = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
+"""https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html"""
+
+MODELS = {
+    # MiniStack's service: botocore's, and the code of a refusal.
+    "cognito-idp": ("cognito-idp", "InvalidParameterException"),
+    "dynamodb": ("dynamodb", "ValidationException"),
+    "ecs": ("ecs", "InvalidParameterException"),
+    "events": ("events", "ValidationException"),
+    "iam": ("iam", "ValidationError"),
+    "kms": ("kms", "ValidationException"),
+    "logs": ("logs", "InvalidParameterException"),
+    "secretsmanager": ("secretsmanager", "ValidationException"),
+    "servicediscovery": ("servicediscovery", "InvalidInput"),
+    "sns": ("sns", "InvalidParameter"),
+    "ssm": ("ssm", "ValidationException"),
+    "sts": ("sts", "ValidationError"),
+    "wafv2": ("wafv2", "WAFInvalidParameterException"),
+    "elasticloadbalancing": ("elbv2", "ValidationError"),
+}
+
+
+class Refused(Exception):
+    """A call that AWS refuses."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status = code, message, status
+
+
+def verify(app: ModuleType) -> None:
+    """Raises `UnsupportedEmulator` unless MiniStack's handlers are as this module knows them."""
+    handlers = getattr(app, "SERVICE_HANDLERS", {})
+    missing = [service for service in (*MODELS, "ec2") if service not in handlers]
+    if missing:
+        raise hooks.UnsupportedEmulator(f"MiniStack has no handler of {', '.join(missing)} any more: adapt aws_limits")
+
+
+def install() -> None:
+    """Hooks the installed MiniStack."""
+    hooks.require_version(hooks.installed_version())
+    from ministack import app
+
+    from ministack.services import ssm
+
+    verify(app)
+    hooks.require_function(ssm, "_default_tier", ["data", "value", "existing"])
+    limits = [ParameterStore(), Discovery(), Descriptions(), Policies()]
+    for service in (*MODELS, "ec2"):
+        checks = [limit.check for limit in limits if service == limit.SERVICE]
+        if service in MODELS:
+            checks.insert(0, Model(*MODELS[service]).check)
+        app.SERVICE_HANDLERS[service] = limited(app.SERVICE_HANDLERS[service], checks)
+
+
+def limited(original: Handler, checks: Iterable[Callable[[str, dict], None]]) -> Handler:
+    """A handler that refuses what one of the checks refuses."""
+    checks = list(checks)
+
+    @functools.wraps(original)
+    async def handle(method: str, path: str, headers: dict, body: bytes, query_params: dict) -> Any:
+        operation, request, is_json = read(headers, body, query_params)
+        try:
+            for check in checks if operation else ():
+                check(operation, request)
+        except Refused as refusal:
+            return answer(refusal, headers, is_json)
+        return await original(method, path, headers, body, query_params)
+
+    return handle
+
+
+def read(headers: dict, body: bytes, query_params: dict) -> tuple[str, dict, bool]:
+    """The operation and the parameters of a request, and whether it is JSON. No operation: it is of another protocol."""
+    if target := headers.get("x-amz-target", ""):
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError:
+            return "", {}, True
+        return target.rpartition(".")[2], request if isinstance(request, dict) else {}, True
+    fields = {name: value[0] if isinstance(value, list) else value for name, value in query_params.items()}
+    if "x-www-form-urlencoded" in headers.get("content-type", ""):
+        fields |= dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    return fields.get("Action", ""), fields, False
+
+
+def answer(refusal: Refused, headers: dict, is_json: bool) -> Answer:
+    """The refusal in the protocol of the request."""
+    if is_json:
+        content_type = headers.get("content-type") or "application/x-amz-json-1.1"
+        body = {"__type": refusal.code, "message": refusal.message}
+        return refusal.status, {"Content-Type": content_type, "x-amzn-errortype": refusal.code}, json.dumps(body).encode()
+    from xml.sax.saxutils import escape
+
+    error = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
+    text = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>limits</RequestId></ErrorResponse>"
+    if refusal.code == "InvalidParameterValue":  # EC2's own envelope
+        text = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>limits</RequestID></Response>"
+    return refusal.status, {"Content-Type": "text/xml"}, text.encode()
+
+
+# === what the models say ===
+
+
+class Model:
+    """The requests of one service, as botocore's model constrains them."""
+
+    def __init__(self, service: str, code: str) -> None:
+        self._service = service
+        self._code = code
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        import botocore.loaders
+        import botocore.model
+
+        description = botocore.loaders.Loader().load_service_model(self._service, "service-2")
+        return botocore.model.ServiceModel(description, self._service)
+
+    def check(self, operation: str, request: dict) -> None:
+        """Raises `Refused` with all that does not fit, in AWS's words."""
+        if operation not in self._model.operation_names:
+            return
+        shape = self._model.operation_model(operation).input_shape
+        if shape is None:
+            return
+        value = request if self._model.metadata["protocol"] == "json" else unflattened(shape, request, "")
+        errors = list(violations(shape, value if value is not None else {}, ""))
+        if errors:
+            count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''} detected: "
+            raise Refused(self._code, count + "; ".join(errors))
+
+
+def violations(shape: Any, value: Any, at: str) -> Iterator[str]:
+    """What of a value does not fit its shape."""
+    if shape.type_name == "structure" and isinstance(value, dict):
+        for name in shape.required_members:
+            if value.get(name) is None:
+                yield f"Value null at '{_inside(at, name)}' failed to satisfy constraint: Member must not be null"
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                yield from violations(member, value[name], _inside(at, name))
+    elif shape.type_name == "list" and isinstance(value, list):
+        yield from _bounds(shape, len(value), value, at, "have length")
+        for number, one in enumerate(value, 1):
+            yield from violations(shape.member, one, f"{at}.{number}.member")
+    elif shape.type_name == "map" and isinstance(value, dict):
+        yield from _bounds(shape, len(value), value, at, "have length")
+        for key, one in value.items():
+            yield from violations(shape.key, key, f"{at}.key")
+            yield from violations(shape.value, one, f"{at}.{key}.member")
+    elif shape.type_name == "string" and isinstance(value, str):
+        yield from _bounds(shape, len(value), value, at, "have length")
+        pattern = _compiled(shape.metadata.get("pattern"))
+        if pattern and not pattern.fullmatch(value):
+            yield _said(shape, value, at, f"Member must satisfy regular expression pattern: {shape.metadata['pattern']}")
+        if shape.enum and value not in shape.enum:
+            yield _said(shape, value, at, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+    elif shape.type_name in ("integer", "long", "double", "float") and isinstance(value, (int, float)):
+        yield from _bounds(shape, value, value, at, "have value")
+
+
+def unflattened(shape: Any, fields: dict[str, str], prefix: str) -> Any:
+    """The value of a shape from the fields of a query string, or None: `Tags.member.1.Key=...`."""
+    name = prefix.removesuffix(".")
+    if shape.type_name == "structure":
+        found = {
+            key: value
+            for key, member in shape.members.items()
+            if (value := unflattened(member, fields, f"{prefix}{member.serialization.get('name', key)}.")) is not None
+        }
+        return found or ({} if any(key.startswith(prefix) for key in fields) else None)
+    if shape.type_name == "list":
+        root = name if shape.serialization.get("flattened") else f"{name}.{shape.member.serialization.get('name', 'member')}"
+        found = []
+        while any(key == f"{root}.{len(found) + 1}" or key.startswith(f"{root}.{len(found) + 1}.") for key in fields):
+            found.append(unflattened(shape.member, fields, f"{root}.{len(found) + 1}."))
+        return found or ([] if name in fields else None)
+    if shape.type_name == "map":
+        return None
+    value = fields.get(name)
+    if value is not None and shape.type_name in ("integer", "long", "double", "float"):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _inside(at: str, name: str) -> str:
+    shown = name[:1].lower() + name[1:]
+    return f"{at}.{shown}" if at else shown
+
+
+def _bounds(shape: Any, measured: float, value: Any, at: str, what: str) -> Iterator[str]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and measured < least:
+        yield _said(shape, value, at, f"Member must {what} greater than or equal to {least}")
+    if most is not None and measured > most:
+        yield _said(shape, value, at, f"Member must {what} less than or equal to {most}")
+
+
+def _said(shape: Any, value: Any, at: str, constraint: str) -> str:
+    shown = "" if shape.metadata.get("sensitive") else f" '{str(value)[:200]}'"
+    return f"Value{shown} at '{at}' failed to satisfy constraint: {constraint}"
+
+
+@functools.lru_cache(maxsize=None)
+def _compiled(pattern: str | None) -> re.Pattern | None:
+    if not pattern:
+        return None
+    try:
+        return re.compile(pattern)
+    except re.error:
+        return None
+
+
+# === what they do not say ===
+
+
+class Bucket:
+    """A token bucket."""
+
+    def __init__(self, size: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.size, self.per_second = size, per_second
+        self._clock = clock
+        self._level, self._at = size, clock()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Takes one token, if there is one."""
+        with self._lock:
+            now = self._clock()
+            self._level = min(self.size, self._level + (now - self._at) * self.per_second)
+            self._at = now
+            if self._level < 1:
+                return False
+            self._level -= 1
+            return True
+
+
+class ParameterStore:
+    """Its rates and sizes."""
+
+    SERVICE = "ssm"
+    _READS = ("GetParameter", "GetParameters", "GetParametersByPath")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._standard = Bucket(PARAMETER_READS_PER_SECOND, PARAMETER_READS_PER_SECOND, clock)
+        self._high = Bucket(PARAMETER_READS_WITH_HIGH_THROUGHPUT, PARAMETER_READS_WITH_HIGH_THROUGHPUT, clock)
+
+    def check(self, operation: str, request: dict) -> None:
+        """Raises `Refused` for a read beyond the rate, and for what no parameter may be."""
+        if operation in self._READS and not (self._high if self._has_high_throughput() else self._standard).take():
+            raise Refused("ThrottlingException", "Rate exceeded")
+        if operation == "PutParameter":
+            self._check_name(str(request.get("Name", "")))
+            value = str(request.get("Value", ""))
+            self._check_value(value, self._tier(request, value))
+
+    @staticmethod
+    def _has_high_throughput() -> bool:
+        from ministack.services import ssm
+
+        return (ssm._service_settings.get(HIGH_THROUGHPUT) or {}).get("value") == "true"
+
+    @staticmethod
+    def _tier(request: dict, value: str) -> str:
+        from ministack.services import ssm
+
+        tier = request.get("Tier") or ssm._default_tier(request, value, ssm._parameters.get(request.get("Name")))
+        return "Advanced" if tier == "Intelligent-Tiering" else tier
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        if name.count("/") > PARAMETER_LEVELS:
+            raise Refused("HierarchyLevelLimitExceededException", f"A parameter name has at most {PARAMETER_LEVELS} levels")
+        if not re.fullmatch(r"[a-zA-Z0-9_.\-/]+", name) or ("/" in name and not name.startswith("/")):
+            raise Refused("ValidationException", "Parameter name must be a fully qualified name of letters, numbers and .-_/")
+
+    @staticmethod
+    def _check_value(value: str, tier: str) -> None:
+        if len(value.encode()) > PARAMETER_BYTES[tier]:
+            raise Refused("ValidationException", (
+                "Standard tier parameters support a maximum parameter value of 4096 characters. To create a larger parameter "
+                "value, upgrade the parameter to use the advanced-parameter tier."
+                if tier == "Standard" else "Advanced tier parameters support a maximum parameter value of 8192 characters."))
+        if re.search(r"\{\{.*\}\}", value, re.DOTALL):
+            raise Refused("ValidationException", "Parameter value can't nest another parameter: {{}} is not allowed")
+
+
+class Discovery:
+    """The rate of Cloud Map's data plane."""
+
+    SERVICE = "servicediscovery"
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bucket = Bucket(DISCOVERIES_AT_ONCE, DISCOVERIES_PER_SECOND, clock)
+
+    def check(self, operation: str, _: dict) -> None:
+        """Raises `Refused` for a discovery beyond the rate."""
+        if operation == "DiscoverInstances" and not self._bucket.take():
+            raise Refused("RequestLimitExceeded", "The request was denied due to request throttling.", 429)
+
+
+class Descriptions:
+    """Descriptions of security groups and their rules."""
+
+    SERVICE = "ec2"
+
+    def check(self, operation: str, request: dict) -> None:
+        """Raises `Refused` for a description with another character than EC2 takes."""
+        if operation not in ("CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress"):
+            return
+        for name, value in request.items():
+            if name.endswith("Description") and not GROUP_DESCRIPTION.fullmatch(value):
+                raise Refused("InvalidParameterValue", (
+                    "Invalid security group description. Valid descriptions are strings less than 256 characters from the "
+                    "following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"))
+
+
+class Policies:
+    """Sizes of IAM policies."""
+
+    SERVICE = "iam"
+
+    def check(self, operation: str, request: dict) -> None:
+        """Raises `Refused` for a policy, or the inline policies of a role, beyond the quota."""
+        if operation not in POLICY_CHARACTERS:
+            return
+        size = _characters(request.get("PolicyDocument", ""))
+        if operation == "PutRolePolicy":
+            from ministack.services import iam
+
+            role = iam._roles.get(request.get("RoleName", "")) or {}
+            others = (role.get("InlinePolicies") or {}).items()
+            size += sum(_characters(document) for name, document in others if name != request.get("PolicyName"))
+        if size > POLICY_CHARACTERS[operation]:
+            raise Refused("LimitExceeded", f"Cannot exceed quota for PolicySize: {POLICY_CHARACTERS[operation]}", 409)
+
+
+def _characters(document: Any) -> int:
+    text = document if isinstance(document, str) else json.dumps(document)
+    return len("".join(text.split()))

@@ -1,0 +1,176 @@
+"""AWS's limits on the emulator: what the extension refuses, and what MiniStack refuses by itself."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any, Callable
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+import aws_limits
+from tests.running_emulator import RunningEmulator, policy
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Rates(unittest.TestCase):
+    """Token buckets, without waiting."""
+
+    def granted(self, limit: Any, operation: str, calls: int) -> int:
+        granted = 0
+        for _ in range(calls):
+            try:
+                limit.check(operation, {})
+            except aws_limits.Refused as refusal:
+                self.assertIn(refusal.code, ("ThrottlingException", "RequestLimitExceeded"))
+            else:
+                granted += 1
+        return granted
+
+    def test_parameter_reads_share_forty_a_second(self) -> None:
+        clock = Clock()
+        limit = aws_limits.ParameterStore(clock)
+        self.assertEqual(self.granted(limit, "GetParameters", 30) + self.granted(limit, "GetParameter", 30), 40)
+        clock.now = 0.5
+        self.assertEqual(self.granted(limit, "GetParametersByPath", 60), 20)
+        self.assertEqual(self.granted(limit, "DescribeParameters", 60), 60)
+
+    def test_discoveries_have_a_bucket(self) -> None:
+        clock = Clock()
+        limit = aws_limits.Discovery(clock)
+        self.assertEqual(self.granted(limit, "DiscoverInstances", 3_000), 2_000)
+        clock.now = 0.1
+        self.assertEqual(self.granted(limit, "DiscoverInstances", 3_000), 100)
+
+
+class Limits(unittest.TestCase):
+    """Over the wire, by a client that checks nothing itself."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.emulator = RunningEmulator()
+        cls.addClassCleanup(cls.emulator.stop)
+        cls.dynamodb = cls.client("dynamodb")
+        cls.dynamodb.create_table(
+            TableName="Items", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "PK", "AttributeType": "S"}],
+        )
+
+    @classmethod
+    def client(cls, service: str) -> Any:
+        return cls.emulator.client(service, config=Config(parameter_validation=False, retries={"total_max_attempts": 1}))
+
+    def refused(self, call: Callable[[], Any], code: str, *said: str) -> None:
+        with self.assertRaises(ClientError) as caught:
+            call()
+        error = caught.exception.response["Error"]
+        self.assertEqual(error["Code"], code, error)
+        for text in said:
+            self.assertIn(text, error["Message"])
+
+    def test_ten_names_of_parameters(self) -> None:
+        ssm = self.client("ssm")
+        names = [f"/a/{number}" for number in range(11)]
+        ssm.get_parameters(Names=names[:10])
+        self.refused(lambda: ssm.get_parameters(Names=names), "ValidationException",
+                     "at 'names' failed to satisfy constraint: Member must have length less than or equal to 10")
+        self.refused(lambda: ssm.get_parameters(), "ValidationException", "Value null at 'names'")
+        self.refused(lambda: ssm.get_parameters_by_path(Path="/a", MaxResults=11), "ValidationException", "at 'maxResults'")
+
+    def test_parameters(self) -> None:
+        ssm = self.client("ssm")
+
+        def put(value: str, name: str = "/size", **more: Any) -> Callable[[], Any]:
+            return lambda: ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True, **more)
+
+        put("x" * 4_096)()
+        self.refused(put("x" * 4_097), "ValidationException", "4096")
+        # Two bytes each.
+        self.refused(put("\u00e9" * 2_049), "ValidationException", "4096")
+        put("x" * 8_192, Tier="Advanced")()
+        self.refused(put("x" * 8_193, Tier="Advanced"), "ValidationException", "8192")
+        put("x" * 4_097, "/smart", Tier="Intelligent-Tiering")()
+        self.refused(put("{{ssm:/other}}"), "ValidationException", "{{}}")
+        put("1", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15")()
+        self.refused(put("1", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16"), "HierarchyLevelLimitExceededException")
+        for name in ("a/b", "/a b", "/\u00e4"):
+            self.refused(put("1", name), "ValidationException")
+
+    def test_a_secret_is_not_repeated_in_the_message(self) -> None:
+        ssm = self.client("ssm")
+        with self.assertRaises(ClientError) as caught:
+            ssm.put_parameter(Name="/s", Value="hidden", Type="Other")
+        self.assertNotIn("hidden", str(caught.exception))
+
+    def test_forty_reads_a_second(self) -> None:
+        ssm = self.client("ssm")
+        codes = set()
+        for _ in range(120):
+            try:
+                ssm.get_parameters(Names=["/none"])
+            except ClientError as error:
+                codes.add(error.response["Error"]["Code"])
+        self.assertEqual(codes, {"ThrottlingException"})
+        path = f"arn:aws:ssm:us-east-1:000000000000:servicesetting{aws_limits.HIGH_THROUGHPUT}"
+        ssm.update_service_setting(SettingId=path, SettingValue="true")
+        self.addCleanup(ssm.reset_service_setting, SettingId=path)
+        for _ in range(120):
+            ssm.get_parameters(Names=["/none"])
+
+    def test_items_of_400_kilobytes(self) -> None:
+        put = {"TableName": "Items", "Item": {"PK": {"S": "x"}, "v": {"S": "x" * (400 * 1024 - 4)}}}
+        self.dynamodb.put_item(**put)
+        put["Item"]["v"]["S"] += "x"
+        self.refused(lambda: self.dynamodb.put_item(**put), "ValidationException", "size")
+        self.refused(lambda: self.dynamodb.update_item(
+            TableName="Items", Key={"PK": {"S": "y"}}, UpdateExpression="SET v = :v",
+            ExpressionAttributeValues={":v": {"S": "x" * 400 * 1024}}), "ValidationException")
+
+    def test_transactions(self) -> None:
+        def write(count: int, size: int = 1) -> Callable[[], Any]:
+            return lambda: self.dynamodb.transact_write_items(TransactItems=[
+                {"Put": {"TableName": "Items", "Item": {"PK": {"S": str(number)}, "v": {"S": "x" * size}}}} for number in range(count)])
+
+        write(100)()
+        self.refused(write(101), "ValidationException")
+        self.refused(write(11, 399 * 1024), "ValidationException")
+
+    def test_what_the_model_constrains(self) -> None:
+        key = {"PK": {"S": "x"}}
+        self.refused(lambda: self.dynamodb.scan(TableName="Items", Limit=0), "ValidationException", "at 'limit'")
+        self.refused(lambda: self.dynamodb.get_item(TableName="Items", Key=key, ReturnConsumedCapacity="ALL"),
+                     "ValidationException", "enum value set")
+        self.refused(lambda: self.client("servicediscovery").discover_instances(NamespaceName="a"), "InvalidInput", "serviceName")
+        self.refused(lambda: self.client("sts").assume_role(RoleArn="x", RoleSessionName="a b"), "ValidationError",
+                     "at 'roleArn'", "at 'roleSessionName'")
+
+    def test_descriptions_of_groups(self) -> None:
+        ec2 = self.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        self.refused(lambda: ec2.create_security_group(GroupName="a", Description="API Gateway's link", VpcId=vpc),
+                     "InvalidParameterValue", "Invalid security group description")
+        group = ec2.create_security_group(GroupName="a", Description="Link of API Gateway (V2)", VpcId=vpc)["GroupId"]
+        rule = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "a's"}]}
+        self.refused(lambda: ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule]), "InvalidParameterValue")
+
+    def test_sizes_of_policies(self) -> None:
+        iam = self.client("iam")
+        self.emulator.role("large", "lambda.amazonaws.com")
+
+        def document(size: int) -> str:
+            return policy({"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{'x' * size}"})
+
+        self.refused(lambda: iam.create_policy(PolicyName="large", PolicyDocument=document(6_144)), "LimitExceeded", "6144")
+        iam.put_role_policy(RoleName="large", PolicyName="one", PolicyDocument=document(6_000))
+        iam.put_role_policy(RoleName="large", PolicyName="one", PolicyDocument=document(6_000))
+        self.refused(lambda: iam.put_role_policy(RoleName="large", PolicyName="two", PolicyDocument=document(6_000)),
+                     "LimitExceeded", "10240")
