@@ -235,11 +235,11 @@ class Target:
 
 
 def parts(checks: Checks) -> None:
-    """The tool's own parts, without Terraform."""
+    """The parts of the tool and of the checks, without Terraform."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "localstack"), "PYTHONDONTWRITEBYTECODE": "1"}
-    folder = str(REPOSITORY / "deploy")
-    command = [sys.executable, "-m", "unittest", "discover", "-s", f"{folder}/tests", "-t", folder]
-    checks.check("parts of the deployment tool", command, environment, "OK")
+    for title, folder in (("the deployment tool", REPOSITORY / "deploy"), ("the checks", REPOSITORY / "scripts")):
+        command = [sys.executable, "-m", "unittest", "discover", "-s", str(folder / "tests"), "-t", str(folder)]
+        checks.check(f"parts of {title}", command, environment, "OK")
 
 
 def plans(target: Target) -> None:

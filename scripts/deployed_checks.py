@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Callable, Iterator
 
+import openapi_import
+
 CHECKS: list[Callable[["State"], Iterator[str]]] = []
 
 # Reads, and what AWS says knows no resource.
@@ -208,6 +210,12 @@ def authorizer(state: State) -> Iterator[str]:
                 yield f"{name} {path} asks for {method.get('security')}"
             if (target["connectionType"], target["connectionId"], target["integrationTarget"]) != ("VPC_LINK", link, balancer):
                 yield f"{name} {path} goes elsewhere"
+
+
+@check
+def document(state: State) -> Iterator[str]:
+    """API Gateway's importer takes the API's document without a warning"""
+    yield from openapi_import.problems(json.loads(state.all("aws_api_gateway_rest_api")[0]["body"]))
 
 
 @check

@@ -56,7 +56,8 @@ resource "aws_api_gateway_rest_api" "this" {
   description = "Tagged Config: public API"
   body        = local.body
 
-  # The document is the whole truth: what is not in it goes.
+  # The document is the whole truth: what is not in it goes. A warning of the importer fails the apply
+  # (scripts/openapi_import.py knows its rules).
   put_rest_api_mode = "overwrite"
   fail_on_warnings  = true
 

@@ -63,6 +63,19 @@ run "everything_goes_to_the_load_balancer_by_the_link" {
   }
 }
 
+run "the_importer_warns_of_nothing" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for methods in values(jsondecode(aws_api_gateway_rest_api.this.body).paths) : [
+        for operation in values(methods) : !contains(keys(operation.responses), "default")
+      ]
+    ]))
+    error_message = "API Gateway answers a default response with a warning, and a warning fails the import."
+  }
+}
+
 run "errors_of_the_edge_are_problems" {
   command = plan
 
