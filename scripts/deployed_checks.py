@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Callable, Iterator
+
+import botocore.session
 
 import openapi_import
 
@@ -54,6 +57,47 @@ ROLES = {
         "log-group:/aws/lambda/*-jwks-mirror:[*]": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
 }
+
+# Names and descriptions that AWS refuses at apply and neither the provider nor moto does. Which member of which call an argument
+# becomes: its pattern and lengths are those of the service's model.
+MODELLED = {
+    "aws_apigatewayv2_api": ("apigatewayv2", "CreateApi", {"name": "Name", "description": "Description"}),
+    "aws_cloudwatch_event_rule": ("events", "PutRule", {"name": "Name", "description": "Description"}),
+    "aws_cloudwatch_log_group": ("logs", "CreateLogGroup", {"name": "logGroupName"}),
+    "aws_cloudwatch_metric_alarm": ("cloudwatch", "PutMetricAlarm", {"alarm_name": "AlarmName", "alarm_description": "AlarmDescription"}),
+    "aws_cognito_user_pool": ("cognito-idp", "CreateUserPool", {"name": "PoolName"}),
+    "aws_cognito_user_pool_client": ("cognito-idp", "CreateUserPoolClient", {"name": "ClientName"}),
+    "aws_ecr_repository": ("ecr", "CreateRepository", {"name": "repositoryName"}),
+    "aws_iam_role": ("iam", "CreateRole", {"name": "RoleName", "description": "Description"}),
+    "aws_iam_role_policy": ("iam", "PutRolePolicy", {"name": "PolicyName"}),
+    "aws_kms_alias": ("kms", "CreateAlias", {"name": "AliasName"}),
+    "aws_kms_key": ("kms", "CreateKey", {"description": "Description"}),
+    "aws_lambda_function": ("lambda", "CreateFunction", {"function_name": "FunctionName", "description": "Description"}),
+    "aws_service_discovery_private_dns_namespace": (
+        "servicediscovery", "CreatePrivateDnsNamespace", {"name": "Name", "description": "Description"}),
+    "aws_service_discovery_service": ("servicediscovery", "CreateService", {"name": "Name", "description": "Description"}),
+    "aws_ssm_parameter": ("ssm", "PutParameter", {"name": "Name", "description": "Description"}),
+    "aws_wafv2_ip_set": ("wafv2", "CreateIPSet", {"name": "Name", "description": "Description"}),
+    "aws_wafv2_web_acl": ("wafv2", "CreateWebACL", {"name": "Name", "description": "Description"}),
+}
+# What the models say in prose only.
+_GROUP_TEXT = r"[A-Za-z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{0,255}"
+_BALANCER_NAME = r"(?!internal-)[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?"
+DOCUMENTED = {
+    "aws_apigatewayv2_vpc_link": {"name": r".{1,128}"},
+    "aws_ecs_cluster": {"name": r"[A-Za-z0-9_-]{1,255}"},
+    "aws_ecs_service": {"name": r"[A-Za-z0-9_-]{1,255}"},
+    "aws_ecs_task_definition": {"family": r"[A-Za-z0-9_-]{1,255}"},
+    "aws_lb": {"name": _BALANCER_NAME},
+    "aws_lb_target_group": {"name": _BALANCER_NAME},
+    "aws_s3_bucket": {"bucket": r"(?!xn--|sthree-)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"},
+    "aws_security_group": {"name": rf"(?!sg-){_GROUP_TEXT}", "description": _GROUP_TEXT},
+    "aws_sns_topic": {"name": r"[A-Za-z0-9_-]{1,256}"},
+    "aws_sqs_queue": {"name": r"[A-Za-z0-9_-]{1,80}"},
+    "aws_vpc_security_group_egress_rule": {"description": _GROUP_TEXT},
+    "aws_vpc_security_group_ingress_rule": {"description": _GROUP_TEXT},
+}
+TAG_VALUE = r"[\w\s.:/=+@-]{0,256}"
 
 
 class State:
@@ -287,6 +331,27 @@ def at_rest(state: State) -> Iterator[str]:
         if b["block_public_acls"] and b["block_public_policy"] and b["ignore_public_acls"] and b["restrict_public_buckets"]
     }
     yield from (b["bucket"] for b in state.all("aws_s3_bucket") if b["bucket"] not in encrypted & closed)
+
+
+@check
+def texts(state: State) -> Iterator[str]:
+    """names, descriptions and tags have no character, and no length, that AWS refuses"""
+    session = botocore.session.get_session()
+    for kind, (service, operation, members) in MODELLED.items():
+        shapes = session.get_service_model(service).operation_model(operation).input_shape.members
+        for attributes in state.all(kind):
+            for name, member in members.items():
+                limits, value = shapes[member].metadata, attributes[name] or ""
+                fits = limits.get("min", 0) <= len(value) <= limits.get("max", 255)
+                if not fits or not re.fullmatch(limits.get("pattern", r"(?s:.*)"), value):
+                    yield f"{kind}: {value!r}"
+    for kind, patterns in DOCUMENTED.items():
+        for attributes in state.all(kind):
+            yield from (f"{kind}: {attributes[name]!r}" for name, pattern in patterns.items() if not re.fullmatch(pattern, attributes[name]))
+    for address, attributes in state.everything():
+        for value in (attributes.get("tags_all") or {}).values():
+            if not re.fullmatch(TAG_VALUE, value):
+                yield f"{address}: tag {value!r}"
 
 
 @check

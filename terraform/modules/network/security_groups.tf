@@ -3,7 +3,7 @@
 
 locals {
   groups = merge(var.load_test_runner ? { load-test = "Load test runner" } : {}, {
-    edge           = "API Gateway's VPC link"
+    edge           = "VPC link of API Gateway"
     alb            = "Internal load balancer"
     config-service = "config-service tasks"
     order-service  = "order-service tasks"

@@ -48,6 +48,28 @@ run "every_ingress_names_a_group_and_a_purpose" {
   }
 }
 
+# The provider checks lengths only; EC2 refuses every other character, an apostrophe for one.
+run "descriptions_have_characters_that_ec2_takes" {
+  command = plan
+
+  variables {
+    load_test_runner = true
+    nat              = "single"
+  }
+
+  assert {
+    condition = alltrue([
+      for description in concat(
+        [for group in aws_security_group.this : group.description],
+        [for rule in aws_vpc_security_group_ingress_rule.connection : rule.description],
+        [for rule in aws_vpc_security_group_egress_rule.connection : rule.description],
+        [for rule in aws_vpc_security_group_egress_rule.internet : rule.description],
+      ) : can(regex("^[A-Za-z0-9 ._:/()#,@\\[\\]+=&;{}!$*-]{1,255}$", description))
+    ])
+    error_message = "EC2 would refuse the description of a group or of a rule."
+  }
+}
+
 run "one_zone_is_refused" {
   command = plan
 
