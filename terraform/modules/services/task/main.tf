@@ -21,6 +21,9 @@ resource "aws_ecs_task_definition" "this" {
   execution_role_arn       = var.execution_role_arn
   task_role_arn            = var.task_role_arn
 
+  # A rollback goes to the revision before: ECS takes no deregistered one. `make destroy` deregisters them all.
+  skip_destroy = true
+
   runtime_platform {
     operating_system_family = "LINUX"
     cpu_architecture        = var.architecture

@@ -118,6 +118,15 @@ run "rollout_never_goes_below_what_serves" {
   }
 }
 
+run "a_rollback_finds_the_revision_before" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_task_definition.this.skip_destroy
+    error_message = "A deployment would deregister the revision that the circuit breaker goes back to."
+  }
+}
+
 run "scales_by_cpu_and_requests" {
   command = plan
 
