@@ -69,7 +69,8 @@ resource "aws_lb_target_group" "this" {
   #checkov:skip=CKV_AWS_378:Tasks speak HTTP inside the VPC, guarded by security groups (ADR 5).
   for_each = local.target_groups
 
-  name                          = "${var.name}-${each.key}"
+  # A group's port cannot be changed: another port is another group beside the one in use, under a name of its own.
+  name                          = "${var.name}-${each.key}-${each.value}"
   vpc_id                        = var.vpc_id
   target_type                   = "ip"
   protocol                      = "HTTP"

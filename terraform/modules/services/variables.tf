@@ -3,8 +3,8 @@ variable "name" {
   description = "Prefix of every name in this module, for example `tagged-config`."
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,23}$", var.name))
-    error_message = "name must be 2 to 24 characters: lower-case letters, digits and hyphens, starting with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}$", var.name))
+    error_message = "name must be 2 to 19 characters: lower-case letters, digits and hyphens, starting with a letter. A target group has 32, with `-config-` and a port."
   }
 }
 

@@ -111,6 +111,20 @@ run "only_rest_is_routed" {
   }
 }
 
+run "a_group_of_another_port_has_another_name" {
+  command = plan
+
+  variables {
+    name             = "tagged-config-produ"
+    config_http_port = 50000
+  }
+
+  assert {
+    condition     = aws_lb_target_group.this["config"].name == "tagged-config-produ-config-50000" && length(aws_lb_target_group.this["config"].name) <= 32
+    error_message = "A changed port would be refused: the group in use has the name."
+  }
+}
+
 run "stage_prefix_and_keys" {
   command = plan
 
