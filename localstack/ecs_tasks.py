@@ -5,6 +5,8 @@ running before it serves, and knows no Cloud Map registration. With this extensi
 `TAGGED_CONFIG_DOCKER_NETWORK` names:
 
 - a secret that is a SecureString is decrypted;
+- with IAM enforced, the execution role must be allowed what starting a task needs (its secrets, its log stream), and the
+  container finds the credentials of the task role where ECS has them, at 169.254.170.2;
 - a container has a read-only root, the user, the dropped capabilities, the init process, the limits, the health check
   and the stop timeout of its definition;
 - its address is the lowest free one of the network, so that a task takes the place of the one it replaces;
@@ -27,6 +29,9 @@ from types import ModuleType
 from typing import Any, Callable
 
 import hooks
+from iam_enforcement import Installed
+from iam_enforcement.credentials import ECS as ECS_TASKS, path_of
+from iam_enforcement.services import Denied
 
 logger = logging.getLogger("ecs_tasks")
 
@@ -64,16 +69,23 @@ def verify(ecs: ModuleType) -> None:
         hooks.require_function(ecs, name, parameters)
 
 
-def install() -> None:
-    """Hooks the installed MiniStack, if a network for its tasks is named."""
+CREDENTIALS_NETWORK = "tagged-config-credentials"
+"""The Docker network in which this machine has ECS's address of task credentials, for all stacks on it: SDKs take
+credentials by plain HTTP from that address and from no other but the loopback."""
+CREDENTIALS_SUBNET, CREDENTIALS_HOST = "169.254.170.0/24", "169.254.170.2"
+
+
+def install(iam: Installed | None = None) -> None:
+    """Hooks the installed MiniStack, if a network for its tasks is named. `iam`: where IAM is enforced."""
     network = os.environ.get(NETWORK_VARIABLE)
     if not network:
         return
+    from hypercorn import asyncio as server
     from ministack.services import alb, ecs, servicediscovery, ssm
 
     hooks.require_version(hooks.installed_version())
     verify(ecs)
-    tasks = Tasks(ecs, alb, servicediscovery, network)
+    tasks = Tasks(ecs, alb, servicediscovery, network, iam)
     ecs._build_run_kwargs = tasks.run_arguments(ecs._build_run_kwargs)
     ecs._mark_task_running = tasks.mark_running(ecs._mark_task_running)
     ecs._sync_service_targets = tasks.sync(ecs._sync_service_targets)
@@ -81,6 +93,9 @@ def install() -> None:
     if elsewhere := os.environ.get("AWS_ENDPOINT_URL_SSM"):
         ssm.resolve_parameter_value = parameters_at(elsewhere)
     ecs._resolve_container_secrets = decrypted(ecs._resolve_container_secrets, ssm)
+    if iam:
+        ecs._run_docker_container = with_credentials_network(ecs._run_docker_container)
+        server.serve = served_at(server.serve, CREDENTIALS_HOST)
     ecs._run_docker_container = start_or_remove(ecs._run_docker_container)
     ecs._record_service_task_failure = throttled(ecs._record_service_task_failure)
 
@@ -88,11 +103,14 @@ def install() -> None:
 class Tasks:
     """The tasks of one emulator, in one Docker network."""
 
-    def __init__(self, ecs: ModuleType, alb: ModuleType, cloud_map: ModuleType, network: str) -> None:
+    def __init__(
+        self, ecs: ModuleType, alb: ModuleType, cloud_map: ModuleType, network: str, iam: Installed | None = None
+    ) -> None:
         self._ecs = ecs
         self._alb = alb
         self._cloud_map = cloud_map
         self._network = network
+        self._iam = iam
         self._lock = threading.Lock()
         self._reserved: dict[str, str] = {}
         """Address to the task that it was given to."""
@@ -117,9 +135,8 @@ class Tasks:
             arguments["networking_config"] = {
                 self._network: client.api.create_endpoint_config(aliases=names, ipv4_address=address)
             }
-            arguments["environment"] = {**env, **self._credentials()}
-            for name in ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"):
-                arguments["environment"].pop(name, None)
+            kept = {name: value for name, value in env.items() if not name.startswith("AWS_CONTAINER_")}
+            arguments["environment"] = {**kept, **self._endpoints(), **self._credentials(td, cdef, task_arn)}
             arguments["labels"] |= {STOP_LABEL: str(cdef.get("stopTimeout", 30)), ADDRESS_LABEL: address}
             arguments |= container_limits(cdef, td)
             return arguments
@@ -149,13 +166,42 @@ class Tasks:
         return names
 
     @staticmethod
-    def _credentials() -> dict[str, str]:
-        """The task role's, which mean nothing here, and the emulator, which listens in the tasks' network."""
+    def _endpoints() -> dict[str, str]:
+        """The emulator, which listens in the tasks' network."""
+        return {name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")}
+
+    def _credentials(self, td: dict, cdef: dict, task_arn: str) -> dict[str, str]:
+        """Where the task finds its role's credentials, once the execution role may start it."""
+        if self._iam is None:
+            return {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        vpc_id = self._vpc_of(task_arn)
+        self._require_execution(td, cdef, task_arn, vpc_id)
+        path = path_of(td["taskRoleArn"].rsplit("/", 1)[-1], vpc_id, task_arn.rsplit("/", 1)[-1])
         return {
-            **{name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")},
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{CREDENTIALS_HOST}:{os.environ['GATEWAY_PORT']}{path}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._iam.tokens.of(path),
         }
+
+    def _require_execution(self, td: dict, cdef: dict, task_arn: str, vpc_id: str) -> None:
+        """Raises as ECS fails a task whose execution role lacks a permission."""
+        _, _, _, region, account, _ = task_arn.split(":", 5)
+        session = self._iam.sessions.open(td.get("executionRoleArn", ""), ECS_TASKS, task_arn, "ecs", vpc_id)
+        calls = self._iam.services
+        try:
+            for secret in cdef.get("secrets", []):
+                parameter = calls.parameter(secret["valueFrom"], region, account)
+                calls.require(session["AccessKeyId"], "ssm:GetParameters", parameter, region)
+            if group := ((cdef.get("logConfiguration") or {}).get("options") or {}).get("awslogs-group"):
+                for operation in ("logs:CreateLogStream", "logs:PutLogEvents"):
+                    stream = f"arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{cdef['name']}"
+                    calls.require(session["AccessKeyId"], operation, stream, region)
+        except Denied as error:
+            raise RuntimeError(f"ResourceInitializationError: unable to start the task with its execution role: {error}") from error
+
+    def _vpc_of(self, task_arn: str) -> str:
+        service = self._service_of(self._ecs._tasks.get(task_arn) or {}) or {}
+        settings = (service.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
+        return self._iam.sessions.vpc_of_subnets(settings.get("subnets") or [])
 
     def mark_running(self, original: Callable[[str, dict], bool]) -> Callable[[str, dict], bool]:
         """Waits for the answer to the load balancer's health check first."""
@@ -283,6 +329,44 @@ def start_or_remove(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return wrapped
+
+
+def with_credentials_network(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A container is in the credentials' network, too, before it starts. Older Docker engines take one network at a time."""
+
+    def wrapped(client: Any, cdef: dict, run_kwargs: dict, **options: Any) -> Any:
+        return original(_Client(client), cdef, run_kwargs, **options)
+
+    return wrapped
+
+
+class _Client:
+    """docker-py's client, but for how a container is run."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.containers = self
+
+    def run(self, image: str, **arguments: Any) -> Any:
+        """Makes a container, connects it, and starts it."""
+        arguments.pop("detach", None)
+        container = self._client.containers.create(image, detach=True, **arguments)
+        self._client.networks.get(CREDENTIALS_NETWORK).connect(container)
+        container.start()
+        return container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def served_at(original: Callable[..., Any], host: str) -> Callable[..., Any]:
+    """The emulator's server listens at this address of the machine, too."""
+
+    def serve(app: Any, config: Any) -> Any:
+        config.bind.append(f"{host}:{os.environ['GATEWAY_PORT']}")
+        return original(app, config)
+
+    return serve
 
 
 def decrypted(original: Callable[[dict], dict], ssm: ModuleType) -> Callable[[dict], dict]:

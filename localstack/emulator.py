@@ -25,9 +25,8 @@ def main() -> int:
         control = faults.install()
         control.publisher = parameter_events.install(control.deliveries)
         http_proxy.install()
-        ecs_tasks.install()
         whole_answers.install()
-        iam_enforcement.install()
+        ecs_tasks.install(iam_enforcement.install())
         aws_limits.install()
     except (ImportError, hooks.UnsupportedEmulator) as error:
         print(f"the emulator cannot start: {error}", file=sys.stderr)

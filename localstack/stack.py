@@ -21,7 +21,7 @@ from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
 
-NEEDS_VENV = {"up", "restart", "rolling-restart", "scale", "provision", "demo", "token"}
+NEEDS_VENV = {"up", "hide", "credentials", "restart", "rolling-restart", "scale", "provision", "demo", "token"}
 CONTAINERS = {"auto": None, "1": True, "0": False}
 
 
@@ -192,6 +192,28 @@ def signal(arguments: argparse.Namespace, layout: Layout) -> int:
     return 0
 
 
+def hide(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Takes a replica out of Cloud Map for some seconds, as the fault suite does."""
+    from launcher import discovery
+
+    stack = running.require_ready(layout)
+    replica = next((one for one in stack.config if one.name == arguments.name), None)
+    if replica is None:
+        raise StackError(f"no replica of config-service is named {arguments.name}")
+    discovery.hide(stack, replica, arguments.seconds)
+    return 0
+
+
+def credentials(arguments: argparse.Namespace, layout: Layout) -> int:
+    """Prints a session of a program's role for a shell to evaluate: temporary, as the program itself has them."""
+    from launcher import credentials as sessions
+
+    stack = running.require_ready(layout)
+    for name, value in sessions.of_session(stack, arguments.role, arguments.role).items():
+        print(f"export {name}='{value}'")
+    return 0
+
+
 def provision(arguments: argparse.Namespace, layout: Layout) -> int:
     """Applies Terraform and the seed to an emulator that somebody else runs; the last line is JSON for tests."""
     from launcher import provision as provisioning
@@ -266,6 +288,8 @@ COMMANDS = {
     "rolling-restart": rolling_restart,
     "scale": scale,
     "signal": signal,
+    "hide": hide,
+    "credentials": credentials,
     "provision": provision,
     "emulator-image": emulator_image,
     "has-containers": has_containers,
@@ -296,6 +320,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "signal":
             command.add_argument("name", help="the replica, e.g. config-1")
             command.add_argument("signal", choices=("STOP", "CONT", "KILL"))
+        if name == "hide":
+            command.add_argument("name", help="the replica, e.g. config-1")
+            command.add_argument("seconds", type=float)
+        if name == "credentials":
+            command.add_argument("role", help="config-service, order-service, execution or load-test")
         if name == "provision":
             command.add_argument("host", help="where the emulator is, for this machine and for the services")
             command.add_argument("--port", type=int, default=stack_settings.DEFAULT_EMULATOR_PORT)

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
+use tagged_config_runtime::env::{Env, ProcessEnv};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -167,7 +168,7 @@ async fn faults_on(
         accounts: Arc::clone(accounts),
         channels,
         observers,
-        replicas: Replica::all(&targets.grpc),
+        replicas: Replica::all(targets.grpc.len()),
         emulator,
         http: targets.http.clone(),
         clock: Clock(Instant::now()),
@@ -249,7 +250,8 @@ impl Bench {
         let notes = Arc::new(Notes::default());
         let mut watches =
             observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &looking);
-        self.emulator.put(fault.document(seed)).await?;
+        let own_key = ProcessEnv.get("AWS_ACCESS_KEY_ID").unwrap_or_default();
+        self.emulator.put(fault.document(seed, &own_key)).await?;
         let mut writers = JoinSet::new();
         for source in fault.sources {
             let all = self.cells.iter().enumerate();

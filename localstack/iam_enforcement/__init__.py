@@ -7,7 +7,9 @@ package adds what our policies name and MiniStack does not know. Read in this or
   each item, Cloud Map's two keys, and the KMS key behind a table or a SecureString (`kms:ViaService`, encryption context);
 - `variables`: policy variables such as `${aws:PrincipalTag/tenant}`;
 - `endpoints`: the VPC endpoint through which a task's or a function's call leaves, and its policy;
+- `enforcement`: one call against all of these, and the message that says which policy denied it;
 - `credentials`: the credentials endpoint of ECS tasks, and the trust policies of service principals;
+- `services`: calls that a service makes with a role inside the emulator;
 - `journal`: who called what, and what was denied, at `PATH` of the emulator's own port (GET shows, DELETE clears).
 
 It hooks private functions of one pinned version and refuses any other (`hooks`).
@@ -16,13 +18,15 @@ It hooks private functions of one pinned version and refuses any other (`hooks`)
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from types import ModuleType
 
 import hooks
 
+from . import credentials, endpoints, enforcement, journal, requests, services, variables
 from .journal import PATH
 
-__all__ = ["PATH", "SECRET_VARIABLE", "SESSION_SECONDS_VARIABLE", "install", "is_enabled", "verify"]
+__all__ = ["PATH", "SECRET_VARIABLE", "SESSION_SECONDS_VARIABLE", "Installed", "install", "is_enabled", "verify"]
 
 SECRET_VARIABLE = "TAGGED_CONFIG_CREDENTIALS_SECRET"
 """The secret that authorization tokens of the credentials endpoint are derived from."""
@@ -63,18 +67,25 @@ def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2:
     hooks.require_function(imds, "handle_request", ["method", "path", "headers", "body", "query_params"])
 
 
-def install() -> None:
+@dataclass(frozen=True)
+class Installed:
+    """What other extensions need of this one."""
+
+    sessions: credentials.ServiceSessions
+    tokens: credentials.Tokens
+    services: services.ServiceCalls
+
+
+def install() -> Installed | None:
     """Hooks the installed MiniStack, if it enforces IAM."""
     secret = os.environ.pop(SECRET_VARIABLE, "")
     seconds = int(os.environ.pop(SESSION_SECONDS_VARIABLE, "3600"))
     if not is_enabled():
-        return
+        return None
     hooks.require_version(hooks.installed_version())
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
     from ministack.services import ec2, imds, lambda_svc
-
-    from . import credentials, endpoints, enforcement, journal, requests, variables
 
     verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds)
     record = journal.Journal()
@@ -82,8 +93,10 @@ def install() -> None:
     requests.install(iam_actions)
     iam_evaluator._first_match = variables.filled_in(iam_evaluator._first_match, iam_evaluator._resolve_condition_key)
     endpoints.install(ec2)
-    enforcement.install(iam_actions, iam_evaluator, endpoints.VpcEndpoints(ec2), record)
+    gate = enforcement.install(iam_actions, iam_evaluator, endpoints.VpcEndpoints(ec2), record)
     sessions = credentials.ServiceSessions(iam_evaluator, ec2, seconds)
-    imds.handle_request = sessions.endpoint(imds.handle_request, credentials.Tokens(secret))
-    for module in (lambda_runtime, lambda_svc):
-        module.execution_credentials = sessions.of_function(lambda_runtime.execution_credentials)
+    tokens = credentials.Tokens(secret)
+    imds.handle_request = sessions.endpoint(imds.handle_request, tokens)
+    lambda_runtime.execution_credentials = sessions.of_function(lambda_runtime.execution_credentials)
+    lambda_svc.execution_credentials = lambda_runtime.execution_credentials
+    return Installed(sessions, tokens, services.ServiceCalls(iam_actions, iam_evaluator, gate))

@@ -81,6 +81,10 @@ class ServiceSessions:
             "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires)),
         }
 
+    def vpc_of_subnets(self, subnet_ids: list[str]) -> str:
+        """The VPC that these subnets are in, or nothing."""
+        return self._endpoints.vpc_of_subnets(subnet_ids)
+
     def of_function(self, original: Callable[[dict], dict[str, str]]) -> Callable[[dict], dict[str, str]]:
         """Wraps how MiniStack makes a function's session: its role must trust Lambda, and its calls leave its VPC."""
 
@@ -91,7 +95,7 @@ class ServiceSessions:
             self._trusting(config.get("Role", ""), LAMBDA, config.get("FunctionArn", ""))
             made = original(config)
             subnets = (config.get("VpcConfig") or {}).get("SubnetIds") or []
-            sts._sessions[made["AWS_ACCESS_KEY_ID"]][VPC_OF_SESSION] = self._endpoints.vpc_of_subnets(subnets)
+            sts._sessions[made["AWS_ACCESS_KEY_ID"]][VPC_OF_SESSION] = self.vpc_of_subnets(subnets)
             return made
 
         return execution_credentials

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 from .endpoints import VpcEndpoints
 from .journal import Call, Journal
@@ -21,11 +21,13 @@ VPC_OF_SESSION = "TaggedConfigVpcId"
 """Where a session keeps the VPC that its calls come from."""
 
 
-def install(actions: ModuleType, evaluator: ModuleType, vpc_endpoints: VpcEndpoints, journal: Journal) -> None:
+def install(actions: ModuleType, evaluator: ModuleType, vpc_endpoints: VpcEndpoints, journal: Journal) -> Enforcement:
     """Replaces MiniStack's decision and its message."""
-    evaluator.enforce = Enforcement(evaluator, vpc_endpoints, journal).enforce
+    enforcement = Enforcement(evaluator, vpc_endpoints, journal)
+    evaluator.enforce = enforcement.enforce
     actions.identity_denial_message = _naming_the_reason(actions.identity_denial_message)
-    actions.access_denied_response = _with_the_message(actions.access_denied_response, actions)
+    actions.access_denied_response = _with_the_message(actions.access_denied_response)
+    return enforcement
 
 
 class Enforcement:
@@ -47,27 +49,35 @@ class Enforcement:
         service_context: dict[str, Any] | None = None,
     ) -> Any:
         """None if the call is allowed, else MiniStack's own error or result."""
-        session = _session(access_key_id)
         for one in (resource_arn, *getattr(resource_arn, "more", ())):
             resource = one if isinstance(one, Resource) else Resource(one)
-            denied = self._enforce_one(access_key_id, session, iam_action, service, region, resource, service_context or {})
+            denied = self.check(access_key_id, iam_action, service, region, resource, self._original, service_context)
             if denied:
                 return denied
         return None
 
-    def _enforce_one(
-        self, key: str, session: dict, action: str, service: str, region: str, resource: Resource, context: dict[str, Any]
+    def check(
+        self,
+        key: str,
+        action: str,
+        service: str,
+        region: str,
+        resource: Resource,
+        decide: Callable[..., Any],
+        service_context: dict[str, Any] | None = None,
     ) -> Any:
-        vpc_id = session.get(VPC_OF_SESSION, "")
+        """The same for one resource. `decide` is MiniStack's part, with the parameters of its `enforce`."""
+        context = service_context or {}
+        vpc_id = _session(key).get(VPC_OF_SESSION, "")
         endpoint = self._endpoints.find(vpc_id, service, action, region) if vpc_id else None
         context = {**context, **resource.keys}
         if endpoint:
             context |= {"aws:SourceVpce": endpoint.id, "aws:SourceVpc": vpc_id}
-        denied = self._original(key, action, service, region, resource_arn=resource, service_context=context)
+        denied = decide(key, action, service, region, resource_arn=resource, service_context=context)
         if isinstance(denied, self._evaluator.AuthError):
             self._journal.refused(key, action, denied.code)
             return denied
-        principal = self._evaluator.resolve_principal(key or "", _account())
+        principal = self._evaluator.resolve_principal(key or "", self.account())
         reason = self._blamed(principal, action, resource, region, context, denied) if denied else ""
         if not denied and vpc_id:
             if endpoint is None:
@@ -81,8 +91,8 @@ class Enforcement:
         self._journal.allowed(Call(principal.arn, action, str(resource)))
         for check in resource.checks:
             further = {**context, **check.context}
-            denied = self._original(key, check.action, check.action.partition(":")[0], region, resource_arn=check.resource,
-                                    service_context=further)
+            denied = decide(key, check.action, check.action.partition(":")[0], region, resource_arn=check.resource,
+                            service_context=further)
             if denied:
                 reason = self._blamed(principal, check.action, Resource(check.resource), region, further, denied)
                 return self._denied(denied, principal, check.action, Resource(check.resource), reason)
@@ -99,7 +109,7 @@ class Enforcement:
         (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html)."""
         if denied.resource_policy_arn:
             return "with an explicit deny in a resource-based policy"
-        ctx = self._context(principal, action, resource, region, context)
+        ctx = self.context(principal, action, resource, region, context)
         for kind, layers in (("identity-based policy", [principal.policies]), *self._limits(principal)):
             for layer in layers:
                 decision = self._evaluator.evaluate(ctx, layer).decision
@@ -127,10 +137,11 @@ class Enforcement:
     def _allows(self, policy: dict, principal: Any, action: str, resource: Resource, region: str, context: dict) -> bool:
         """Whether an endpoint's policy, whose principals are everybody, allows the call."""
         statements = self._evaluator.parse_policy_document(policy)
-        ctx = self._context(principal, action, resource, region, context)
+        ctx = self.context(principal, action, resource, region, context)
         return self._evaluator.evaluate(ctx, [statements]).decision == "Allow"
 
-    def _context(self, principal: Any, action: str, resource: Resource, region: str, context: dict) -> Any:
+    def context(self, principal: Any, action: str, resource: Resource, region: str, context: dict) -> Any:
+        """What MiniStack evaluates statements against."""
         return self._evaluator.EvalContext(
             principal_arn=principal.arn,
             principal_type=principal.type,
@@ -143,16 +154,23 @@ class Enforcement:
         )
 
 
+    @staticmethod
+    def account() -> str:
+        """The account of the request."""
+        from ministack.core.responses import get_account_id
+
+        return get_account_id()
+
+    @staticmethod
+    def last_message() -> str:
+        """What the last denial of this request says."""
+        return _message.get()
+
+
 def _session(access_key_id: str) -> dict:
     from ministack.services import sts
 
     return sts._sessions.get(access_key_id) or {}
-
-
-def _account() -> str:
-    from ministack.core.responses import get_account_id
-
-    return get_account_id()
 
 
 def _naming_the_reason(original: Any) -> Any:
@@ -162,7 +180,7 @@ def _naming_the_reason(original: Any) -> Any:
     return identity_denial_message
 
 
-def _with_the_message(original: Any, actions: ModuleType) -> Any:
+def _with_the_message(original: Any) -> Any:
     def access_denied_response(
         service: str, action: str, principal_arn: str, request_id: str, *, error_code: str = "", message: str = "", **rest: Any
     ) -> tuple:

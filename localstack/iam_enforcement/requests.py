@@ -126,7 +126,7 @@ def _resources(original: Callable[..., str]) -> Callable[..., str]:
             names = request.get("Names") if "Names" in request else [request.get("Name")]
             known = [name for name in names if isinstance(name, str) and name] if isinstance(names, list) else []
             if known:
-                first, *more = (_parameter(name, operation, request, region, account_id) for name in known)
+                first, *more = (parameter(name, operation, request, region, account_id) for name in known)
                 return Resource(first, first.keys, tuple(more), first.checks)
         if service == "servicediscovery" and operation.startswith("DiscoverInstances"):
             request = _request(body)
@@ -145,7 +145,7 @@ _PARAMETER_OPERATIONS = {
 _DECRYPTING = {"GetParameter", "GetParameters", "GetParameterHistory"}
 
 
-def _parameter(name: str, operation: str, request: dict, region: str, account_id: str) -> Resource:
+def parameter(name: str, operation: str, request: dict, region: str, account_id: str) -> Resource:
     """The parameter of this name. Of `name:version` and `name:label` AWS authorizes the parameter."""
     path = name.partition(":parameter/")[2] if name.startswith("arn:") else name.lstrip("/")
     arn = f"arn:aws:ssm:{region}:{account_id}:parameter/{path.partition(':')[0]}"

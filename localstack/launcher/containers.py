@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import ecs_tasks  # beside stack.py
+
 from . import commands
 from .errors import StackError
 from .layout import REPOSITORY, Layout
@@ -207,14 +209,29 @@ def logs(container: str, lines: int) -> str:
     return (answer.stdout + answer.stderr).rstrip()
 
 
+def make_credentials_network() -> None:
+    """Makes the network in which tasks find their credentials, unless it is there: all stacks of this machine share it."""
+    name = ecs_tasks.CREDENTIALS_NETWORK
+    answer = _docker(
+        "network", "create", "--internal", "--subnet", ecs_tasks.CREDENTIALS_SUBNET, "--gateway", ecs_tasks.CREDENTIALS_HOST,
+        name, check=False,
+    )
+    if answer.returncode != 0 and _docker("network", "inspect", name, check=False).returncode != 0:
+        raise StackError(
+            f"the Docker network {name} ({ecs_tasks.CREDENTIALS_SUBNET}), where tasks find their credentials, cannot be made: "
+            f"{_last_line(answer.stderr)} (`make local DOCKER=0` runs the services as processes)"
+        )
+
+
 def remove_all(network: str) -> None:
-    """Ends every container of the network, and removes it."""
+    """Ends every container of the network, and removes it; the credentials' network goes with the last stack."""
     if _docker("network", "inspect", network, check=False).returncode != 0:
         return
     left = _docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"network={network}").stdout.split()
     if left:
         _docker("rm", "--force", "--volumes", *left, check=False)
     _docker("network", "rm", network)
+    _docker("network", "rm", ecs_tasks.CREDENTIALS_NETWORK, check=False)
 
 
 def _inspect(network: str) -> dict:

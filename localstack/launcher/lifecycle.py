@@ -58,6 +58,8 @@ def up(
                 stack.docker_network = f"tagged-config-{stack.emulator_port}"
                 stack.gateway = containers.make_network(stack.docker_network)
                 stack.with_localstack = with_localstack
+                if stack.enforces_iam:
+                    containers.make_credentials_network()
                 stack.save(layout)
         stack.profile = profile
         stack.config_replicas = config_replicas

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from typing import Any
 
-import seed  # beside stack.py
+import iam_enforcement  # beside stack.py
+import seed
 
-from . import aws, build, terraform
+from . import aws, build, credentials, terraform
 from .layout import Layout
 from .progress import Progress
 from .replicas import Replicas
-from .settings import DEFAULT_NETWORK, Settings
+from .settings import CONFIG_SERVICE, DEFAULT_NETWORK, Settings
 
 
 def provision(layout: Layout, progress: Progress, host: str, port: int, profile: str) -> dict[str, Any]:
     """Applies terraform/local and writes the seed; what tests and services need to know, services' settings included."""
-    stack = Settings(profile, port, DEFAULT_NETWORK, f"Aa1!{secrets.token_urlsafe(18)}", gateway=host)
+    stack = Settings(profile, port, DEFAULT_NETWORK, f"Aa1!{secrets.token_urlsafe(18)}", gateway=host,
+                     credentials_secret=os.environ.get(iam_enforcement.SECRET_VARIABLE, ""))
     layout.make()
     build.pack(build.binary(stack, build.INVALIDATOR), layout.invalidator_zip)
     with aws.reported(layout.log(terraform.LOG)):
@@ -27,7 +30,8 @@ def provision(layout: Layout, progress: Progress, host: str, port: int, profile:
         replicas = Replicas(layout, stack, progress)
         return {
             "variables": stack.environment(),
-            "config": replicas.environment(stack.config[0]),
+            # Of a session: SDKs take no credentials from an address like the emulator's container's.
+            "config": replicas.environment(stack.config[0], credentials.of_session(stack, CONFIG_SERVICE, "config")),
             "order": replicas.environment(stack.order),
             "config_service_id": stack.output("config_service_id"),
             "config_target_group_arn": stack.output("config_target_group_arn"),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import time
+from typing import Mapping
 
 from . import aws, build, credentials, emulator, network, processes
 from .errors import StackError
@@ -134,8 +135,9 @@ class Replicas:
             "Targets": [{"Id": replica.address, "Port": replica.http}],
         }
 
-    def environment(self, replica: Replica) -> dict[str, str]:
-        """All that a replica sees: its settings, and four variables of the person's own."""
+    def environment(self, replica: Replica, keys: Mapping[str, str] | None = None) -> dict[str, str]:
+        """All that a replica sees: its settings, four variables of the person's own, and where its credentials are, or these
+        keys."""
         inherited = ("PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE")
         environment = {name: os.environ[name] for name in inherited if name in os.environ}
         environment |= {
@@ -160,7 +162,7 @@ class Replicas:
             "TAGGED_CONFIG_REFRESH_CREDENTIAL": self._credential,
             "AWS_REGION": REGION,
             **self._settings.endpoints(),
-            **credentials.of_task(self._settings, CONFIG_SERVICE, replica.name),
+            **(keys or credentials.of_task(self._settings, CONFIG_SERVICE, replica.name)),
         }
 
     def _fingerprint(self, replica: Replica) -> str:

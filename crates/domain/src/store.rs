@@ -182,12 +182,12 @@ pub enum StoreError {
         backend: Backend,
     },
     /// Our credentials are refused, or the table, key or path is not there: a fault of the deployment.
-    #[error("{backend} refuses this service: {code}")]
+    #[error("{backend} refuses this service: {reason}")]
     Refused {
         /// Which backend.
         backend: Backend,
-        /// The backend's own error code.
-        code: String,
+        /// The backend's own error code; of a denied call also its message, which names caller, action and resource.
+        reason: String,
     },
     /// What lies there cannot be served.
     #[error("the stored value is malformed: {reason}")]

@@ -2,7 +2,12 @@
 //! variable so that all of them are reported at once.
 
 use std::{
-    collections::HashMap, fmt, net::SocketAddr, num::ParseIntError, str::FromStr, time::Duration,
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, ParseIntError},
+    str::FromStr,
+    time::Duration,
 };
 
 use secrecy::SecretString;
@@ -142,6 +147,12 @@ impl FromEnv for SocketAddr {
 }
 
 impl FromEnv for u16 {
+    fn from_env(text: &str) -> Result<Self, String> {
+        number(text)
+    }
+}
+
+impl FromEnv for NonZeroU32 {
     fn from_env(text: &str) -> Result<Self, String> {
         number(text)
     }

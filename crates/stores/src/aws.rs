@@ -43,10 +43,8 @@ where
     if timed_out {
         return StoreError::TimedOut { backend };
     }
-    match error
-        .as_service_error()
-        .and_then(ProvideErrorMetadata::code)
-    {
+    let service_error = error.as_service_error();
+    match service_error.and_then(ProvideErrorMetadata::code) {
         Some(code)
             if code.contains("Throttl")
                 || code.contains("LimitExceeded")
@@ -63,14 +61,46 @@ where
                 || code.starts_with("InvalidKeyId")
                 || code.starts_with("KMS") =>
         {
+            // Other messages may repeat what was sent.
+            let message = service_error
+                .and_then(ProvideErrorMetadata::message)
+                .filter(|_| code.starts_with("AccessDenied"));
             StoreError::Refused {
                 backend,
-                code: code.to_owned(),
+                reason: message
+                    .map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")),
             }
         }
         _ => StoreError::Unavailable {
             backend,
             source: Box::new(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::{error::ErrorMetadata, operation::get_item::GetItemError};
+
+    use super::*;
+
+    fn refused(code: &str, message: &str) -> String {
+        let metadata = ErrorMetadata::builder().code(code).message(message).build();
+        let status = 400.try_into().expect("a status");
+        let response = HttpResponse::new(status, "".into());
+        let error = SdkError::service_error(GetItemError::generic(metadata), response);
+        store_error(Backend("dynamodb"), error).to_string()
+    }
+
+    #[test]
+    fn a_denied_call_names_its_action_and_other_messages_are_kept_back() {
+        let denied = "User: x is not authorized to perform: dynamodb:GetItem on resource: y";
+        let shown = refused("AccessDeniedException", denied);
+        assert!(
+            shown.contains("AccessDeniedException") && shown.ends_with(denied),
+            "{shown}"
+        );
+        let shown = refused("ValidationException", "Value 'a secret' at 'item'");
+        assert!(shown.ends_with("ValidationException"), "{shown}");
     }
 }

@@ -29,7 +29,13 @@ pub const BACKEND: Backend = Backend("parameter-store");
 pub struct ParameterStoreConfig {
     /// The path under which all configuration lies, such as `/tagged-config/config`; no trailing slash.
     pub root: String,
+    /// Calls a second of this process. Account and region have 40, for all callers together, unless they pay for more:
+    /// <https://docs.aws.amazon.com/general/latest/gr/ssm.html>
+    pub calls_per_second: NonZeroU32,
 }
+
+/// What one process may call where nobody says how many processes there are.
+pub const DEFAULT_CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap(); // evaluated by the compiler
 
 /// The parameters under the root.
 pub struct ParameterStore {
@@ -41,6 +47,14 @@ pub struct ParameterStore {
 // === impl ParameterStoreConfig ===
 
 impl ParameterStoreConfig {
+    /// The defaults, under this root.
+    pub fn at(root: impl Into<String>) -> Self {
+        Self {
+            root: root.into(),
+            calls_per_second: DEFAULT_CALLS_PER_SECOND,
+        }
+    }
+
     /// The place of a parameter's path, or `None` for one that holds no configuration.
     pub fn location_of(&self, path: &str) -> Option<LocationId> {
         let below = path.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
@@ -59,7 +73,7 @@ impl ParameterStore {
     pub fn new(sdk: &SdkConfig, config: ParameterStoreConfig) -> Self {
         let client = Client::new(sdk);
         Self {
-            batcher: Batcher::spawn(client.clone()),
+            batcher: Batcher::spawn(client.clone(), config.calls_per_second),
             client,
             root: config.root,
         }
@@ -77,7 +91,7 @@ impl Store for ParameterStore {
     }
 
     fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
-        // Of the 300 names a second that all calls together may ask for.
+        // A tenant alone cannot use up the names of a task's calls: ten a call.
         const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap(); // evaluated by the compiler
         const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap(); // evaluated by the compiler
         (PER_SECOND, BURST)
@@ -190,9 +204,7 @@ mod tests {
 
     #[test]
     fn paths_that_hold_configuration() {
-        let config = ParameterStoreConfig {
-            root: "/app/config".to_owned(),
-        };
+        let config = ParameterStoreConfig::at("/app/config");
         for path in [
             "/app/config/global/tax/rate",
             "/app/config/tenants/A1/tax/rate",

@@ -27,7 +27,7 @@ impl Config {
         let namespace = reader.required("TAGGED_CONFIG_CLOUD_MAP_NAMESPACE");
         let service = reader.required("TAGGED_CONFIG_CLOUD_MAP_SERVICE");
         let refresh_port = reader.required("TAGGED_CONFIG_REFRESH_PORT");
-        let root = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
+        let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
         let credential_parameter = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER");
         let journal = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let config = (|| {
@@ -35,7 +35,7 @@ impl Config {
                 namespace: namespace?,
                 service: service?,
                 refresh_port: refresh_port?,
-                parameters: ParameterStoreConfig { root: root? },
+                parameters: ParameterStoreConfig::at(root?),
                 journal,
                 credential_parameter: credential_parameter?,
             })

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     future::Future,
     net::SocketAddr,
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,10 @@ pub(crate) trait Refresher: Send + Sync {
         target: SocketAddr,
         message: Message,
     ) -> impl Future<Output = Result<(), Status>> + Send;
+
+    /// Drops the connection to a task. Returns whether it had answered before: then it may have died with the task alive,
+    /// while the function was frozen, and a new one is worth a try.
+    fn forget(&self, target: SocketAddr) -> bool;
 }
 
 /// How a fan-out went.
@@ -158,7 +162,8 @@ async fn call(
             Ok(Err(status)) => last = status,
             Err(_) => {
                 last = Status::deadline_exceeded("no answer in time");
-                if silent == Silent::Leave {
+                let may_be_the_connection = refresher.forget(target);
+                if silent == Silent::Leave && !may_be_the_connection {
                     break;
                 }
             }
@@ -199,7 +204,13 @@ fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
 /// Calls over gRPC, on connections that live as long as the function's environment.
 pub(crate) struct GrpcRefresher {
     credential: Credential,
-    channels: Mutex<HashMap<SocketAddr, Channel>>,
+    channels: Mutex<HashMap<SocketAddr, Kept>>,
+}
+
+/// A connection, and whether an answer has come by it.
+struct Kept {
+    channel: Channel,
+    has_answered: bool,
 }
 
 /// Connections that are kept.
@@ -215,12 +226,9 @@ impl GrpcRefresher {
     }
 
     fn channel(&self, target: SocketAddr) -> Result<Channel, Status> {
-        let mut channels = self
-            .channels
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(channel) = channels.get(&target) {
-            return Ok(channel.clone());
+        let mut channels = self.kept();
+        if let Some(kept) = channels.get(&target) {
+            return Ok(kept.channel.clone());
         }
         if channels.len() >= MAX_CHANNELS {
             channels.clear();
@@ -231,8 +239,18 @@ impl GrpcRefresher {
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .connect_lazy();
-        channels.insert(target, channel.clone());
+        let kept = Kept {
+            channel: channel.clone(),
+            has_answered: false,
+        };
+        channels.insert(target, kept);
         Ok(channel)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<SocketAddr, Kept>> {
+        self.channels
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -253,6 +271,9 @@ impl Refresher for GrpcRefresher {
             }
         };
         let mut answer = call(first.clone()).await;
+        if let (Ok(()), Some(kept)) = (&answer, self.kept().get_mut(&target)) {
+            kept.has_answered = true;
+        }
         if !was_refused(&answer) {
             return answer;
         }
@@ -263,6 +284,12 @@ impl Refresher for GrpcRefresher {
             }
         }
         answer
+    }
+
+    fn forget(&self, target: SocketAddr) -> bool {
+        self.kept()
+            .remove(&target)
+            .is_some_and(|kept| kept.has_answered)
     }
 }
 
@@ -309,7 +336,8 @@ mod tests {
         }
     }
 
-    /// Ports below 10 answer, 10 to 19 refuse, 20 to 29 never answer, 30 to 39 answer at the second call.
+    /// Ports below 10 answer, 10 to 19 refuse, 20 to 29 never answer, 30 to 39 answer at the second call, 40 to 49 do so on
+    /// a new connection only.
     #[derive(Default)]
     struct Calls(Mutex<HashMap<u16, usize>>);
 
@@ -324,9 +352,15 @@ mod tests {
             match target.port() {
                 0..10 => Ok(()),
                 20..30 => std::future::pending().await,
+                40..50 if calls == 1 => std::future::pending().await,
+                40..50 => Ok(()),
                 30..40 if calls > 1 => Ok(()),
                 _ => Err(Status::unavailable("refused")),
             }
+        }
+
+        fn forget(&self, target: SocketAddr) -> bool {
+            (40..50).contains(&target.port())
         }
     }
 
@@ -441,5 +475,17 @@ mod tests {
         assert_eq!(fanout.laggards, [address(20)]);
         assert_eq!(began.elapsed(), DEADLINE);
         assert_eq!(calls.0.into_inner().unwrap()[&20], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_died_while_the_function_was_frozen_is_made_anew() {
+        let tasks = Tasks {
+            found: vec![Ok(vec![40])],
+            asked: AtomicUsize::new(0),
+        };
+        let calls = Calls::default();
+        let messages = messages(&[change(1)]);
+        let fanout = run(&messages, Silent::Leave, &tasks, &calls).await.unwrap();
+        assert_eq!((fanout.acknowledged, fanout.laggards), (1, vec![]));
     }
 }

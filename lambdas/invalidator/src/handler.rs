@@ -6,7 +6,7 @@ use aws_sdk_ssm::Client;
 use lambda_runtime::Error;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::FlushRequest;
-use tagged_config_stores::{Entry, Journal, ParameterStoreConfig, aws};
+use tagged_config_stores::{Entry, Journal, ParameterStoreConfig, aws, dynamodb::BACKEND};
 
 use crate::{
     change::{Change, latest},
@@ -47,7 +47,7 @@ impl Handler {
             discover: cloud_map,
             refresher: GrpcRefresher::new(credential),
             parameters: ssm,
-            journal: config.journal.map(|table| Journal::new(&sdk, table)),
+            journal: config.journal.map(|table| journal::connect(&sdk, table)),
             config: config.parameters,
         }
     }
@@ -85,6 +85,9 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
             );
             failed = batch.first.into_iter().collect();
         }
+        if !failed.is_empty() {
+            receipt::emit_failed_batch(BACKEND);
+        }
         let failures: Vec<Value> = failed
             .into_iter()
             .map(|id| json!({"itemIdentifier": id}))
@@ -96,16 +99,15 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
         let Some(announced) = parameter::announced(event, &self.config) else {
             return Ok(());
         };
-        let reading = Instant::now();
-        let change = parameter::resolve(&announced, &self.parameters).await;
-        self.tell(
-            &[change],
-            Stages {
+        let began = Instant::now();
+        let mut reads = parameter::Reads::of(&announced);
+        while let Some(change) = reads.next(&self.parameters).await {
+            let stages = Stages {
                 started_ms,
-                reading: reading.elapsed(),
-            },
-        )
-        .await?;
+                reading: began.elapsed(),
+            };
+            self.tell(&[change], stages).await?;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use aws_config::{SdkConfig, timeout::TimeoutConfig};
 use futures::{StreamExt, stream};
 use tagged_config_domain::StoreError;
 use tagged_config_runtime::telemetry;
@@ -10,7 +11,10 @@ use tagged_config_stores::{Entry, Journal};
 use crate::receipt;
 
 /// A journal that does not answer holds back no push for longer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// One attempt. A connection that died while the function was frozen then costs one attempt, and not the entry. A cold
+/// start has DNS and TLS in its first.
+const ATTEMPT: Duration = Duration::from_millis(350);
 /// Entries under way at once.
 const CONCURRENCY: usize = 32;
 
@@ -23,6 +27,18 @@ pub(crate) enum Journalled {
     No,
     /// There is none.
     Without,
+}
+
+/// The journal in this table, with attempts short enough for [`PATIENCE`].
+pub(crate) fn connect(sdk: &SdkConfig, table: String) -> Journal {
+    let timeouts = sdk
+        .timeout_config()
+        .map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(PATIENCE)
+        .build();
+    let sdk = sdk.to_builder().timeout_config(timeouts).build();
+    Journal::new(&sdk, table)
 }
 
 /// Somewhere to append entries.

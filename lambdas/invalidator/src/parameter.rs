@@ -1,5 +1,6 @@
-//! "Parameter Store Change" events. They carry no value and no version, and may come before the change can
-//! be read everywhere: so the parameter is read until it is not older than its event, within bounds.
+//! "Parameter Store Change" events, and "Parameter Store Policy Action" events of a parameter that has expired. They carry
+//! no value and no version, and may come before the change can be read everywhere: so the parameter is read until it is
+//! not older than its event, within bounds.
 //!
 //! <https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-cwe.html>
 
@@ -17,8 +18,17 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::change::{Change, NewState};
 
-/// Waits before each read; after the last one the change is announced without its value.
-const WAITS_MS: [u64; 7] = [0, 25, 50, 100, 200, 400, 800];
+/// Waits before each read, in milliseconds.
+const ROUNDS: [Round; 2] = [
+    Round {
+        waits_ms: &[0, 25, 50, 100],
+        name: "",
+    },
+    Round {
+        waits_ms: &[200, 400, 800],
+        name: "-late",
+    },
+];
 
 /// What an event announces.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,15 +47,20 @@ pub(crate) trait Parameters {
     fn get(&self, path: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 }
 
-/// Reads an event; `None` for those that change no configuration, such as labels.
+/// Reads an event; `None` for those that change no configuration, such as labels and notices of an expiry to come.
 pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announced> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
-    let deleted = match text("/detail/operation")? {
-        "Create" | "Update" => false,
-        "Delete" => true,
+    let (name, deleted) = match text("/detail/operation") {
+        Some("Create" | "Update") => (text("/detail/name")?, false),
+        Some("Delete") => (text("/detail/name")?, true),
+        None if text("/detail/policy-type") == Some("Expiration")
+            && text("/detail/action-status") == Some("Success") =>
+        {
+            (text("/detail/parameter-name")?, true)
+        }
         _ => return None,
     };
-    let id = config.location_of(text("/detail/name")?)?;
+    let id = config.location_of(name)?;
     let time = OffsetDateTime::parse(text("/time")?, &Rfc3339).ok()?;
     Some(Announced {
         id,
@@ -55,44 +70,90 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
     })
 }
 
-/// The change behind an announcement.
-pub(crate) async fn resolve(announced: &Announced, parameters: &impl Parameters) -> Change {
+/// Reads of an announced parameter, in two rounds: see [`Reads::next`].
+pub(crate) struct Reads<'a> {
+    announced: &'a Announced,
+    rounds: std::slice::Iter<'static, Round>,
+}
+
+/// Some reads, and the name of what is announced if none of them shows the change.
+struct Round {
+    waits_ms: &'static [u64],
+    name: &'static str,
+}
+
+// === impl Reads ===
+
+impl<'a> Reads<'a> {
+    /// No read yet.
+    pub(crate) fn of(announced: &'a Announced) -> Self {
+        Self {
+            announced,
+            rounds: ROUNDS.iter(),
+        }
+    }
+
+    /// The next change to send, or `None` when there is no more to say.
+    ///
+    /// If the first round does not show the change, it is sent without its value, so that tasks read by themselves: the
+    /// event may be stamped later than the change, and then no read would ever be new enough. The second round sends
+    /// what it finds, since a task may have read a copy that lags behind.
+    pub(crate) async fn next(&mut self, parameters: &impl Parameters) -> Option<Change> {
+        let round = self.rounds.next()?;
+        let change = resolve(self.announced, round, parameters).await;
+        if change.state != NewState::Unknown {
+            self.rounds = [].iter();
+        }
+        Some(change)
+    }
+}
+
+async fn resolve(announced: &Announced, round: &Round, parameters: &impl Parameters) -> Change {
     let mut last_error = None;
+    let mut newest_ms = None;
     // What was written in the second of its deletion may be what was deleted: an old copy, or LocalStack, which announces first.
     let since_ms = announced.time_ms + if announced.deleted { 1_000 } else { 0 };
-    for wait in WAITS_MS {
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+    for wait in round.waits_ms {
+        tokio::time::sleep(Duration::from_millis(*wait)).await;
         match parameters.get(announced.id.partition()).await {
             Ok(Some(record)) if record.revision.incarnation >= since_ms => {
-                return change(announced, record.revision, NewState::Value(record));
+                return change(announced, round, record.revision, NewState::Value(record));
             }
             Ok(None) if announced.deleted => {
                 let revision = Revision {
                     incarnation: announced.time_ms,
                     version: 0,
                 };
-                return change(announced, revision, NewState::Absent);
+                return change(announced, round, revision, NewState::Absent);
             }
-            Ok(_) => {}
+            Ok(found) => newest_ms = found.map(|record| record.revision.incarnation),
             Err(error) => last_error = Some(error),
         }
     }
     let error = last_error.map(|error| tagged_config_runtime::telemetry::chain(&error));
-    tracing::warn!(location = %announced.id, error, "the announced change cannot be read yet; sent without its value");
-    change(announced, Revision::default(), NewState::Unknown)
+    let event_after_modified_ms = newest_ms.map(|modified| announced.time_ms - modified);
+    tracing::warn!(
+        location = %announced.id,
+        error,
+        event_after_modified_ms,
+        round = round.name,
+        "the announced change cannot be read yet; sent without its value"
+    );
+    change(announced, round, Revision::default(), NewState::Unknown)
 }
 
-fn change(announced: &Announced, revision: Revision, state: NewState) -> Change {
+fn change(announced: &Announced, round: &Round, revision: Revision, state: NewState) -> Change {
     let modified = match &state {
         NewState::Value(record) => record.modified_ms,
         NewState::Absent | NewState::Unknown => None,
     };
     let written_at_ms = modified.unwrap_or(announced.time_ms);
-    let (id, evidence) = (&announced.id, announced.event.as_str());
+    // An entry of its own for each round: tasks apply an id once.
+    let (id, evidence) = (&announced.id, format!("{}{}", announced.event, round.name));
     let entry = match &state {
         NewState::Value(_) => Entry::written(id, revision, written_at_ms),
-        NewState::Absent => Entry::removed(id, revision, written_at_ms, evidence),
-        NewState::Unknown => Entry::edited(id, revision, written_at_ms, evidence),
+        NewState::Absent => Entry::removed(id, revision, written_at_ms, &evidence),
+        NewState::Unknown => Entry::edited(id, revision, written_at_ms, &evidence),
     };
     Change {
         entry,
@@ -165,20 +226,27 @@ mod tests {
     }
 
     async fn resolved(operation: &str, answers: Vec<Result<Option<Record>, ()>>) -> Change {
-        let config = ParameterStoreConfig {
-            root: "/app".to_owned(),
-        };
+        sent(operation, answers).await.pop().unwrap()
+    }
+
+    /// All that is sent for one event.
+    async fn sent(operation: &str, answers: Vec<Result<Option<Record>, ()>>) -> Vec<Change> {
+        let config = ParameterStoreConfig::at("/app");
         let announced = announced(&event(operation, "/app/global/x"), &config).unwrap();
-        resolve(&announced, &Scripted(Mutex::new(answers))).await
+        let parameters = Scripted(Mutex::new(answers));
+        let mut reads = Reads::of(&announced);
+        let mut changes = Vec::new();
+        while let Some(change) = reads.next(&parameters).await {
+            changes.push(change);
+        }
+        changes
     }
 
     const EVENT_MS: i64 = 1_767_323_045_000;
 
     #[test]
     fn labels_and_other_parameters_are_ignored() {
-        let config = ParameterStoreConfig {
-            root: "/app".to_owned(),
-        };
+        let config = ParameterStoreConfig::at("/app");
         assert!(announced(&event("Update", "/app/tenants/A1/x"), &config).is_some());
         assert_eq!(
             announced(&event("LabelParameterVersion", "/app/global/x"), &config),
@@ -203,12 +271,71 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_expiry_is_a_deletion_and_its_notices_are_ignored() {
+        let config = ParameterStoreConfig::at("/app");
+        let action = |policy: &str, status: &str| {
+            let event = json!({
+                "version": "0", "id": "6a7e4feb", "detail-type": "Parameter Store Policy Action", "source": "aws.ssm",
+                "account": "123456789012", "time": "2026-01-02T03:04:05Z", "region": "us-east-1", "resources": [],
+                "detail": {
+                    "parameter-name": "/app/global/x", "parameter-type": "String", "policy-type": policy,
+                    "policy-content": "{}", "action-status": status
+                }
+            });
+            announced(&event, &config).map(|one| (one.id.partition().to_owned(), one.deleted))
+        };
+        assert_eq!(
+            action("Expiration", "Success"),
+            Some(("/app/global/x".to_owned(), true))
+        );
+        assert_eq!(action("Expiration", "Failed"), None);
+        assert_eq!(action("ExpirationNotification", "Success"), None);
+        assert_eq!(action("NoChangeNotification", "Success"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_stamped_after_its_change_has_tasks_read_at_once() {
+        let began = tokio::time::Instant::now();
+        let stamped_late = parameter(EVENT_MS - 100, 2);
+        let changes = sent("Update", vec![Ok(Some(stamped_late))]).await;
+        assert!(
+            changes
+                .iter()
+                .all(|change| change.state == NewState::Unknown)
+        );
+        assert_eq!(
+            changes.len(),
+            2,
+            "once early, and once more for lagging copies"
+        );
+        assert_ne!(
+            changes[0].entry.id, changes[1].entry.id,
+            "tasks apply an id once"
+        );
+        assert_eq!(began.elapsed(), Duration::from_millis(1_575));
+
+        let old = Ok(Some(parameter(EVENT_MS - 60_000, 1)));
+        let new = parameter(EVENT_MS + 120, 2);
+        let late = vec![
+            old.clone(),
+            old.clone(),
+            old.clone(),
+            old,
+            Ok(Some(new.clone())),
+        ];
+        let states: Vec<_> = sent("Update", late)
+            .await
+            .into_iter()
+            .map(|c| c.state)
+            .collect();
+        assert_eq!(states, [NewState::Unknown, NewState::Value(new)]);
+    }
+
     /// `make test-localstack` checks that these are what its code sends.
     #[test]
     fn localstacks_events_are_understood() {
-        let config = ParameterStoreConfig {
-            root: "/app".to_owned(),
-        };
+        let config = ParameterStoreConfig::at("/app");
         let recorded: Value =
             serde_json::from_str(include_str!("../tests/fixtures/localstack_events.json")).unwrap();
         let deleted = recorded.as_array().unwrap().iter().map(|one| {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tagged_config_domain::Backend;
 use tagged_config_runtime::telemetry;
 
 use crate::{change::Change, fanout::Fanout, journal::Journalled};
@@ -22,6 +23,10 @@ pub(crate) const FANOUT_FAILURES: &str = "refresh_fanout_failures";
 pub(crate) const CHANGE_AGE: &str = "refresh_change_age_ms";
 /// Metric: the fan-out alone, in milliseconds.
 pub(crate) const FANOUT_DURATION: &str = "refresh_fanout_ms";
+
+/// Metric: batches of a stream that are to be tried again. To Lambda the invocation has succeeded, so that its own
+/// `Errors` counts none of them.
+pub(crate) const BATCH_FAILURES: &str = "refresh_batch_failures";
 
 /// The times of the stages before the fan-out.
 #[derive(Clone, Copy, Debug)]
@@ -59,35 +64,57 @@ pub(crate) fn emit(changes: &[Change], journalled: Journalled, stages: Stages, f
             fanout_ms = millis(fanout.calling),
             "receipt"
         );
-        let mut line = metrics(change, journalled, fanout, now_ms()).to_string();
-        line.push('\n');
-        // Nobody is left to tell if standard output is closed.
-        let _ = std::io::stdout().write_all(line.as_bytes());
+        print(&metrics(change, journalled, fanout, now_ms()));
     }
 }
 
+/// Emits that a batch of a source's stream is to be tried again.
+pub(crate) fn emit_failed_batch(source: Backend) {
+    let values = json!({"source": source.0, BATCH_FAILURES: 1});
+    print(&embedded(&[(BATCH_FAILURES, "Count")], values, now_ms()));
+}
+
+fn print(metrics: &Value) {
+    let mut line = metrics.to_string();
+    line.push('\n');
+    // Nothing can be done if standard output is closed.
+    let _ = std::io::stdout().write_all(line.as_bytes());
+}
+
 fn metrics(change: &Change, journalled: Journalled, fanout: &Fanout, now_ms: i64) -> Value {
-    let metric = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
-    json!({
-        "_aws": {
-            "Timestamp": now_ms,
-            "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": [["source"], []],
-                "Metrics": [
-                    metric(FANOUT_TARGETS, "Count"), metric(FANOUT_FAILURES, "Count"),
-                    metric(CHANGE_AGE, "Milliseconds"), metric(FANOUT_DURATION, "Milliseconds"),
-                    metric(JOURNAL_FAILURES, "Count"),
-                ],
-            }],
-        },
+    let names = [
+        (FANOUT_TARGETS, "Count"),
+        (FANOUT_FAILURES, "Count"),
+        (CHANGE_AGE, "Milliseconds"),
+        (FANOUT_DURATION, "Milliseconds"),
+        (JOURNAL_FAILURES, "Count"),
+    ];
+    let values = json!({
         "source": change.id.backend().0,
         FANOUT_TARGETS: fanout.targets,
         FANOUT_FAILURES: fanout.laggards.len(),
         CHANGE_AGE: if change.written_at_ms > 0 { (now_ms - change.written_at_ms).max(0) } else { 0 },
         FANOUT_DURATION: millis(fanout.calling),
         JOURNAL_FAILURES: u8::from(journalled == Journalled::No),
-    })
+    });
+    embedded(&names, values, now_ms)
+}
+
+/// The values with their declaration, by source and in all.
+fn embedded(names: &[(&str, &str)], mut values: Value, now_ms: i64) -> Value {
+    let metrics: Vec<_> = names
+        .iter()
+        .map(|(name, unit)| json!({"Name": name, "Unit": unit}))
+        .collect();
+    values["_aws"] = json!({
+        "Timestamp": now_ms,
+        "CloudWatchMetrics": [{
+            "Namespace": NAMESPACE,
+            "Dimensions": [["source"], []],
+            "Metrics": metrics,
+        }],
+    });
+    values
 }
 
 /// Unix milliseconds now.
@@ -141,6 +168,19 @@ mod tests {
         assert!(
             !emitted.to_string().contains("TENANT#A"),
             "no tenant in a metric"
+        );
+    }
+
+    #[test]
+    fn a_failed_batch_has_its_metric() {
+        let values = json!({"source": "dynamodb", BATCH_FAILURES: 1});
+        let emitted = embedded(&[(BATCH_FAILURES, "Count")], values, 1);
+        let declared = &emitted["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(declared["Metrics"][0]["Name"], BATCH_FAILURES);
+        assert_eq!(declared["Dimensions"], json!([["source"], []]));
+        assert_eq!(
+            (&emitted[BATCH_FAILURES], &emitted["source"]),
+            (&json!(1), &json!("dynamodb"))
         );
     }
 }

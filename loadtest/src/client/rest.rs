@@ -46,6 +46,9 @@ struct Batch {
     entries: Vec<Entry>,
 }
 
+/// What a request says of its sender. A web ACL may refuse a request that says nothing.
+const USER_AGENT: &str = concat!("tagged-config-loadtest/", env!("CARGO_PKG_VERSION"));
+
 // === impl RestClient ===
 
 impl RestClient {
@@ -53,6 +56,7 @@ impl RestClient {
     pub(crate) fn new(base: &str, connections: u32, timeout: Duration) -> anyhow::Result<Self> {
         let client = || {
             reqwest::Client::builder()
+                .user_agent(USER_AGENT)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(timeout)
                 .tcp_nodelay(true)
@@ -264,6 +268,26 @@ pub(crate) fn cents_of(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Web ACLs refuse callers without it.
+    #[tokio::test]
+    async fn requests_name_their_agent() -> anyhow::Result<()> {
+        use tokio::io::AsyncReadExt as _;
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let client = RestClient::new(&base, 1, Duration::from_secs(5))?;
+        tokio::spawn(client.client().get(&base).send());
+        let (mut stream, _) = listener.accept().await?;
+        let mut head = vec![0; 1_024];
+        let length = stream.read(&mut head).await?;
+        let head = String::from_utf8_lossy(&head[..length]).into_owned();
+        assert!(
+            head.contains(&format!("user-agent: {USER_AGENT}")),
+            "{head}"
+        );
+        Ok(())
+    }
 
     #[test]
     fn prices_are_checked_to_the_cent() {

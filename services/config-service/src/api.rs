@@ -409,11 +409,7 @@ impl ConfigApi {
         let listed = store
             .list(caller.tenant(), &request)
             .await
-            .map_err(|error| {
-                let error = ApiError::from(error);
-                error.log("list");
-                error
-            })?;
+            .map_err(|error| logged(error, "list"))?;
         let mut page = Page::default();
         for (name, record) in listed.entries {
             // A name outside the grammar was written by hand and cannot be asked for.
@@ -469,7 +465,7 @@ impl ConfigApi {
             store,
             written.as_ref().map(|record| record.revision.version),
         );
-        written.map_err(Into::into)
+        written.map_err(|error| logged(error, "put"))
     }
 
     /// Deletes a key of the caller's own and returns the deletion's version.
@@ -486,7 +482,7 @@ impl ConfigApi {
             .delete(caller.tenant(), key.name(), precondition)
             .await;
         self.after_write(caller, "delete", &key, store, deleted.as_ref().copied());
-        deleted.map_err(Into::into)
+        deleted.map_err(|error| logged(error, "delete"))
     }
 
     /// Whatever the write did, reads that begin here from now on see it; also after a time-out that may
@@ -556,11 +552,10 @@ impl ConfigApi {
                 .iter()
                 .find(|layer| layer.origin() == origin)
                 .ok_or(ApiError::NotFound)?;
-            let revealed = store.reveal(location).await.map_err(|error| {
-                let error = ApiError::from(error);
-                error.log("reveal");
-                error
-            })?;
+            let revealed = store
+                .reveal(location)
+                .await
+                .map_err(|error| logged(error, "reveal"))?;
             record = revealed.ok_or(ApiError::NotFound)?;
             result = ReadResult::miss;
         }
@@ -581,6 +576,13 @@ impl ConfigApi {
             age,
         })
     }
+}
+
+/// The error for the caller, after the log has what the caller is not shown.
+fn logged(error: StoreError, operation: &'static str) -> ApiError {
+    let error = ApiError::from(error);
+    error.log(operation);
+    error
 }
 
 fn require(caller: &Principal, role: Role) -> Result<(), ApiError> {

@@ -7,7 +7,9 @@ use tagged_config_runtime::{
     env::{BadEnv, Env, EnvReader, PathPrefix},
     shutdown::DEFAULT_DRAIN_DELAY,
 };
-use tagged_config_stores::{DynamoDbConfig, ParameterStoreConfig, StoreSpec};
+use tagged_config_stores::{
+    DynamoDbConfig, ParameterStoreConfig, StoreSpec, parameter_store::DEFAULT_CALLS_PER_SECOND,
+};
 
 use crate::{
     cache::CacheConfig,
@@ -97,6 +99,10 @@ impl Config {
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
         let table = reader.required("TAGGED_CONFIG_TABLE");
         let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
+        let calls_per_second = reader.or(
+            "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND",
+            DEFAULT_CALLS_PER_SECOND,
+        );
         let journal: Option<String> = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let sweep_interval = reader.or("TAGGED_CONFIG_SWEEP_INTERVAL", DEFAULT_SWEEP_INTERVAL);
         let cache = CacheConfig {
@@ -155,7 +161,10 @@ impl Config {
                         table: table?,
                         journal: journal.clone(),
                     }),
-                    StoreSpec::ParameterStore(ParameterStoreConfig { root: root? }),
+                    StoreSpec::ParameterStore(ParameterStoreConfig {
+                        root: root?,
+                        calls_per_second,
+                    }),
                 ],
                 journal,
                 sweep_interval,
@@ -236,6 +245,7 @@ mod tests {
             ("CACHE_BYTES", "10"),
             ("SWEEP_INTERVAL", "0s"),
             ("PARAMETER_ROOT", "app/"),
+            ("PARAMETER_CALLS_PER_SECOND", "0"),
             ("REFRESH_CREDENTIAL", ""),
         ] {
             env.insert(format!("TAGGED_CONFIG_{name}"), value.to_owned());
@@ -247,6 +257,7 @@ mod tests {
             "CACHE_BYTES",
             "SWEEP_INTERVAL",
             "PARAMETER_ROOT",
+            "PARAMETER_CALLS_PER_SECOND",
             "REFRESH_CREDENTIAL",
             "TABLE is not set",
         ] {

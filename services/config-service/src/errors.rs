@@ -323,7 +323,7 @@ mod tests {
         };
         let refused = StoreError::Refused {
             backend,
-            code: secret.to_owned(),
+            reason: secret.to_owned(),
         };
         let too_large = StoreError::TooLarge {
             backend,

@@ -22,8 +22,6 @@ use crate::aws::{OPERATION_TIMEOUT, store_error};
 const MAX_NAMES: usize = 10;
 /// Calls under way at once.
 const MAX_CALLS: usize = 8;
-/// Calls a second of this process; the account has 40 unless it pays for more.
-const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap(); // evaluated by the compiler
 /// Reads that may wait; one more is throttled at once.
 const MAX_WAITING: usize = 1_024;
 
@@ -41,9 +39,10 @@ struct Read {
 type Answer = Result<Vec<Option<Record>>, Arc<StoreError>>;
 
 impl Batcher {
-    pub(super) fn spawn(client: Client) -> Self {
+    /// Batches calls, at most this many a second.
+    pub(super) fn spawn(client: Client, calls_per_second: NonZeroU32) -> Self {
         let (reads, queue) = mpsc::channel(MAX_WAITING);
-        let limit = Arc::new(RateLimiter::direct(Quota::per_second(CALLS_PER_SECOND)));
+        let limit = Arc::new(RateLimiter::direct(Quota::per_second(calls_per_second)));
         tokio::spawn(run(client, queue, Arc::clone(&limit)));
         Self { reads, limit }
     }
@@ -157,9 +156,9 @@ fn unshare(error: &Arc<StoreError>) -> StoreError {
     match &**error {
         StoreError::TimedOut { .. } => StoreError::TimedOut { backend: BACKEND },
         StoreError::Throttled { .. } => StoreError::Throttled { backend: BACKEND },
-        StoreError::Refused { code, .. } => StoreError::Refused {
+        StoreError::Refused { reason, .. } => StoreError::Refused {
             backend: BACKEND,
-            code: code.clone(),
+            reason: reason.clone(),
         },
         _ => StoreError::Unavailable {
             backend: BACKEND,

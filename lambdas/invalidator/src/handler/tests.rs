@@ -40,6 +40,10 @@ impl Refresher for Tasks {
         self.1.lock().unwrap().push(message);
         Ok(())
     }
+
+    fn forget(&self, _: SocketAddr) -> bool {
+        false
+    }
 }
 
 impl Parameters for Source {
@@ -84,9 +88,7 @@ impl Around {
             refresher: Tasks(self.tasks, Mutex::default()),
             parameters: Source(self.source),
             journal: Some(Entries(self.journal, Mutex::default())),
-            config: ParameterStoreConfig {
-                root: "/app".to_owned(),
-            },
+            config: ParameterStoreConfig::at("/app"),
         }
     }
 
@@ -201,6 +203,10 @@ struct Silence;
 impl Refresher for Silence {
     async fn tell(&self, _: SocketAddr, _: Message) -> Result<(), Status> {
         std::future::pending().await
+    }
+
+    fn forget(&self, _: SocketAddr) -> bool {
+        false
     }
 }
 

@@ -30,7 +30,7 @@ resource "aws_lambda_function" "this" {
   handler          = "bootstrap"
   architectures    = [var.architecture]
 
-  timeout                        = 30
+  timeout                        = 60
   memory_size                    = 128
   reserved_concurrent_executions = var.reserved_concurrency
 
