@@ -2,37 +2,49 @@
 # The API itself is one of the modules below this one (`rest_api`, `http_api`), picked by the root.
 
 locals {
-  # A configuration value may be 256 KiB long and may hold URLs, paths and markup: these rules would refuse what the
-  # service is for. In the group they only count, and the rule BodyOfNoConfiguration blocks on their labels wherever
-  # the path is not a configuration's.
-  body_rules = {
-    CrossSiteScripting_BODY = "awswaf:managed:aws:core-rule-set:CrossSiteScripting_Body"
-    EC2MetaDataSSRF_BODY    = "awswaf:managed:aws:core-rule-set:EC2MetaDataSSRF_Body"
-    GenericLFI_BODY         = "awswaf:managed:aws:core-rule-set:GenericLFI_Body"
-    GenericRFI_BODY         = "awswaf:managed:aws:core-rule-set:GenericRFI_Body"
-    SizeRestrictions_BODY   = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body"
+  # Rules of the managed groups that would refuse what the service is for, by group, with the label that each leaves. In the
+  # group they only count, and the rule OutsideConfiguration blocks on their labels wherever the path is not a configuration's.
+  #
+  # Bodies: a value may be 256 KiB long and may hold URLs, paths, markup and code. Paths and query arguments: a key may end in
+  # .log or .ini and hold "latest/meta-data", "etc/passwd" or "web-inf"; what the other rules about them look for is not in its
+  # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: whoever reads a value may be
+  # what they are made for.
+  excepted_rules = {
+    AWSManagedRulesCommonRuleSet = {
+      CrossSiteScripting_BODY             = "awswaf:managed:aws:core-rule-set:CrossSiteScripting_Body"
+      EC2MetaDataSSRF_BODY                = "awswaf:managed:aws:core-rule-set:EC2MetaDataSSRF_Body"
+      EC2MetaDataSSRF_QUERYARGUMENTS      = "awswaf:managed:aws:core-rule-set:EC2MetaDataSSRF_QueryArguments"
+      EC2MetaDataSSRF_URIPATH             = "awswaf:managed:aws:core-rule-set:EC2MetaDataSSRF_URIPath"
+      GenericLFI_BODY                     = "awswaf:managed:aws:core-rule-set:GenericLFI_Body"
+      GenericLFI_QUERYARGUMENTS           = "awswaf:managed:aws:core-rule-set:GenericLFI_QueryArguments"
+      GenericLFI_URIPATH                  = "awswaf:managed:aws:core-rule-set:GenericLFI_URIPath"
+      GenericRFI_BODY                     = "awswaf:managed:aws:core-rule-set:GenericRFI_Body"
+      NoUserAgent_HEADER                  = "awswaf:managed:aws:core-rule-set:NoUserAgent_Header"
+      RestrictedExtensions_QUERYARGUMENTS = "awswaf:managed:aws:core-rule-set:RestrictedExtensions_QueryArguments"
+      RestrictedExtensions_URIPATH        = "awswaf:managed:aws:core-rule-set:RestrictedExtensions_URIPath"
+      SizeRestrictions_BODY               = "awswaf:managed:aws:core-rule-set:SizeRestrictions_Body"
+    }
+    AWSManagedRulesKnownBadInputsRuleSet = {
+      ExploitablePaths_URIPATH = "awswaf:managed:aws:known-bad-inputs:ExploitablePaths_URIPath"
+    }
   }
 
   managed_rule_groups = {
     AWSManagedRulesAmazonIpReputationList = {
       priority = 10
-      counted  = []
       action   = "none"
     }
     # VPNs and hosting providers: many callers of an API are in one. Counted, for whoever wants to look.
     AWSManagedRulesAnonymousIpList = {
       priority = 15
-      counted  = []
       action   = "count"
     }
     AWSManagedRulesCommonRuleSet = {
       priority = 20
-      counted  = keys(local.body_rules)
       action   = "none"
     }
     AWSManagedRulesKnownBadInputsRuleSet = {
       priority = 30
-      counted  = []
       action   = "none"
     }
   }
@@ -146,7 +158,7 @@ resource "aws_wafv2_web_acl" "this" {
           name        = rule.key
 
           dynamic "rule_action_override" {
-            for_each = rule.value.counted
+            for_each = keys(lookup(local.excepted_rules, rule.key, {}))
 
             content {
               name = rule_action_override.value
@@ -168,7 +180,7 @@ resource "aws_wafv2_web_acl" "this" {
   }
 
   rule {
-    name     = "BodyOfNoConfiguration"
+    name     = "OutsideConfiguration"
     priority = 40
 
     action {
@@ -180,7 +192,7 @@ resource "aws_wafv2_web_acl" "this" {
         statement {
           or_statement {
             dynamic "statement" {
-              for_each = local.body_rules
+              for_each = merge(values(local.excepted_rules)...)
 
               content {
                 label_match_statement {
@@ -215,7 +227,7 @@ resource "aws_wafv2_web_acl" "this" {
 
     visibility_config {
       cloudwatch_metrics_enabled = true
-      metric_name                = "BodyOfNoConfiguration"
+      metric_name                = "OutsideConfiguration"
       sampled_requests_enabled   = true
     }
   }

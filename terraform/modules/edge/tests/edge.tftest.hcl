@@ -39,7 +39,7 @@ run "rules_are_the_agreed_ones" {
       AWSManagedRulesAnonymousIpList        = 15
       AWSManagedRulesCommonRuleSet          = 20
       AWSManagedRulesKnownBadInputsRuleSet  = 30
-      BodyOfNoConfiguration                 = 40
+      OutsideConfiguration                  = 40
     }
     error_message = "A rule is missing, or in another place."
   }
@@ -50,6 +50,45 @@ run "rules_are_the_agreed_ones" {
       if length(rule.override_action) > 0 && length(flatten(rule.override_action[*].count)) > 0
     ] == ["AWSManagedRulesAnonymousIpList"]
     error_message = "A group of rules only counts, or VPNs are turned away."
+  }
+}
+
+# Keys look like files, values like anything, and callers are programs.
+run "configuration_is_not_blocked_for_what_it_is" {
+  command = plan
+
+  assert {
+    condition = {
+      for rule in aws_wafv2_web_acl.this.rule : rule.name =>
+      sort(rule.statement[0].managed_rule_group_statement[0].rule_action_override[*].name)
+      if length(flatten(rule.statement[0].managed_rule_group_statement[*].rule_action_override)) > 0
+      } == {
+      AWSManagedRulesCommonRuleSet = tolist([
+        "CrossSiteScripting_BODY", "EC2MetaDataSSRF_BODY", "EC2MetaDataSSRF_QUERYARGUMENTS", "EC2MetaDataSSRF_URIPATH",
+        "GenericLFI_BODY", "GenericLFI_QUERYARGUMENTS", "GenericLFI_URIPATH", "GenericRFI_BODY", "NoUserAgent_HEADER",
+        "RestrictedExtensions_QUERYARGUMENTS", "RestrictedExtensions_URIPATH", "SizeRestrictions_BODY",
+      ])
+      AWSManagedRulesKnownBadInputsRuleSet = tolist(["ExploitablePaths_URIPATH"])
+    }
+    error_message = "A key, a value or a program would be refused, or a rule is off that had not to be."
+  }
+
+  assert {
+    condition = toset(flatten([
+      for rule in aws_wafv2_web_acl.this.rule :
+      rule.statement[0].and_statement[0].statement[0].or_statement[0].statement[*].label_match_statement[0].key
+      if rule.name == "OutsideConfiguration"
+      ])) == toset(concat(
+      [for rule in keys(local.excepted_rules.AWSManagedRulesCommonRuleSet) : local.excepted_rules.AWSManagedRulesCommonRuleSet[rule]],
+      ["awswaf:managed:aws:known-bad-inputs:ExploitablePaths_URIPath"],
+    ))
+    error_message = "What counts in its group is not blocked elsewhere."
+  }
+
+  # A label is the rule's name in other letters.
+  assert {
+    condition     = alltrue([for name, label in merge(values(local.excepted_rules)...) : lower(name) == lower(split(":", label)[4])])
+    error_message = "A label is not that of its rule."
   }
 }
 
@@ -72,7 +111,7 @@ run "only_configuration_may_hold_anything" {
         "//v1/config", "/v1/health",
       ] : can(regex(local.configuration_paths, path))
     ])
-    error_message = "A path beside configuration gets around the rules about bodies."
+    error_message = "A path beside configuration gets around the rules that configuration does not meet."
   }
 }
 
