@@ -73,6 +73,8 @@ module "alarms" {
   name                      = local.name
   function_name             = local.function_name
   key_mirror_function_name  = module.jwks_mirror.function_name
+  rule_name                 = module.refresh.rule_name
+  stream_mapping_id         = module.refresh.stream_mapping_id
   dead_letter_queue_names   = local.dead_letter_queue_names
   alb_arn_suffix            = module.services.alb_arn_suffix
   target_group_arn_suffixes = local.target_group_arn_suffixes

@@ -13,6 +13,11 @@ output "dead_letter_queue_names" {
   value       = { for name, queue in aws_sqs_queue.dead_letter : name => queue.name }
 }
 
+output "stream_mapping_id" {
+  description = "Id of the mapping from the table's stream to the function."
+  value       = aws_lambda_event_source_mapping.table.uuid
+}
+
 output "rule_name" {
   description = "Name of the rule that matches changes of configuration parameters."
   value       = aws_cloudwatch_event_rule.parameter_change.name

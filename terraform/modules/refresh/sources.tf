@@ -55,8 +55,13 @@ resource "aws_lambda_event_source_mapping" "table" {
   batch_size                         = 100
   maximum_batching_window_in_seconds = 0
 
-  # Batches of one shard side by side; the order of one item's records is kept.
-  parallelization_factor = 2
+  # One batch of a shard at a time: a new account may have but 10 invocations in all, and a new table has four shards.
+  parallelization_factor = 1
+
+  # For the alarm on invocations that never got as far as the function.
+  metrics_config {
+    metrics = ["EventCount"]
+  }
 
   # A record that fails must not stall the tenants behind it: name it, split around it, and after three tries or
   # an hour (as long as the longest stale answer) hand it to the queue.

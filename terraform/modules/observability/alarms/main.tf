@@ -11,7 +11,8 @@ locals {
   }
 }
 
-# Availability: of 100 answers, less than one is an error of ours.
+# Availability: of 100 answers, less than one is an error of ours. RequestCount has only requests for which a target was chosen:
+# without a healthy one there are the balancer's own errors alone, and they are then all the requests.
 resource "aws_cloudwatch_metric_alarm" "availability" {
   alarm_name          = "${var.name}-availability"
   alarm_description   = "More than ${var.max_error_percent} % of the answers are server errors."
@@ -24,7 +25,7 @@ resource "aws_cloudwatch_metric_alarm" "availability" {
 
   metric_query {
     id          = "percent"
-    expression  = "100 * (FILL(task, 0) + FILL(balancer, 0)) / requests"
+    expression  = "100 * (FILL(task, 0) + FILL(balancer, 0)) / (FILL(requests, 0) + FILL(balancer, 0))"
     label       = "Server errors, %"
     return_data = true
   }
@@ -250,6 +251,23 @@ resource "aws_cloudwatch_metric_alarm" "key_mirror_errors" {
   ok_actions          = var.alarm_action_arns
 }
 
+# Invoked every five minutes: without an invocation there are no errors either.
+resource "aws_cloudwatch_metric_alarm" "key_mirror_stopped" {
+  alarm_name          = "${var.name}-key-mirror-stopped"
+  alarm_description   = "Nobody copies the signing keys: after a rotation of the pool's keys new tokens would be refused."
+  namespace           = "AWS/Lambda"
+  metric_name         = "Invocations"
+  dimensions          = { FunctionName = var.key_mirror_function_name }
+  statistic           = "Sum"
+  period              = 900
+  evaluation_periods  = 1
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
 # Anything in one of these queues is a change of configuration that push has lost.
 resource "aws_cloudwatch_metric_alarm" "dead_letter" {
   for_each = var.dead_letter_queue_names
@@ -262,6 +280,64 @@ resource "aws_cloudwatch_metric_alarm" "dead_letter" {
   statistic           = "Maximum"
   period              = 60
   evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# What ends in a queue is counted at once here: a queue that was empty for six hours shows its first message up to 15 minutes
+# late. An event that finds no way into its queue is in no queue at all.
+resource "aws_cloudwatch_metric_alarm" "lost_events" {
+  for_each = {
+    dropped            = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = { FunctionName = var.function_name } }
+    dead-letter-errors = { namespace = "AWS/Lambda", metric = "DeadLetterErrors", dimensions = { FunctionName = var.function_name } }
+    undelivered        = { namespace = "AWS/Events", metric = "InvocationsSentToDlq", dimensions = { RuleName = var.rule_name } }
+    undelivered-errors = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = { RuleName = var.rule_name } }
+  }
+
+  alarm_name          = "${var.name}-events-${each.key}"
+  alarm_description   = "Changes of parameters did not reach the invalidator, or it could not handle them (${each.value.metric})."
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# The function answers normally and names the records that failed, so that the metric Errors does not have them.
+resource "aws_cloudwatch_metric_alarm" "batch_failures" {
+  alarm_name          = "${var.name}-batch-failures"
+  alarm_description   = "The invalidator cannot handle changes of the table: they reach caches by the time to live."
+  namespace           = var.metrics_namespace
+  metric_name         = "refresh_batch_failures"
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# Counted by Lambda, not by the function: invocations that never got so far.
+resource "aws_cloudwatch_metric_alarm" "stream_failures" {
+  alarm_name          = "${var.name}-stream-failures"
+  alarm_description   = "Lambda cannot invoke the invalidator with changes of the table."
+  namespace           = "AWS/Lambda"
+  metric_name         = "FailedInvokeEventCount"
+  dimensions          = { EventSourceMappingUUID = var.stream_mapping_id }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 2
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"

@@ -19,6 +19,16 @@ variable "function_name" {
   description = "Name of the invalidator function."
 }
 
+variable "rule_name" {
+  type        = string
+  description = "Name of the rule that hands changes of parameters to the invalidator."
+}
+
+variable "stream_mapping_id" {
+  type        = string
+  description = "Id of the mapping from the table's stream to the invalidator; it must emit EventCount metrics."
+}
+
 variable "dead_letter_queue_names" {
   type        = map(string)
   description = "Names of the dead-letter queues, by what fails into each."

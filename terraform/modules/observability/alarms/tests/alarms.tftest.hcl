@@ -12,6 +12,8 @@ variables {
   name                      = "tagged-config"
   function_name             = "tagged-config-invalidator"
   key_mirror_function_name  = "tagged-config-jwks-mirror"
+  rule_name                 = "tagged-config-parameter-change"
+  stream_mapping_id         = "00000000-0000-0000-0000-000000000000"
   dead_letter_queue_names   = { rule = "r", function = "f", stream = "s" }
   alb_arn_suffix            = "app/a/1"
   target_group_arn_suffixes = { config-service = "targetgroup/c/1", order-service = "targetgroup/o/1" }
@@ -35,6 +37,14 @@ run "objectives" {
       == toset([null, "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count", "RequestCount"])
     )
     error_message = "Availability is not server errors of all answers."
+  }
+
+  # With no target at all there is no RequestCount: the quotient must not need it.
+  assert {
+    condition = [
+      for query in aws_cloudwatch_metric_alarm.availability.metric_query : split(" / ", query.expression)[1] if query.return_data == true
+    ] == ["(FILL(requests, 0) + FILL(balancer, 0))"]
+    error_message = "A full outage would have no data, hence no alarm."
   }
 
   assert {
@@ -79,6 +89,35 @@ run "lost_pushes_wake_someone_when_they_go_on" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.sweeps.threshold == 0 && aws_cloudwatch_metric_alarm.sweeps.period == 60 && aws_cloudwatch_metric_alarm.sweeps.evaluation_periods >= 3
     error_message = "A journal that cannot be read goes unseen, or a single failure is an alarm."
+  }
+}
+
+run "what_push_loses_shows_without_an_error_of_the_function" {
+  command = plan
+
+  assert {
+    condition = {
+      for alarm in aws_cloudwatch_metric_alarm.lost_events : "${alarm.namespace} ${alarm.metric_name}" => alarm.dimensions
+      } == {
+      "AWS/Lambda AsyncEventsDropped"             = tomap({ FunctionName = "tagged-config-invalidator" })
+      "AWS/Lambda DeadLetterErrors"               = tomap({ FunctionName = "tagged-config-invalidator" })
+      "AWS/Events InvocationsSentToDlq"           = tomap({ RuleName = "tagged-config-parameter-change" })
+      "AWS/Events InvocationsFailedToBeSentToDlq" = tomap({ RuleName = "tagged-config-parameter-change" })
+    }
+    error_message = "An event that is lost shows late, or not at all."
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.batch_failures.metric_name == "refresh_batch_failures"
+      && aws_cloudwatch_metric_alarm.stream_failures.dimensions == tomap({ EventSourceMappingUUID = "00000000-0000-0000-0000-000000000000" })
+    )
+    error_message = "A batch of the stream that fails is no error of the function, and would not show."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.key_mirror_stopped.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.key_mirror_stopped.period == 900
+    error_message = "A mirror that nobody invokes has no errors."
   }
 }
 
@@ -136,6 +175,7 @@ run "everyone_is_told_when_it_starts_and_ends" {
         values(aws_cloudwatch_metric_alarm.dead_letter),
         values(aws_cloudwatch_metric_alarm.latency),
         values(aws_cloudwatch_metric_alarm.healthy_tasks),
+        values(aws_cloudwatch_metric_alarm.lost_events),
         [
           aws_cloudwatch_metric_alarm.availability, aws_cloudwatch_metric_alarm.edge_errors,
           aws_cloudwatch_metric_alarm.read_errors,
@@ -143,7 +183,8 @@ run "everyone_is_told_when_it_starts_and_ends" {
           aws_cloudwatch_metric_alarm.sweep_repairs, aws_cloudwatch_metric_alarm.sweeps,
           aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
-          aws_cloudwatch_metric_alarm.journal_writes,
+          aws_cloudwatch_metric_alarm.journal_writes, aws_cloudwatch_metric_alarm.batch_failures,
+          aws_cloudwatch_metric_alarm.stream_failures, aws_cloudwatch_metric_alarm.key_mirror_stopped,
         ],
       ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
     ])
