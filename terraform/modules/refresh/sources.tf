@@ -1,18 +1,29 @@
 # === Parameter Store, by EventBridge ===
 
 # AWS delivers these events on a best-effort basis: the services' time to live bounds what a lost one costs.
-# Label changes move no value and are left out.
+# Label changes move no value and are left out. A parameter that a policy of its own removes is announced in another form.
 resource "aws_cloudwatch_event_rule" "parameter_change" {
   name        = local.rule_name
   description = "A configuration parameter was written or removed"
 
   event_pattern = jsonencode({
-    source      = ["aws.ssm"]
-    detail-type = ["Parameter Store Change"]
-    detail = {
-      name      = [{ prefix = "${var.parameter_root}/" }]
-      operation = ["Create", "Update", "Delete"]
-    }
+    source = ["aws.ssm"]
+    "$or" = [
+      {
+        detail-type = ["Parameter Store Change"]
+        detail = {
+          name      = [{ prefix = "${var.parameter_root}/" }]
+          operation = ["Create", "Update", "Delete"]
+        }
+      },
+      {
+        detail-type = ["Parameter Store Policy Action"]
+        detail = {
+          parameter-name = [{ prefix = "${var.parameter_root}/" }]
+          policy-type    = ["Expiration"]
+        }
+      },
+    ]
   })
 }
 

@@ -136,12 +136,23 @@ run "pattern_matches_configuration_only" {
 
   assert {
     condition = jsondecode(aws_cloudwatch_event_rule.parameter_change.event_pattern) == {
-      source      = ["aws.ssm"]
-      detail-type = ["Parameter Store Change"]
-      detail = {
-        name      = [{ prefix = "/tagged-config/config/" }]
-        operation = ["Create", "Update", "Delete"]
-      }
+      source = ["aws.ssm"]
+      "$or" = [
+        {
+          detail-type = ["Parameter Store Change"]
+          detail = {
+            name      = [{ prefix = "/tagged-config/config/" }]
+            operation = ["Create", "Update", "Delete"]
+          }
+        },
+        {
+          detail-type = ["Parameter Store Policy Action"]
+          detail = {
+            parameter-name = [{ prefix = "/tagged-config/config/" }]
+            policy-type    = ["Expiration"]
+          }
+        },
+      ]
     }
     error_message = "The event pattern is not the contract's."
   }
