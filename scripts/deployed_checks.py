@@ -183,10 +183,9 @@ def matrix(state: State) -> Iterator[str]:
 
 @check
 def attached(state: State) -> Iterator[str]:
-    """no role has a policy of AWS but API Gateway's for its log"""
+    """no role has a policy of AWS"""
     for attachment in state.all("aws_iam_role_policy_attachment"):
-        if not attachment["policy_arn"].endswith("/AmazonAPIGatewayPushToCloudWatchLogs"):
-            yield f"{attachment['role']}: {attachment['policy_arn']}"
+        yield f"{attachment['role']}: {attachment['policy_arn']}"
 
 
 @check

@@ -22,14 +22,6 @@ module "vpc_link" {
   security_group_id = module.network.security_group_ids["edge"]
 }
 
-module "account_settings" {
-  source = "../modules/edge/account_settings"
-  count  = var.manage_account_settings ? 1 : 0
-
-  name                            = local.name
-  parameter_store_high_throughput = var.parameter_store_high_throughput
-}
-
 module "rest_api" {
   source = "../modules/edge/rest_api"
   count  = var.api_type == "rest" ? 1 : 0
@@ -44,8 +36,6 @@ module "rest_api" {
   access_log_group_arn = var.api_access_logs ? local.log_group_arns["api"] : null
   requests_per_second  = var.throttle.requests_per_second
   burst                = var.throttle.burst
-
-  depends_on = [module.account_settings]
 }
 
 module "http_api" {

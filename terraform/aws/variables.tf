@@ -263,25 +263,14 @@ variable "throttle" {
 
 variable "api_access_logs" {
   type        = bool
-  description = "Whether the API writes an access log. A REST API needs a role that is set for the whole account (`manage_account_settings`, or set by its owner)."
+  description = "Whether the API writes an access log. A REST API needs a role that is set for the whole account: by `make account-settings` once, or by its owner."
   default     = true
-}
-
-variable "manage_account_settings" {
-  type        = bool
-  description = "Whether settings of the whole account may be made: API Gateway's log role, Parameter Store's throughput."
-  default     = false
 }
 
 variable "parameter_store_high_throughput" {
   type        = bool
-  description = "Whether Parameter Store's higher, paid throughput is switched on (with `manage_account_settings`)."
+  description = "Whether the account has Parameter Store's higher, paid throughput (`make account-settings` switches it on), so that tasks may read more."
   default     = false
-
-  validation {
-    condition     = !var.parameter_store_high_throughput || var.manage_account_settings
-    error_message = "parameter_store_high_throughput needs manage_account_settings = true."
-  }
 }
 
 variable "log_retention_days" {

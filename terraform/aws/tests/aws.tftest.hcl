@@ -60,7 +60,7 @@ run "rest_api_behind_the_web_acl" {
   }
 
   assert {
-    condition     = length(module.load_test) == 0 && output.load_test_command == null && length(module.account_settings) == 0
+    condition     = length(module.load_test) == 0 && output.load_test_command == null
     error_message = "Something is there that was not asked for."
   }
 

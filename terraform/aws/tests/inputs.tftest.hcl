@@ -19,10 +19,6 @@ override_data {
 }
 
 override_module {
-  target = module.account_settings
-}
-
-override_module {
   target = module.alarms
 }
 
@@ -290,16 +286,6 @@ run "password_sign_in_is_refused_in_prod" {
   }
 
   expect_failures = [var.admin_password_sign_in]
-}
-
-run "a_setting_of_the_account_needs_leave" {
-  command = plan
-
-  variables {
-    parameter_store_high_throughput = true
-  }
-
-  expect_failures = [var.parameter_store_high_throughput]
 }
 
 run "a_load_test_is_refused_in_prod" {

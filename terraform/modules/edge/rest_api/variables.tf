@@ -51,7 +51,7 @@ variable "stage_name" {
 
 variable "access_log_group_arn" {
   type        = string
-  description = "ARN of the log group of the access log; null for none. The account must have a role for it (`account_settings`)."
+  description = "ARN of the log group of the access log; null for none. The account must have a role for it (terraform/account)."
   default     = null
   nullable    = true
 }

@@ -1,5 +1,9 @@
-# Settings of the whole account in this region, shared by everything in it: made only when the root is told that it may.
-# API Gateway writes a REST API's access log with one role for the account.
+# What belongs to the whole account in one region and outlives every environment in it: the role with which API Gateway writes
+# every REST API's access log, and Parameter Store's throughput. Destroying it takes both from everybody.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
 
 # AWS documents no condition that API Gateway would fulfil here.
 data "aws_iam_policy_document" "assume" {
@@ -14,8 +18,9 @@ data "aws_iam_policy_document" "assume" {
   }
 }
 
+# Roles are the account's, the setting is the region's: a role for each.
 resource "aws_iam_role" "api_gateway" {
-  name               = "${var.name}-api-gateway-logs"
+  name               = "${var.name}-api-gateway-logs-${var.region}"
   description        = "API Gateway of this account: writes access logs"
   assume_role_policy = data.aws_iam_policy_document.assume.json
 }
@@ -26,8 +31,6 @@ resource "aws_iam_role_policy_attachment" "api_gateway" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 }
 
-data "aws_partition" "current" {}
-
 resource "aws_api_gateway_account" "this" {
   cloudwatch_role_arn = aws_iam_role.api_gateway.arn
 
@@ -37,10 +40,11 @@ resource "aws_api_gateway_account" "this" {
   depends_on = [aws_iam_role_policy_attachment.api_gateway]
 }
 
-# 40 reads a second are shared by the whole account; this raises them, at a price for each call (docs/cost.md).
+# 40 reads a second are shared by the whole account; this raises them, at a price for each call (docs/cost.md). The provider
+# reads the ARN back: with the path alone every plan would have a change.
 resource "aws_ssm_service_setting" "parameter_store_throughput" {
   count = var.parameter_store_high_throughput ? 1 : 0
 
-  setting_id    = "/ssm/parameter-store/high-throughput-enabled"
+  setting_id    = "arn:${data.aws_partition.current.partition}:ssm:${var.region}:${data.aws_caller_identity.current.account_id}:servicesetting/ssm/parameter-store/high-throughput-enabled"
   setting_value = "true"
 }

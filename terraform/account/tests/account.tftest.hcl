@@ -8,8 +8,13 @@ provider "aws" {
   skip_requesting_account_id  = true
 }
 
+override_data {
+  target = data.aws_caller_identity.current
+  values = { account_id = "111122223333" }
+}
+
 variables {
-  name = "tagged-config"
+  region = "eu-west-1"
 }
 
 run "the_role_is_api_gateways_and_goes_with_the_setting" {
@@ -23,6 +28,11 @@ run "the_role_is_api_gateways_and_goes_with_the_setting" {
       Principal = { Service = "apigateway.amazonaws.com" }
     }]
     error_message = "Somebody else than API Gateway could have the role."
+  }
+
+  assert {
+    condition     = aws_iam_role.api_gateway.name == "tagged-config-api-gateway-logs-eu-west-1"
+    error_message = "A second region of the account would want the same role."
   }
 
   assert {
@@ -56,6 +66,22 @@ run "higher_throughput" {
     condition     = aws_ssm_service_setting.parameter_store_throughput[0].setting_value == "true"
     error_message = "The throughput is not raised."
   }
+
+  # As the provider reads it back: with another form no plan would ever be clean.
+  assert {
+    condition     = aws_ssm_service_setting.parameter_store_throughput[0].setting_id == "arn:aws:ssm:eu-west-1:111122223333:servicesetting/ssm/parameter-store/high-throughput-enabled"
+    error_message = "The setting is not named by its ARN."
+  }
+}
+
+run "a_malformed_region_is_refused" {
+  command = plan
+
+  variables {
+    region = "Frankfurt"
+  }
+
+  expect_failures = [var.region]
 }
 
 run "a_long_name_is_refused" {

@@ -1,4 +1,4 @@
-output "api_gateway_role_arn" {
+output "role_arn" {
   description = "ARN of the role that API Gateway logs with, available once it is set."
   value       = aws_iam_role.api_gateway.arn
 
