@@ -20,9 +20,10 @@ data "aws_iam_policy_document" "assume" {
 
 # Roles are the account's, the setting is the region's: a role for each.
 resource "aws_iam_role" "api_gateway" {
-  name               = "${var.name}-api-gateway-logs-${var.region}"
-  description        = "API Gateway of this account: writes access logs"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = "${var.name}-api-gateway-logs-${var.region}"
+  description          = "API Gateway of this account: writes access logs"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 # What AWS asks of this role, and cannot be narrower: every REST API of the account logs with it.

@@ -24,3 +24,10 @@ variable "parameter_store_high_throughput" {
   description = "Whether Parameter Store's higher, paid throughput is switched on for the account and region. Each environment's variable of that name says that it may count on it."
   default     = false
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}

@@ -23,4 +23,6 @@ module "jwks_mirror" {
   architecture   = local.lambda_architecture
   log_group_name = module.observability.log_group_names["jwks-mirror"]
   log_group_arn  = local.log_group_arns["jwks-mirror"]
+
+  permissions_boundary_arn = var.permissions_boundary_arn
 }

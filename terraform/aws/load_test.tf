@@ -10,6 +10,8 @@ module "load_test" {
   log_group_name     = module.observability.log_group_names["load-test"]
   execution_role_arn = module.services.execution_role_arn
 
+  permissions_boundary_arn = var.permissions_boundary_arn
+
   vpc_id           = module.network.vpc_id
   alb              = { dns_name = module.services.alb_dns_name, zone_id = module.services.alb_zone_id }
   certificate_name = var.certificate_name

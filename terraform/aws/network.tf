@@ -8,6 +8,8 @@ module "network" {
   nat                = var.nat
   flow_log_group_arn = local.log_group_arns["flow-logs"]
   load_test_runner   = var.load_test_runner
+
+  permissions_boundary_arn = var.permissions_boundary_arn
 }
 
 locals {

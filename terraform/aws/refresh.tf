@@ -9,6 +9,8 @@ module "refresh" {
   architecture         = local.lambda_architecture
   reserved_concurrency = var.invalidator_reserved_concurrency
 
+  permissions_boundary_arn = var.permissions_boundary_arn
+
   log_group_name = module.observability.log_group_names["invalidator"]
   log_group_arn  = local.log_group_arns["invalidator"]
 

@@ -6,6 +6,8 @@ module "services" {
   region     = var.region
   fargate    = true
 
+  permissions_boundary_arn = var.permissions_boundary_arn
+
   vpc_id                = module.network.vpc_id
   subnet_ids            = module.network.private_subnet_ids
   alb_security_group_id = module.network.security_group_ids["alb"]

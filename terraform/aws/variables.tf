@@ -52,6 +52,18 @@ variable "api_type" {
   }
 }
 
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role may be allowed, where the account demands one; null for none."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.permissions_boundary_arn == null || can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn must be null or the ARN of an IAM policy."
+  }
+}
+
 variable "deletion_protection" {
   type        = bool
   description = "Whether pool, table and load balancer refuse to be deleted, and buckets and repositories that hold something."

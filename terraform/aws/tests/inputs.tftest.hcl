@@ -288,6 +288,16 @@ run "password_sign_in_is_refused_in_prod" {
   expect_failures = [var.admin_password_sign_in]
 }
 
+run "a_boundary_is_a_policys_arn" {
+  command = plan
+
+  variables {
+    permissions_boundary_arn = "boundary"
+  }
+
+  expect_failures = [var.permissions_boundary_arn]
+}
+
 run "a_load_test_is_refused_in_prod" {
   command = plan
 

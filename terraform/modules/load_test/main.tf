@@ -72,4 +72,5 @@ module "role" {
   kms_key_arn               = var.kms_key_arn
   cloud_map_namespace       = var.cloud_map_namespace
   invalidator_log_group_arn = var.invalidator_log_group_arn
+  permissions_boundary_arn  = var.permissions_boundary_arn
 }

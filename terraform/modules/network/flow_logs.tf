@@ -33,9 +33,10 @@ data "aws_iam_policy_document" "flow_log" {
 resource "aws_iam_role" "flow_log" {
   count = var.flow_log_group_arn == null ? 0 : 1
 
-  name               = "${var.name}-flow-log"
-  description        = "Writes the VPC's flow log"
-  assume_role_policy = data.aws_iam_policy_document.flow_log_assume.json
+  name                 = "${var.name}-flow-log"
+  description          = "Writes the VPC's flow log"
+  assume_role_policy   = data.aws_iam_policy_document.flow_log_assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 resource "aws_iam_role_policy" "flow_log" {

@@ -79,3 +79,10 @@ variable "load_test_runner" {
   description = "Whether a load test may run in the VPC: a security group of its own, which load balancer and services then admit."
   default     = false
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}

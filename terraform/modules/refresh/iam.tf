@@ -11,9 +11,10 @@ data "aws_iam_policy_document" "assume" {
 }
 
 resource "aws_iam_role" "invalidator" {
-  name               = var.function_name
-  description        = "What the invalidator may do"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = var.function_name
+  description          = "What the invalidator may do"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "invalidator" {

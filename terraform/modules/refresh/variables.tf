@@ -193,3 +193,10 @@ variable "kms_key_arn" {
   type        = string
   description = "ARN of the key that encrypts the tables and SecureString parameters."
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}

@@ -36,9 +36,10 @@ data "aws_iam_policy_document" "assume" {
 # === execution role ===
 
 resource "aws_iam_role" "execution" {
-  name               = "${var.name}-execution"
-  description        = "Starts tasks: pulls images, reads their secrets, opens their log streams"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = "${var.name}-execution"
+  description          = "Starts tasks: pulls images, reads their secrets, opens their log streams"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "execution" {
@@ -91,9 +92,10 @@ resource "aws_iam_role_policy" "execution" {
 resource "aws_iam_role" "task" {
   for_each = local.task_roles
 
-  name               = "${var.name}-${each.key}"
-  description        = "What the code of ${each.key} may do"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = "${var.name}-${each.key}"
+  description          = "What the code of ${each.key} may do"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "config_service" {

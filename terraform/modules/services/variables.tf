@@ -200,3 +200,10 @@ variable "access_logs_bucket" {
   default     = null
   nullable    = true
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}

@@ -11,9 +11,10 @@ data "aws_iam_policy_document" "assume" {
 }
 
 resource "aws_iam_role" "this" {
-  name               = local.function_name
-  description        = "What the key mirror may do"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = local.function_name
+  description          = "What the key mirror may do"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "this" {

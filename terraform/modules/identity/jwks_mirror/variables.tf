@@ -89,3 +89,10 @@ variable "force_destroy" {
   description = "Whether the bucket may be deleted with what it holds. It holds a copy."
   default     = true
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}

@@ -27,9 +27,10 @@ data "aws_iam_policy_document" "assume" {
 }
 
 resource "aws_iam_role" "this" {
-  name               = "${var.name}-load-test"
-  description        = "What the load test may do"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
+  name                 = "${var.name}-load-test"
+  description          = "What the load test may do"
+  assume_role_policy   = data.aws_iam_policy_document.assume.json
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "this" {

@@ -57,3 +57,10 @@ variable "invalidator_log_group_arn" {
   type        = string
   description = "ARN of the invalidator's log group, for its receipts."
 }
+
+variable "permissions_boundary_arn" {
+  type        = string
+  description = "ARN of the policy that bounds what every role of this module may be allowed; null for none."
+  default     = null
+  nullable    = true
+}
