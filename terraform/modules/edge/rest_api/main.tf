@@ -97,7 +97,8 @@ resource "aws_api_gateway_stage" "this" {
   dynamic "access_log_settings" {
     for_each = var.access_log_group_arn == null ? [] : [var.access_log_group_arn]
 
-    # Neither token nor query nor body.
+    # Neither token nor query nor body. The user and not the tenant: a log takes claims by a name after a dot, and the tenant's
+    # has a colon.
     content {
       destination_arn = access_log_settings.value
       format = jsonencode({
@@ -114,7 +115,7 @@ resource "aws_api_gateway_stage" "this" {
         authorizerError   = "$context.authorizer.error"
         errorType         = "$context.error.responseType"
         wafResponseCode   = "$context.wafResponseCode"
-        "tenant.id"       = "$context.authorizer.claims['custom:tenantId']"
+        "user.id"         = "$context.authorizer.claims.sub"
         traceId           = "$context.xrayTraceId"
       })
     }

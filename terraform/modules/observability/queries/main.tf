@@ -58,9 +58,10 @@ locals {
       groups = ["api"]
       query  = "stats pct(latencyMs, 50), pct(latencyMs, 99), max(latencyMs), pct(integrationMs, 99), count(*) by resource, bin(5m)"
     }
-    busiest-tenants = {
+    # By `sub`; the pool knows whose tenant: aws cognito-idp list-users --filter 'sub = "..."'.
+    busiest-users = {
       groups = ["api"]
-      query  = "stats count(*) as requests, pct(latencyMs, 99) by `tenant.id` | sort requests desc | limit 50"
+      query  = "stats count(*) as requests, pct(latencyMs, 99) by `user.id` | sort requests desc | limit 50"
     }
     blocked-requests = {
       groups = ["waf"]

@@ -71,6 +71,11 @@ run "private_and_unlimited_by_default" {
 run "name_in_the_certificate_log_and_throttle" {
   command = plan
 
+  assert {
+    condition     = !can(regex("\\$context[A-Za-z0-9.]*[\\[:]", one(aws_apigatewayv2_stage.default.access_log_settings).format))
+    error_message = "The access log names a variable in a form that is known to mapping templates only."
+  }
+
   variables {
     integration = {
       connection_type = "VPC_LINK"

@@ -98,6 +98,11 @@ run "stage_is_logged_traced_and_throttled" {
   }
 
   assert {
+    condition     = !can(regex("\\$context[A-Za-z0-9.]*[\\[:]", one(aws_api_gateway_stage.this.access_log_settings).format))
+    error_message = "The access log names a variable in a form that is known to mapping templates only."
+  }
+
+  assert {
     condition     = aws_api_gateway_stage.this.xray_tracing_enabled && aws_api_gateway_stage.this.stage_name == "live" && output.path_prefix == "/live"
     error_message = "The stage is not traced, or not named as the services expect."
   }
