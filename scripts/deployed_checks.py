@@ -333,6 +333,14 @@ def at_rest(state: State) -> Iterator[str]:
 
 
 @check
+def lifetime(state: State) -> Iterator[str]:
+    """only the journal's entries go by themselves: an expired item would be served until DynamoDB removes it"""
+    for table in state.all("aws_dynamodb_table"):
+        if any(ttl["enabled"] for ttl in table["ttl"]) != table["name"].endswith("Journal"):
+            yield table["name"]
+
+
+@check
 def texts(state: State) -> Iterator[str]:
     """names, descriptions and tags have no character, and no length, that AWS refuses"""
     session = botocore.session.get_session()

@@ -23,10 +23,7 @@ resource "aws_dynamodb_table" "this" {
     type = "S"
   }
 
-  ttl {
-    attribute_name = "expiresAt"
-    enabled        = true
-  }
+  # No time to live: DynamoDB removes an expired item within days, and would serve it meanwhile.
 
   point_in_time_recovery {
     enabled = true

@@ -32,11 +32,6 @@ run "table" {
   }
 
   assert {
-    condition     = one(aws_dynamodb_table.this.ttl).enabled && one(aws_dynamodb_table.this.ttl).attribute_name == "expiresAt"
-    error_message = "Items do not expire by expiresAt."
-  }
-
-  assert {
     condition     = aws_dynamodb_table.this.billing_mode == "PAY_PER_REQUEST" && aws_dynamodb_table.this.hash_key == "PK" && aws_dynamodb_table.this.range_key == "SK"
     error_message = "The table's keys or billing mode are not the contract's."
   }
