@@ -46,6 +46,7 @@ ROLES = {
         "table/*Journal": {"dynamodb:PutItem"},
         "parameter*/config/*": {"ssm:GetParameters"},
         "parameter*/internal/refresh-credential": {"ssm:GetParameter"},
+        "parameter*/internal/refresh-credential:[*]": {"ssm:GetParameter"},
         "key/*": {"kms:Decrypt"},
         "*-dead-letter": {"sqs:SendMessage"},
         "log-group:/aws/lambda/*-invalidator:[*]": {"logs:CreateLogStream", "logs:PutLogEvents"},

@@ -45,10 +45,14 @@ data "aws_iam_policy_document" "invalidator" {
     resources = ["${local.parameter_arn_prefix}${var.parameter_root}/*"]
   }
 
+  # With a version too: whether a selector is a part of the ARN is not documented.
   statement {
-    sid       = "ReadRefreshCredential"
-    actions   = ["ssm:GetParameter"]
-    resources = ["${local.parameter_arn_prefix}${var.refresh_credential_parameter}"]
+    sid     = "ReadRefreshCredential"
+    actions = ["ssm:GetParameter"]
+    resources = [
+      "${local.parameter_arn_prefix}${var.refresh_credential_parameter}",
+      "${local.parameter_arn_prefix}${var.refresh_credential_parameter}:*",
+    ]
   }
 
   statement {

@@ -24,7 +24,11 @@ output "interface_endpoints" {
             actions   = ["ssm:GetParameters"]
             resources = ["${var.parameters_arn}/*", var.refresh_credential_parameter_arn]
           },
-          { sid = "ReadRefreshCredential", actions = ["ssm:GetParameter"], resources = [var.refresh_credential_parameter_arn] },
+          {
+            sid       = "ReadRefreshCredential"
+            actions   = ["ssm:GetParameter"]
+            resources = [var.refresh_credential_parameter_arn, "${var.refresh_credential_parameter_arn}:*"]
+          },
         ],
         local.load_test ? [
           {

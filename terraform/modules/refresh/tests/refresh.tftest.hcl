@@ -48,8 +48,11 @@ run "role_is_exactly_the_matrix" {
         resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*"]
       }
       ReadRefreshCredential = {
-        actions   = ["ssm:GetParameter"]
-        resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential"]
+        actions = ["ssm:GetParameter"]
+        resources = [
+          "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential",
+          "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential:*",
+        ]
       }
       Decrypt   = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
       FindTasks = { actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] }
