@@ -154,7 +154,7 @@ variable "key_deletion_window_days" {
 
 variable "refresh_credential_generation" {
   type        = number
-  description = "Raise it by one to rotate the refresh credential: tasks are started anew."
+  description = "Raise it by one to rotate the refresh credential, and with any change of its parameter (key, description): tasks are started anew."
   default     = 1
 }
 

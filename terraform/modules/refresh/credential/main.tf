@@ -6,6 +6,8 @@ ephemeral "aws_secretsmanager_random_password" "this" {
   exclude_punctuation = true
 }
 
+# A change of anything but the generation is refused: the provider then writes an empty value, since it knows none. Raise the
+# generation with it.
 resource "aws_ssm_parameter" "this" {
   name             = var.name
   description      = "Credential of the refresh listener. Rotate it by Terraform (generation)."
