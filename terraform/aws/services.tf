@@ -39,6 +39,10 @@ module "discovery" {
 }
 
 locals {
+  # Of the 40 reads a second of the whole account and region, 30 are for these tasks together, however many there are; the
+  # higher throughput is counted as 1,000.
+  parameter_calls_per_second = max(1, floor((var.parameter_store_high_throughput ? 750 : 30) / var.tasks["config-service"].max))
+
   token_settings = {
     TAGGED_CONFIG_JWKS_URL    = module.jwks_mirror.jwks_url
     TAGGED_CONFIG_ISSUER      = module.identity.issuer
@@ -65,6 +69,8 @@ locals {
         TAGGED_CONFIG_CACHE_TTL      = var.cache_ttl
         TAGGED_CONFIG_CACHE_BYTES    = tostring(var.cache_bytes)
         TAGGED_CONFIG_EMF_INTERVAL   = "60s"
+
+        TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND = tostring(local.parameter_calls_per_second)
       }
       secrets = { TAGGED_CONFIG_REFRESH_CREDENTIAL = module.refresh_credential.parameter_arn }
     }

@@ -108,6 +108,44 @@ run "rest_api_behind_the_web_acl" {
   }
 }
 
+run "all_tasks_together_stay_within_parameter_stores_quota" {
+  command = plan
+
+  assert {
+    condition     = local.programs["config-service"].environment["TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND"] == "7"
+    error_message = "Four tasks do not share 30 calls a second."
+  }
+}
+
+run "many_tasks_may_each_read_a_little" {
+  command = plan
+
+  variables {
+    tasks = {
+      config-service = { cpu = 256, memory_mib = 512, min = 2, max = 40 }
+      order-service  = { cpu = 256, memory_mib = 512, min = 1, max = 2 }
+    }
+  }
+
+  assert {
+    condition     = local.parameter_calls_per_second == 1
+    error_message = "A task could not read at all."
+  }
+}
+
+run "higher_throughput_is_shared_too" {
+  command = plan
+
+  variables {
+    parameter_store_high_throughput = true
+  }
+
+  assert {
+    condition     = local.parameter_calls_per_second == 187
+    error_message = "The account's higher throughput is not used."
+  }
+}
+
 run "http_api_with_the_web_acl_on_the_load_balancer" {
   command = plan
 
