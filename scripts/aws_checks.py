@@ -28,6 +28,8 @@ from typing import Callable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_account_settings=true"]
+# What prod asks for and dev does not.
+PROD = ['alert_emails=["a@example.com"]']
 OVERRIDES = {
     # It knows buckets by path alone, and answers with 500 to what it lacks.
     "aws": 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n',
@@ -245,16 +247,17 @@ def parts(checks: Checks) -> None:
 def plans(target: Target) -> None:
     """Both environments with either API, and what prod refuses."""
     for env, api in (("dev", "rest"), ("dev", "http"), ("prod", "rest"), ("prod", "http")):
-        target.check(f"plan {env}, {api}", "plan", env, "Plan: ", variables=[f"api_type={api}"])
+        target.check(f"plan {env}, {api}", "plan", env, "Plan: ", variables=[f"api_type={api}", *(PROD if env == "prod" else [])])
     target.check(
         "prod refuses sign-in by password, and APIs of a third kind", "plan", "prod",
         "admin_password_sign_in must be false in prod", "api_type must be rest or http",
-        variables=["admin_password_sign_in=true", "api_type=soap"], code=1,
+        variables=["admin_password_sign_in=true", "api_type=soap", *PROD], code=1,
     )
     target.check(
         "prod refuses load tests", "plan", "prod", "load_test_runner must be false in prod",
-        variables=["load_test_runner=true"], code=1,
+        variables=["load_test_runner=true", *PROD], code=1,
     )
+    target.check("prod refuses alarms for nobody", "plan", "prod", "prod needs alert_emails or alert_topic_arns", code=1)
 
 
 def half_made(target: Target) -> None:
@@ -263,7 +266,7 @@ def half_made(target: Target) -> None:
     target.check("deploy without a log role says so", "deploy", "prod", "manage_account_settings=true", code=1)
     target.check(
         "deploy prod ends when an image fails", "deploy", "prod", "building order-service failed",
-        variables=LACKING, docker="half", code=1,
+        variables=[*LACKING, *PROD], docker="half", code=1,
     )
     made = {resource["module"] for resource in target.resources("prod")}
     target.checks.count(f"only repositories were made: {made}", made == {"module.images"})

@@ -80,7 +80,7 @@ module "alarms" {
   target_group_arn_suffixes = local.target_group_arn_suffixes
   rest_api                  = local.rest_api
   http_api_id               = one(module.http_api[*].api_id)
-  alarm_action_arns         = [module.alerts.topic_arn]
+  alarm_action_arns         = concat([module.alerts.topic_arn], sort(var.alert_topic_arns))
 }
 
 module "queries" {

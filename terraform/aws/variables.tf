@@ -299,8 +299,24 @@ variable "log_queries_enabled" {
 
 variable "alert_emails" {
   type        = set(string)
-  description = "Addresses that are told of alarms."
+  description = "Addresses that alarms are sent to; each has to confirm. prod needs one, or a topic."
   default     = []
+
+  validation {
+    condition     = var.environment != "prod" || length(var.alert_emails) + length(var.alert_topic_arns) > 0
+    error_message = "prod needs alert_emails or alert_topic_arns: without them its alarms reach nobody."
+  }
+}
+
+variable "alert_topic_arns" {
+  type        = set(string)
+  description = "ARNs of SNS topics that alarms are sent to besides, such as that of an incident tool; each must let CloudWatch publish."
+  default     = []
+
+  validation {
+    condition     = length(var.alert_topic_arns) <= 4 && alltrue([for arn in var.alert_topic_arns : can(regex("^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:", arn))])
+    error_message = "alert_topic_arns must be at most 4 ARNs of SNS topics: CloudWatch takes 5, and one is this environment's own."
+  }
 }
 
 variable "load_test_runner" {

@@ -282,10 +282,40 @@ run "password_sign_in_is_refused_in_prod" {
 
   variables {
     environment            = "prod"
+    alert_emails           = ["a@example.com"]
     admin_password_sign_in = true
   }
 
   expect_failures = [var.admin_password_sign_in]
+}
+
+run "prod_without_anybody_to_wake_is_refused" {
+  command = plan
+
+  variables {
+    environment = "prod"
+  }
+
+  expect_failures = [var.alert_emails]
+}
+
+run "a_topic_is_somebody_to_wake" {
+  command = plan
+
+  variables {
+    environment      = "prod"
+    alert_topic_arns = ["arn:aws:sns:us-east-1:111122223333:incidents"]
+  }
+}
+
+run "a_topic_is_an_arn" {
+  command = plan
+
+  variables {
+    alert_topic_arns = ["incidents"]
+  }
+
+  expect_failures = [var.alert_topic_arns]
 }
 
 run "a_boundary_is_a_policys_arn" {
@@ -303,6 +333,7 @@ run "a_load_test_is_refused_in_prod" {
 
   variables {
     environment      = "prod"
+    alert_emails     = ["a@example.com"]
     load_test_runner = true
   }
 
