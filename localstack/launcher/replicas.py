@@ -156,6 +156,8 @@ class Replicas:
             "TAGGED_CONFIG_TABLE": self._settings.output("table_name"),
             "TAGGED_CONFIG_JOURNAL_TABLE": self._settings.output("journal_table_name"),
             "TAGGED_CONFIG_PARAMETER_ROOT": self._settings.output("parameter_root"),
+            # Of the account's 40 reads a second, as on AWS.
+            "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND": str(max(1, 30 // self._settings.config_replicas)),
             # Far above the second that the demo allows: what it sees in time came by push, not by expiry.
             "TAGGED_CONFIG_CACHE_TTL": "5m",
             "TAGGED_CONFIG_CACHE_BYTES": str(256 * 1024 * 1024),

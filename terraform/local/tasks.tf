@@ -16,6 +16,8 @@ locals {
         TAGGED_CONFIG_TABLE          = module.storage.table_name
         TAGGED_CONFIG_JOURNAL_TABLE  = module.storage.journal_table_name
         TAGGED_CONFIG_PARAMETER_ROOT = module.storage.parameter_root
+        # Of the account's 40 reads a second, as on AWS.
+        TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND = tostring(max(1, floor(30 / var.config_tasks)))
         # Far above the second that the demo allows: what it sees in time came by push, not by expiry.
         TAGGED_CONFIG_CACHE_TTL   = "5m"
         TAGGED_CONFIG_CACHE_BYTES = tostring(256 * 1024 * 1024)
