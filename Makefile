@@ -32,6 +32,14 @@ local-token: ## Print a user's ID token (EMAIL=b-writer@example.com for another 
 local-logs: ## Show the logs' ends (NAME=config-1 for one of them)
 	@$(STACK) logs $(NAME)
 
+.PHONY: local-why
+local-why: ## Explain the calls that IAM denied: who, what, on which resource, which policy would have to allow it
+	@$(STACK) why
+
+.PHONY: iam-proof
+iam-proof: ## Take each action of each role away in turn, and show that its program fails and names it (make local DOCKER=0)
+	@.local/venv/bin/python localstack/iam_proof.py
+
 .PHONY: local-restart
 local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them)
 	@$(STACK) $(if $(NAME),restart $(NAME),rolling-restart)

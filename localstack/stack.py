@@ -152,6 +152,19 @@ def env(_: argparse.Namespace, layout: Layout) -> int:
     return 0
 
 
+def why(_: argparse.Namespace, layout: Layout) -> int:
+    """Explains the calls that were denied: who, what, on which resource, and which policy would have to allow it."""
+    from launcher import why as denials
+
+    stack = running.require_ready(layout)
+    if not stack.enforces_iam:
+        print("this stack enforces no IAM: LocalStack has the stores")
+        return 0
+    found = denials.explain(stack)
+    print("\n\n".join(found) if found else "no call was denied since the emulator started")
+    return 0
+
+
 def restart(arguments: argparse.Namespace, layout: Layout) -> int:
     """Restarts one replica."""
     from launcher import lifecycle
@@ -288,6 +301,7 @@ COMMANDS = {
     "rolling-restart": rolling_restart,
     "scale": scale,
     "signal": signal,
+    "why": why,
     "hide": hide,
     "credentials": credentials,
     "provision": provision,

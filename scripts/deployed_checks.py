@@ -33,8 +33,7 @@ NETWORK_INTERFACES = {
 # Everything that a role may do: actions by the end of the resource's ARN. Nothing else may be allowed.
 ROLES = {
     "config-service": {
-        "table/*": {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
-                    "dynamodb:Query", "dynamodb:UpdateItem"},
+        "table/*": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "table/*Journal": {"dynamodb:PutItem", "dynamodb:Query"},
         "parameter*/config/*": {"ssm:GetParameters"},
         "key/*": {"kms:Decrypt"},

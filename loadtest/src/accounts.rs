@@ -4,10 +4,10 @@
 use anyhow::Context;
 use aws_sdk_cognitoidentityprovider::{
     Client,
-    error::DisplayErrorContext,
     operation::{admin_create_user::AdminCreateUserError, admin_delete_user::AdminDeleteUserError},
     types::{AttributeType, AuthFlowType, AuthenticationResultType, MessageActionType},
 };
+use tagged_config_runtime::telemetry;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -174,8 +174,5 @@ fn user(tenant: &str) -> String {
 
 /// The SDK's error with all that it wraps; its own text says "service error" only.
 pub(crate) fn failed<E: std::error::Error>(operation: &str, error: &E) -> anyhow::Error {
-    let text = DisplayErrorContext(error).to_string();
-    // What follows is the raw answer.
-    let text = text.split(" (").next().unwrap_or(&text);
-    anyhow::anyhow!("{operation} failed: {text}")
+    anyhow::anyhow!("{operation} failed: {}", telemetry::chain(error))
 }

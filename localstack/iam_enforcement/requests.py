@@ -112,7 +112,7 @@ def _batch_keys(table: str, part: Any) -> list[str]:
     return list(dict.fromkeys(key for write in writes for key in _leading_keys(write, table)))
 
 
-# === Parameter Store, Cloud Map ===
+# === Parameter Store, Cloud Map, logs ===
 
 
 def _resources(original: Callable[..., str]) -> Callable[..., str]:
@@ -128,6 +128,9 @@ def _resources(original: Callable[..., str]) -> Callable[..., str]:
             if known:
                 first, *more = (parameter(name, operation, request, region, account_id) for name in known)
                 return Resource(first, first.keys, tuple(more), first.checks)
+        if service == "logs" and _LOG_GROUP.fullmatch(found) and "Tag" not in operation:
+            # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html
+            return f"{found}:*"
         if service == "servicediscovery" and operation.startswith("DiscoverInstances"):
             request = _request(body)
             return Resource(found, {
@@ -138,6 +141,9 @@ def _resources(original: Callable[..., str]) -> Callable[..., str]:
 
     return extract_resource_arn
 
+
+_LOG_GROUP = re.compile(r"arn:aws:logs:[^:]*:[^:]*:log-group:[^:*]+")
+"""A group without the `:*` that all but the tagging operations are authorized with."""
 
 _PARAMETER_OPERATIONS = {
     "GetParameter", "GetParameters", "GetParameterHistory", "PutParameter", "DeleteParameter", "DeleteParameters",

@@ -28,7 +28,7 @@ DOCKERFILES = {
 }
 BASES = {
     "BUILDER": ("TAGGED_CONFIG_BUILDER_IMAGE", "rust:1.95-bookworm"),
-    "RUNTIME": ("TAGGED_CONFIG_RUNTIME_IMAGE", "gcr.io/distroless/cc-debian12:nonroot"),
+    "RUNTIME": ("TAGGED_CONFIG_RUNTIME_IMAGE", "gcr.io/distroless/cc-debian13:nonroot"),
 }
 """Base images: build argument to the variable that names another one, and the public default."""
 PREFIX = "localhost/tagged-config"

@@ -10,7 +10,7 @@ from typing import Iterator
 
 import seed  # beside stack.py
 
-from . import aws, build, containers, emulator, localstack, network, prerequisites, processes, settings as stack_settings, terraform
+from . import aws, build, containers, emulator, localstack, network, prerequisites, processes, settings as stack_settings, terraform, why
 from .errors import StackError
 from .layout import Layout
 from .progress import Progress
@@ -99,6 +99,7 @@ def up(
             stack.ready = True
             stack.save(layout)
         except BaseException:
+            _explain_denials(stack, progress)
             with _deaf_to_signals():
                 _undo(layout, is_new, replicas)
             raise
@@ -202,6 +203,13 @@ def _await_edge(layout: Layout, stack: Settings) -> str:
                 layout.log(emulator.NAME),
             )
         time.sleep(0.2)
+
+
+def _explain_denials(stack: Settings, progress: Progress) -> None:
+    """What was denied goes with the emulator: it is said before."""
+    with contextlib.suppress(StackError, OSError, ValueError):
+        for paragraph in why.explain(stack)[-3:] if stack.enforces_iam else ():
+            progress.line(f"denied: {paragraph}")
 
 
 def _undo(layout: Layout, is_new: bool, replicas: Replicas | None) -> None:

@@ -143,6 +143,14 @@ class Requests(IamTest):
             "kms:Decrypt", resource=self.key, StringEquals={"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"}))
         dynamodb.get_item(TableName="Encrypted", Key=key)
 
+    def test_a_log_group_is_authorized_with_its_streams(self) -> None:
+        group = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/group"
+        self.emulator.client("logs").create_log_group(logGroupName="/group")
+        logs = self.client("logs", self.role(allow("logs:FilterLogEvents", resource=f"{group}:*")))
+        logs.filter_log_events(logGroupName="/group")
+        self.emulator.allow(self.name, allow("logs:FilterLogEvents", resource=group))
+        self.denied(lambda: logs.filter_log_events(logGroupName="/group"), "logs:FilterLogEvents")
+
     def test_discovery_has_its_two_keys(self) -> None:
         cloud_map = self.emulator.client("servicediscovery")
         namespace = cloud_map.create_http_namespace(Name="space")["OperationId"]

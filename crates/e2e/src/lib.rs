@@ -7,8 +7,10 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod role;
 mod stack;
 mod standalone;
 
+pub use role::role_credentials;
 pub use stack::{Stack, User, grpc_client, poll_until};
 pub use standalone::{JwksServer, Standalone, program};

@@ -86,8 +86,9 @@ impl Standalone {
                     "a-credential-for-tests-only",
                 ),
                 ("AWS_REGION", "us-east-1"),
-                ("AWS_ACCESS_KEY_ID", "test"),
-                ("AWS_SECRET_ACCESS_KEY", "test"),
+                // Nobody's: a test that lets it reach the emulator gives it the credentials of its role.
+                ("AWS_ACCESS_KEY_ID", "nobody"),
+                ("AWS_SECRET_ACCESS_KEY", "nobody"),
             ])
             .envs(settings.iter().copied())
             .stdout(Stdio::null())

@@ -28,6 +28,7 @@ const GRPC: u16 = 50051;
 const REFRESH: u16 = 50052;
 const ORDER_HTTP: u16 = 8090;
 const EMULATOR: u16 = 4566;
+const CREDENTIALS_SECRET: &str = "TAGGED_CONFIG_CREDENTIALS_SECRET";
 /// The sweep's interval and what a sweep may need, doubled: what is promised where a push is lost.
 const JOURNAL_BOUND: Duration = Duration::from_secs(4);
 /// A machine with two processors that everything shares.
@@ -38,6 +39,8 @@ struct Networks {
     stores: String,
     tasks: String,
     folder: PathBuf,
+    /// What opens the emulator's credentials endpoint.
+    secret: String,
 }
 
 struct World {
@@ -83,6 +86,7 @@ impl Networks {
             stores: format!("stores-{id}"),
             tasks: format!("tasks-{id}"),
             folder: std::env::temp_dir().join(format!("containers-{id}")),
+            secret: Uuid::new_v4().to_string(),
         };
         for name in [&networks.stores, &networks.tasks] {
             docker(&["network", "create", name]).await?;
@@ -127,6 +131,7 @@ async fn provision(networks: &Networks, host: &str) -> anyhow::Result<Value> {
         ])
         .arg(&networks.folder)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .env(CREDENTIALS_SECRET, &networks.secret)
         .output()
         .await?;
     ensure!(
@@ -197,6 +202,7 @@ impl World {
         .with_exposed_port(EMULATOR.tcp())
         .with_wait_for(WaitFor::http(ready))
         .with_network(&networks.stores)
+        .with_env_var(CREDENTIALS_SECRET, &networks.secret)
         .start()
         .await
         .context("the emulator's container")?;

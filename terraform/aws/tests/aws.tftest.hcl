@@ -73,10 +73,7 @@ run "rest_api_behind_the_web_acl" {
     condition = {
       for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Sid => sort(flatten([s.Action]))
       } == {
-      Table = tolist([
-        "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
-        "dynamodb:UpdateItem",
-      ])
+      Table   = tolist(["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"])
       Journal = tolist(["dynamodb:PutItem", "dynamodb:Query"])
     }
     error_message = "DynamoDB's endpoint lets through what nobody calls."

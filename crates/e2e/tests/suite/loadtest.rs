@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use e2e::{Stack, program};
+use e2e::{Stack, program, role_credentials};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -30,6 +30,7 @@ struct Ran {
 async fn run(arguments: &[&str]) -> anyhow::Result<Ran> {
     let mut command = Command::new(program("loadtest")?);
     command
+        .envs(role_credentials("load-test").await?)
         .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -349,6 +350,7 @@ async fn loadtest_reports_what_was_measured_when_it_is_interrupted() -> anyhow::
     let out = folder()?;
     let mut command = Command::new(program("loadtest")?);
     command
+        .envs(role_credentials("load-test").await?)
         .args([
             "latency",
             "--loop",

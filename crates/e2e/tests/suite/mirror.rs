@@ -111,6 +111,9 @@ async fn keys_come_from_the_mirrored_object() -> anyhow::Result<()> {
         ("AWS_ENDPOINT_URL", stack.emulator.as_str()),
         ("TAGGED_CONFIG_TABLE", stack.table.as_str()),
         ("TAGGED_CONFIG_PATH_PREFIX", "/live"),
+        // The local stack has no mirror, and so no role that may read one.
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
     ];
     let service = Standalone::start(&url, &settings).await?;
     let status = async |path: &str, token: &str| {

@@ -2,7 +2,7 @@
 //! sign what Cognito never would.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use e2e::{JwksServer, Stack, Standalone, grpc_client};
+use e2e::{JwksServer, Stack, Standalone, grpc_client, role_credentials};
 use serde_json::{Value, json};
 use tagged_config_proto::v1::GetConfigRequest;
 use tagged_config_testkit::Issuer;
@@ -105,11 +105,13 @@ async fn tokens_of_a_hostile_issuer_and_key_rotation() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let (issuer, rotated, stranger) = (Issuer::new(), Issuer::new(), Issuer::new());
     let jwks = JwksServer::start(issuer.jwks()).await?;
-    let endpoint = [
+    let role = role_credentials("config-service").await?;
+    let mut settings = vec![
         ("AWS_ENDPOINT_URL", stack.emulator.as_str()),
         ("TAGGED_CONFIG_TABLE", stack.table.as_str()),
     ];
-    let service = Standalone::start(&jwks.url, &endpoint).await?;
+    settings.extend(role.iter().map(|(name, value)| (&**name, &**value)));
+    let service = Standalone::start(&jwks.url, &settings).await?;
     let with = |claim: &str, value: Value| {
         let mut claims = Issuer::claims("A1B2C3D4", "admin");
         claims[claim] = value;

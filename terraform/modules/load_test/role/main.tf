@@ -51,9 +51,7 @@ data "aws_iam_policy_document" "this" {
     sid = "TestItems"
     actions = [
       "dynamodb:BatchWriteItem",
-      "dynamodb:DeleteItem",
       "dynamodb:GetItem",
-      "dynamodb:PutItem",
       "dynamodb:Query",
       "dynamodb:UpdateItem",
     ]

@@ -77,10 +77,7 @@ output "gateway_endpoints" {
       {
         sid = "Table"
         actions = concat(
-          [
-            "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
-            "dynamodb:UpdateItem",
-          ],
+          ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"],
           local.load_test ? ["dynamodb:BatchWriteItem"] : [],
         )
         resources = [var.table_arn]

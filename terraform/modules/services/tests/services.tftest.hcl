@@ -38,10 +38,7 @@ run "config_service_is_exactly_the_matrix" {
       s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
       }) == jsonencode({
       TenantConfiguration = {
-        actions = [
-          "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem",
-          "dynamodb:Query", "dynamodb:UpdateItem",
-        ]
+        actions   = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
         resources = [var.table_arn]
       }
       ChangeJournal = {

@@ -37,10 +37,7 @@ run "role_is_exactly_the_matrix" {
         condition = null
       }
       TestItems = {
-        actions = [
-          "dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query",
-          "dynamodb:UpdateItem",
-        ]
+        actions   = ["dynamodb:BatchWriteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
         resources = [var.table_arn]
         condition = {
           "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = "TENANT#lt-*" }

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Shows that each program's permissions are enforced, and that it needs every one of them.
+
+For each role of a running stack, and each action of each statement of its policies: the action is taken away, the path that
+uses it is run, and the program must fail with a message that names the action. Then the policy is put back. An action that no
+path uses is a failure too; what the emulator does by itself, without asking, is listed (`INSIDE`), and held against the
+rendered policies by scripts/deployed_checks.py.
+
+Run with the virtual environment's Python: `iam_proof.py --state-dir DIR`. The services must be processes. The last line is
+`N passed, N failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import iam_enforcement
+from launcher import aws, build, credentials, processes, running
+from launcher.layout import SHARED, Layout
+from launcher.settings import CONFIG_SERVICE, USERS, Settings
+
+NAMED_SECONDS = 15
+TENANT = "A1B2C3D4"
+
+INSIDE = {
+    ("invalidator", "ReadStream"): "the emulator polls streams itself",
+    ("invalidator", "ListStreams"): "the emulator polls streams itself",
+    ("invalidator", "DeadLetters"): "the emulator sends to the queues itself",
+    ("invalidator", "WriteLogs"): "the emulator writes functions' logs itself",
+    ("invalidator", "NetworkInterfacesOfLambda"): "the emulator makes no network interfaces",
+    ("execution", "RegistrySignIn"): "images are local",
+    ("execution", "PullImages"): "images are local",
+    ("execution", "WriteLogs"): "processes write to files; where services are containers it is checked when a task starts",
+    ("load-test", "FindTasks"): "the local stack names its tasks",
+}
+"""Statements that no call here is checked against, and why."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How an action is used: `use` runs the path, and returns where the message that names the action must be found."""
+
+    use: Callable[[], Callable[[], str]]
+    prepare: Callable[[], object] = lambda: None
+
+
+class Proof:
+    """The paths of one stack."""
+
+    def __init__(self, stack: Settings, layout: Layout) -> None:
+        self.stack = stack
+        self.layout = layout
+        self.iam = aws.client(stack, "iam")
+        self.token = aws.sign_in(stack, USERS["TENANT_A_USER"][0])
+        self.function = stack.output("invalidator_function_name")
+        self.roles = {**stack.outputs["task_roles"], "invalidator": self.function}
+        self.key = ""
+        self.run_id = uuid.uuid4().hex[:8]
+        self.paths = self._paths()
+
+    def _paths(self) -> dict[tuple[str, str, str], Usage]:
+        item, parameter = self.changed_item, self.changed_parameter
+        harness = self.harness
+        staleness = ("staleness", "--duration", "1s", "--cells", "1", "--background", "0", "--no-edge", "--no-orders",
+                     "--lost-after", "2s", "--source")
+        shape = ("--tenants", "1", "--keys", "1")
+        latency = ("latency", "--target", "grpc", "--loop", "open", "--duration", "1s", "--warm-up", "100ms", "--rate", "10", *shape)
+        seed, unseed = ("seed", *shape), ("unseed",)
+        # Where the load test has seeded nothing yet, and where it has.
+        fresh = lambda *words: harness(*words, before=unseed)
+        seeded = lambda *words: harness(*words, before=seed)
+        users = {
+            ("load-test", "TestUsers", f"cognito-idp:{action}"): fresh(*latency)
+            for action in ("AdminCreateUser", "AdminInitiateAuth", "AdminSetUserPassword")
+        }
+        return users | {
+            ("config-service", "TenantConfiguration", "dynamodb:GetItem"): self.http("GET", "tenant_config_"),
+            ("config-service", "TenantConfiguration", "dynamodb:Query"): self.http("GET", "?prefix=tenant_config_"),
+            ("config-service", "TenantConfiguration", "dynamodb:UpdateItem"): self.http("PUT", "tenant_config_"),
+            ("config-service", "TenantConfiguration", "dynamodb:DeleteItem"): self.http("DELETE", "tenant_config_", self.write),
+            ("config-service", "ChangeJournal", "dynamodb:PutItem"): self.http("PUT", "tenant_config_"),
+            ("config-service", "ChangeJournal", "dynamodb:Query"): Usage(lambda: self.log("config-1")),
+            ("config-service", "ReadParameters", "ssm:GetParameters"): self.http("GET", "param_config_"),
+            ("config-service", "DecryptConfiguration", "kms:Decrypt"): self.http("GET", "tenant_config_"),
+            ("invalidator", "AppendToJournal", "dynamodb:PutItem"): Usage(item),
+            ("invalidator", "FindTasks", "servicediscovery:DiscoverInstances"): Usage(item),
+            ("invalidator", "ReadParameters", "ssm:GetParameters"): Usage(parameter),
+            ("invalidator", "ReadRefreshCredential", "ssm:GetParameter"): Usage(lambda: self.cold(item)),
+            ("invalidator", "Decrypt", "kms:Decrypt"): Usage(lambda: self.cold(item)),
+            ("execution", "ReadRefreshCredential", "ssm:GetParameters"): Usage(self.started_task),
+            ("execution", "DecryptRefreshCredential", "kms:Decrypt"): Usage(self.started_task),
+            ("load-test", "TestUsers", "cognito-idp:AdminDeleteUser"): seeded(*unseed),
+            ("load-test", "TestItems", "dynamodb:BatchWriteItem"): fresh(*seed),
+            ("load-test", "TestItems", "dynamodb:GetItem"): fresh(*seed),
+            ("load-test", "TestItems", "dynamodb:Query"): seeded(*unseed),
+            ("load-test", "TestItems", "dynamodb:UpdateItem"): harness(*staleness, "dynamodb"),
+            ("load-test", "TestParameters", "ssm:PutParameter"): harness(*staleness, "parameter-store"),
+            ("load-test", "TestParameters", "ssm:DeleteParameter"): harness(*staleness, "parameter-store"),
+            ("load-test", "EncryptItems", "kms:Decrypt"): fresh(*seed),
+            ("load-test", "Receipts", "logs:FilterLogEvents"): harness(*staleness, "dynamodb"),
+        }
+
+    # === config-service ===
+
+    def http(self, method: str, key: str, prepare: Callable[[], None] | None = None) -> Usage:
+        """A request to one replica, which must fail, about a key that nothing has cached."""
+
+        def use() -> Callable[[], str]:
+            log = self.log("config-1")
+            path = key if key.startswith("?") else f"/{key}{self.key or f'proof-{uuid.uuid4().hex}'}"
+            status, _ = self.request(method, path)
+            if status != 500:
+                raise AssertionError(f"{method} {path} answers {status}, not 500")
+            return log
+
+        return Usage(use, prepare or (lambda: None))
+
+    def request(self, method: str, path: str) -> tuple[int, bytes]:
+        """A request to the first replica."""
+        url = f"http://{self.stack.config[0].http_address}/v1/config{path}"
+        request = urllib.request.Request(url, data=b'"x"' if method == "PUT" else None, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def write(self) -> None:
+        """Writes a key, for a deletion."""
+        self.key = f"proof-{uuid.uuid4().hex}"
+        status, body = self.request("PUT", f"/tenant_config_{self.key}")
+        if status not in (200, 201):
+            raise AssertionError(f"a key could not be written: {status} {body[:200]!r}")
+
+    def log(self, name: str) -> Callable[[], str]:
+        """What a program's log has gained since now."""
+        file = self.layout.log(name)
+        start = file.stat().st_size
+        return lambda: file.read_bytes()[start:].decode(errors="replace")
+
+    # === invalidator ===
+
+    def function_log(self) -> Callable[[], str]:
+        """What the function's log group has gained since now."""
+        logs = aws.client(self.stack, "logs")
+        since = int(time.time() * 1000)
+        group = self.stack.output("invalidator_log_group")
+
+        def read() -> str:
+            events = logs.filter_log_events(logGroupName=group, startTime=since)["events"]
+            return "\n".join(event["message"] for event in events)
+
+        return read
+
+    def changed_item(self) -> Callable[[], str]:
+        """A change of the table by AWS's own API."""
+        log = self.function_log()
+        aws.client(self.stack, "dynamodb").put_item(TableName=self.stack.output("table_name"), Item={
+            "PK": {"S": f"TENANT#{TENANT}"}, "SK": {"S": f"CONFIG#proof-{uuid.uuid4().hex}"}, "configValue": {"S": "1"},
+            "version": {"N": str(time.time_ns() // 1_000_000)},
+        })
+        return log
+
+    def changed_parameter(self) -> Callable[[], str]:
+        """A change of a parameter by AWS's own API."""
+        log = self.function_log()
+        name = f"{self.stack.output('parameter_root')}/tenants/{TENANT}/proof"
+        aws.client(self.stack, "ssm").put_parameter(Name=name, Value=uuid.uuid4().hex, Type="String", Overwrite=True)
+        return log
+
+    def cold(self, then: Callable[[], Callable[[], str]]) -> Callable[[], str]:
+        """The same in a new environment of the function."""
+        functions = aws.client(self.stack, "lambda")
+        settings = functions.get_function_configuration(FunctionName=self.function)["Environment"]["Variables"]
+        functions.update_function_configuration(
+            FunctionName=self.function, Environment={"Variables": {**settings, "PROOF": uuid.uuid4().hex}})
+        return then()
+
+    # === execution, load test ===
+
+    def started_task(self) -> Callable[[], str]:
+        """The start of a task, as far as its secrets go."""
+        try:
+            aws.refresh_credential(self.stack)
+        except aws.AwsError as error:
+            message = str(error)
+            return lambda: message
+        raise AssertionError("the secret could be read")
+
+    def harness(self, *words: str, before: tuple[str, ...] = ()) -> Usage:
+        """A short run of the load test with its own role, and what is to be run before."""
+
+        def run(words: tuple[str, ...]) -> Callable[[], str]:
+            program = build.binary(self.stack, "loadtest")
+            kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+            environment = {**kept, **self.stack.environment(), **credentials.of_session(self.stack, "load-test", "proof")}
+            ran = subprocess.run([program, *words], env=environment, cwd=self.layout.root, capture_output=True, text=True, timeout=120)
+            return lambda: ran.stdout + ran.stderr
+
+        return Usage(lambda: run(words), lambda: before and run(before))
+
+    # === who calls, and who listens ===
+
+    def callers(self) -> str:
+        """Each program calls AWS as its own role and nobody calls as the account's root, while this is a mere reader."""
+        self.calls("DELETE")
+        self.write()
+        self.request("GET", f"/param_config_proof-{uuid.uuid4().hex}")
+        wanted = {f"assumed-role/{self.roles[CONFIG_SERVICE]}/{replica.name}" for replica in self.stack.config}
+        wanted |= {f"assumed-role/{self.function}/{self.function}"}
+        processes.wait_until(lambda: wanted <= self.calls(), NAMED_SECONDS, interval=0.2)
+        found = self.calls()
+        return "" if found == wanted else f"callers are {sorted(found)}, not {sorted(wanted)}"
+
+    def calls(self, method: str = "GET") -> set[str]:
+        """Who has called anything since the last clearing."""
+        request = urllib.request.Request(self.stack.emulator_url + iam_enforcement.PATH, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return {call["principal"].split(":")[-1] for call in json.load(answer)["calls"]}
+
+    def environments(self) -> str:
+        """No program has keys in its environment; order-service, whose role may do nothing, has no credentials at all."""
+        for replica in self.stack.replicas:
+            record = processes.find(self.layout, replica.name)
+            names = {entry.partition("=")[0] for entry in Path(f"/proc/{record.pid}/environ").read_text().split("\0")}
+            keys = {name for name in names if name.startswith("AWS_") and ("KEY" in name or "TOKEN" in name)}
+            wanted = {"AWS_CONTAINER_AUTHORIZATION_TOKEN"} if replica.service == CONFIG_SERVICE else set()
+            if keys != wanted:
+                return f"{replica.name} has {sorted(keys)}"
+        return ""
+
+    def listeners(self) -> str:
+        """Nothing of the stack listens on an address but those that `make local` prints."""
+        printed = {(self.stack.emulator_host, self.stack.emulator_port)}
+        printed |= {(replica.address, port) for replica in self.stack.replicas for port in replica.ports}
+        pids = {record.pid for record in processes.recorded(self.layout).values()}
+        found = listening(pids | descendants(pids))
+        # Beside them only the runtime interface of functions that run now: ports of the loopback that the system picks.
+        more = {address for address in found - printed if address[0] != "127.0.0.1"}
+        return "" if printed <= found and not more else f"listeners are {sorted(found)}, not {sorted(printed)}"
+
+    # === taking away ===
+
+    def statements(self, program: str) -> Iterator[tuple[str, dict, dict, str]]:
+        """Every allowed action of a program's role: the policy's name, its document, the statement, the action."""
+        role = self.roles[program]
+        for name in self.iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = self.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            for statement in document["Statement"]:
+                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                for action in actions if statement["Effect"] == "Allow" else ():
+                    yield name, document, statement, action
+
+    @contextlib.contextmanager
+    def without(self, program: str, name: str, document: dict, statement: dict, action: str) -> Iterator[None]:
+        """The role, for a while, without one action of one statement."""
+        role = self.roles[program]
+        changed = copy.deepcopy(document)
+        for one in changed["Statement"]:
+            if one["Sid"] == statement["Sid"]:
+                actions = one["Action"] if isinstance(one["Action"], list) else [one["Action"]]
+                one["Action"] = [other for other in actions if other != action] or ["none:None"]
+        self.iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(changed))
+        try:
+            yield
+        finally:
+            self.iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+    def try_without(self, program: str, name: str, document: dict, statement: dict, action: str) -> str:
+        """What is wrong, or nothing: the path must fail, and its message must name the action."""
+        path = self.paths.get((program, statement["Sid"], action))
+        if path is None:
+            return "no path uses it: remove the action, or say how it is used"
+        self.key = ""
+        path.prepare()
+        with self.without(program, name, document, statement, action):
+            try:
+                said = path.use()
+            except AssertionError as error:
+                return str(error)
+            wanted = f"not authorized to perform: {action}"
+            if not processes.wait_until(lambda: wanted in said(), NAMED_SECONDS, interval=0.1):
+                return f"no message says {wanted!r}: ...{said()[-600:]}"
+        return ""
+
+
+def descendants(pids: set[int]) -> set[int]:
+    """All processes below these."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while more := {pid for pid, parent in parents.items() if parent in pids | found} - found:
+        found |= more
+    return found
+
+
+def listening(pids: set[int]) -> set[tuple[str, int]]:
+    """IPv4 and IPv6 addresses on which these processes listen."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    inodes.add(os.readlink(entry.path))
+    found = set()
+    for family, file in ((socket.AF_INET, "/proc/net/tcp"), (socket.AF_INET6, "/proc/net/tcp6")):
+        with contextlib.suppress(FileNotFoundError):
+            for line in Path(file).read_text().splitlines()[1:]:
+                fields = line.split()
+                address, _, port = fields[1].partition(":")
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                    words = b"".join(bytes.fromhex(address[i:i + 8])[::-1] for i in range(0, len(address), 8))
+                    found.add((socket.inet_ntop(family, words), int(port, 16)))
+    return found
+
+
+def main() -> int:
+    """Runs all of it; 0 when everything was as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the stack's folder (default: .local)")
+    parser.add_argument("--only", metavar="PROGRAM", help="one program's role")
+    arguments = parser.parse_args()
+    layout = Layout(Path(arguments.state_dir).resolve())
+    stack = running.require_ready(layout)
+    if not stack.enforces_iam or stack.docker_network:
+        print("error: start a stack whose services are processes and whose emulator enforces IAM: make local DOCKER=0", file=sys.stderr)
+        return 1
+    proof = Proof(stack, layout)
+    passed = failed = 0
+    inside = []
+    for title, check in (() if arguments.only else (
+        ("each program calls as its own role, and none as root", proof.callers),
+        ("no program has keys in its environment", proof.environments),
+        ("nothing listens beyond what is printed", proof.listeners),
+    )):
+        problem = check()
+        passed, failed = passed + (not problem), failed + bool(problem)
+        print(f"{'FAIL' if problem else 'ok  '} {title} {problem}", flush=True)
+    for program in proof.roles:
+        if arguments.only not in (None, program):
+            continue
+        for name, document, statement, action in list(proof.statements(program)):
+            if why := INSIDE.get((program, statement["Sid"])):
+                inside.append(f"{program:<15} {action:<42} {why}")
+                continue
+            began = time.monotonic()
+            problem = proof.try_without(program, name, document, statement, action)
+            passed, failed = passed + (not problem), failed + bool(problem)
+            spent = time.monotonic() - began
+            print(f"{'FAIL' if problem else 'ok  '} {program:<15} {statement['Sid']:<25} {action:<36} {spent:4.1f} s {problem}", flush=True)
+    if inside:
+        print("\nnot asked for by the emulator; held against the rendered policies (scripts/deployed_checks.py):")
+        print(*inside, sep="\n")
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
