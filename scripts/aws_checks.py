@@ -32,7 +32,10 @@ LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_acc
 PROD = ['alert_emails=["a@example.com"]']
 OVERRIDES = {
     # It knows buckets by path alone, and answers with 500 to what it lacks.
-    "aws": 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n',
+    "aws": 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n'
+    # Nor does it know of every endpoint.
+    'data "aws_vpc_endpoint_service" "interface" {\n'
+    '  for_each = toset(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"])\n}\n',
     # It does not read the condition of a Deny (TLS), so nobody could put a package there.
     "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
     # It fails when the account's setting is taken away.

@@ -3,7 +3,7 @@ module "network" {
 
   name               = local.name
   cidr_block         = var.cidr_block
-  availability_zones = slice(data.aws_availability_zones.available.names, 0, var.availability_zone_count)
+  availability_zones = local.zones
   ports              = local.ports
   nat                = var.nat
   flow_log_group_arn = local.log_group_arns["flow-logs"]
@@ -13,7 +13,30 @@ module "network" {
 }
 
 locals {
+  zones = slice(data.aws_availability_zones.available.names, 0, var.availability_zone_count)
+
   parameters_arn = "arn:${local.partition}:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}"
+}
+
+# What only AWS knows, and would otherwise refuse halfway through an apply. Of the endpoints below; named here once more, since what
+# depends on a resource is not read before it is made.
+data "aws_vpc_endpoint_service" "interface" {
+  for_each = toset(concat(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"], var.load_test_runner ? ["cognito-idp"] : []))
+
+  service_name = "com.amazonaws.${var.region}.${each.key}"
+  service_type = "Interface"
+
+  lifecycle {
+    postcondition {
+      condition     = length(setsubtract(local.zones, self.availability_zones)) == 0
+      error_message = "${each.key} has no endpoint in ${join(", ", setsubtract(local.zones, self.availability_zones))}: lower availability_zone_count, or take another region."
+    }
+
+    postcondition {
+      condition     = self.vpc_endpoint_policy_supported
+      error_message = "The endpoint of ${each.key} takes no policy in ${var.region}, and none is made without one: take another region."
+    }
+  }
 }
 
 module "endpoint_statements" {

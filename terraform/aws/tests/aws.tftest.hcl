@@ -18,6 +18,14 @@ override_data {
   values = { names = ["us-east-1a", "us-east-1b", "us-east-1c"] }
 }
 
+override_data {
+  target = data.aws_vpc_endpoint_service.interface
+  values = {
+    availability_zones            = ["us-east-1a", "us-east-1b", "us-east-1c"]
+    vpc_endpoint_policy_supported = true
+  }
+}
+
 # Its secret is drawn while planning.
 override_module {
   target = module.refresh_credential
@@ -180,6 +188,39 @@ run "load_test_runner" {
     condition     = contains(keys(module.endpoints.policies), "cognito-idp")
     error_message = "The load test cannot make its users."
   }
+
+  assert {
+    condition     = setunion(keys(data.aws_vpc_endpoint_service.interface), ["dynamodb", "s3"]) == toset(keys(module.endpoints.policies))
+    error_message = "An endpoint is made that nobody asked AWS about."
+  }
+}
+
+run "a_zone_without_an_endpoint_is_refused" {
+  command = plan
+
+  override_data {
+    target = data.aws_vpc_endpoint_service.interface
+    values = {
+      availability_zones            = ["us-east-1a", "us-east-1c"]
+      vpc_endpoint_policy_supported = true
+    }
+  }
+
+  expect_failures = [data.aws_vpc_endpoint_service.interface]
+}
+
+run "an_endpoint_without_a_policy_is_refused" {
+  command = plan
+
+  override_data {
+    target = data.aws_vpc_endpoint_service.interface
+    values = {
+      availability_zones            = ["us-east-1a", "us-east-1b", "us-east-1c"]
+      vpc_endpoint_policy_supported = false
+    }
+  }
+
+  expect_failures = [data.aws_vpc_endpoint_service.interface]
 }
 
 run "too_few_zones_for_a_vpc_link_are_refused" {

@@ -18,6 +18,14 @@ override_data {
   values = { names = ["us-east-1a", "us-east-1b", "us-east-1c"] }
 }
 
+override_data {
+  target = data.aws_vpc_endpoint_service.interface
+  values = {
+    availability_zones            = ["us-east-1a", "us-east-1b", "us-east-1c"]
+    vpc_endpoint_policy_supported = true
+  }
+}
+
 override_module {
   target = module.alarms
 }
