@@ -284,7 +284,8 @@ resource "aws_wafv2_web_acl_logging_configuration" "this" {
 }
 
 # WAF hands its log to the delivery service, which this lets write to the one group. Without it AWS would make a policy
-# of its own, which nobody would ever remove.
+# of its own, which nobody would ever remove. A region takes ten such policies: where others have used them up, this one is refused
+# (LimitExceededException), and the statement has to go into one that is there.
 data "aws_iam_policy_document" "log_delivery" {
   statement {
     sid       = "WafLogs"
