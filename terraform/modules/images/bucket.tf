@@ -1,7 +1,7 @@
 data "aws_partition" "current" {}
 
 locals {
-  bucket_name = "${var.name}-artifacts-${var.account_id}"
+  bucket_name = "${var.name}-artifacts-${var.account_id}-${var.region}"
   bucket_arn  = "arn:${data.aws_partition.current.partition}:s3:::${local.bucket_name}"
 }
 

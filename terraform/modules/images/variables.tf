@@ -18,6 +18,11 @@ variable "account_id" {
   }
 }
 
+variable "region" {
+  type        = string
+  description = "Region of these resources."
+}
+
 variable "repositories" {
   type        = set(string)
   description = "Programs that have an image."

@@ -5,7 +5,7 @@
 data "aws_partition" "current" {}
 
 locals {
-  bucket_name   = "${var.name}-jwks-${var.account_id}"
+  bucket_name   = "${var.name}-jwks-${var.account_id}-${var.region}"
   bucket_arn    = "arn:${data.aws_partition.current.partition}:s3:::${local.bucket_name}"
   object_key    = "jwks.json"
   object_arn    = "${local.bucket_arn}/${local.object_key}"

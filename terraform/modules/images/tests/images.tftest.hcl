@@ -11,6 +11,7 @@ provider "aws" {
 variables {
   name       = "tagged-config"
   account_id = "111122223333"
+  region     = "eu-west-1"
 }
 
 run "tags_name_one_build_for_good" {
@@ -76,7 +77,7 @@ run "the_bucket_is_closed" {
 
   assert {
     condition = (
-      aws_s3_bucket.artifacts.bucket == "tagged-config-artifacts-111122223333"
+      aws_s3_bucket.artifacts.bucket == "tagged-config-artifacts-111122223333-eu-west-1"
       && aws_s3_bucket_public_access_block.artifacts.block_public_acls
       && aws_s3_bucket_public_access_block.artifacts.block_public_policy
       && aws_s3_bucket_public_access_block.artifacts.ignore_public_acls
@@ -102,7 +103,7 @@ run "the_bucket_is_closed" {
       Effect    = "Deny"
       Action    = "s3:*"
       Principal = "*"
-      Resource  = ["arn:aws:s3:::tagged-config-artifacts-111122223333/*", "arn:aws:s3:::tagged-config-artifacts-111122223333"]
+      Resource  = ["arn:aws:s3:::tagged-config-artifacts-111122223333-eu-west-1/*", "arn:aws:s3:::tagged-config-artifacts-111122223333-eu-west-1"]
       Condition = { Bool = { "aws:SecureTransport" = "false" } }
     }]
     error_message = "The bucket answers plain HTTP: ${data.aws_iam_policy_document.artifacts.json}"

@@ -26,7 +26,7 @@ run "role_is_exactly_the_matrix" {
       for s in jsondecode(data.aws_iam_policy_document.this.json).Statement :
       s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
       }) == jsonencode({
-      OneObject   = { actions = ["s3:GetObject", "s3:PutObject"], resources = ["arn:aws:s3:::tagged-config-jwks-111122223333/jwks.json"] }
+      OneObject   = { actions = ["s3:GetObject", "s3:PutObject"], resources = ["arn:aws:s3:::tagged-config-jwks-111122223333-eu-west-1/jwks.json"] }
       DeadLetters = { actions = ["sqs:SendMessage"], resources = ["arn:aws:sqs:eu-west-1:111122223333:tagged-config-jwks-mirror-dead-letter"] }
       WriteLogs   = { actions = ["logs:CreateLogStream", "logs:PutLogEvents"], resources = ["${var.log_group_arn}:*"] }
     })
