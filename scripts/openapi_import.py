@@ -66,7 +66,7 @@ def _path(path: str) -> Iterator[str]:
 
 
 def _responses(where: str, operation: dict) -> Iterator[str]:
-    if "responses" not in operation:
+    if not operation.get("responses"):
         yield f"{where}: no responses"
     for status, response in operation.get("responses", {}).items():
         if not re.fullmatch(r"[1-5][0-9][0-9]", str(status)):
