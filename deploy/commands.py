@@ -6,7 +6,6 @@ import argparse
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 
 import boto3
@@ -24,6 +23,7 @@ import leftovers
 import memory
 import protection
 import redrive as redriving
+import rollout
 import smoke
 from target import BACKEND, Stack, commit, folder_of
 
@@ -297,7 +297,7 @@ def _roll_out(stack: Stack, tag: str, progress: Progress) -> int:
         progress.line("tasks, smoke test: left out, the endpoint is an emulator without tasks or edge")
     else:
         with progress.step("tasks") as step:
-            _wait_until_steady(outputs, step)
+            rollout.wait(boto3.client("ecs", region_name=outputs["region"]), outputs, step)
         with progress.step("smoke test") as step:
             step.detail = smoke.test(outputs["api_url"], step)
     print(json.dumps(outputs, indent=2))
@@ -316,30 +316,6 @@ Next:
 def _emulated() -> bool:
     """AWS is never spoken to without TLS."""
     return boto3.client("sts", region_name="us-east-1").meta.endpoint_url.startswith("http://")
-
-
-def _wait_until_steady(outputs: dict, step, limit_seconds: float = 900) -> None:
-    """Until every service runs what was applied, and nothing else. A rollback by the circuit breaker is a failure."""
-    ecs = boto3.client("ecs", region_name=outputs["region"])
-    deadline = time.monotonic() + limit_seconds
-    while True:
-        services = ecs.describe_services(cluster=outputs["cluster_name"], services=outputs["service_names"])["services"]
-        waiting = []
-        for service in services:
-            deployments = service.get("deployments", [])
-            failed = [d for d in deployments if d.get("rolloutState") == "FAILED"]
-            if failed:
-                reason = failed[0].get("rolloutStateReason", "")
-                raise StackError(f"{service['serviceName']} did not start and was rolled back: {reason} See its log group.")
-            if len(deployments) != 1 or deployments[0].get("rolloutState", "COMPLETED") != "COMPLETED":
-                waiting.append(service["serviceName"])
-        if not waiting:
-            step.detail = ", ".join(outputs["service_names"]) + " steady"
-            return
-        if time.monotonic() > deadline:
-            raise StackError(f"not steady after {limit_seconds:.0f} s: {', '.join(waiting)}")
-        step.activity(f"waiting for {', '.join(waiting)}")
-        time.sleep(5)
 
 
 def _verdict(stack: Stack, left: list[str], pending: list[str]) -> int:

@@ -48,6 +48,11 @@ output "service_names" {
   value       = [for task in module.task : task.service_name]
 }
 
+output "task_definition_arns" {
+  description = "ARN of the applied task definition, with its revision, by service."
+  value       = { for task in module.task : task.service_name => task.task_definition_arn }
+}
+
 output "alb_dns_name" {
   description = "DNS name of the load balancer, inside the VPC."
   value       = module.services.alb_dns_name
