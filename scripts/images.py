@@ -34,7 +34,7 @@ def main() -> int:
     """0 when every image is built and as it should be."""
     platforms = [one for one in os.environ.get("PLATFORM", NATIVE).split(",") if one]
     try:
-        reason = containers.why_not()
+        reason = why_not()
         if reason:
             raise StackError(f"images cannot be built: {reason}")
         progress = Progress()
@@ -49,6 +49,18 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def why_not() -> str | None:
+    """Why no image can be built here; None when they can. To run them takes more (the local stack's own check)."""
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    answer = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True)
+    if answer.returncode != 0:
+        return f"the Docker daemon does not answer ({' '.join(answer.stderr.split())[-200:]})"
+    if containers.with_buildkit() is None:
+        return "docker has no BuildKit (Debian: apt-get install docker-buildx-plugin)"
+    return None
 
 
 def build(program: str, dockerfile: str, for_platform: str) -> str:
