@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 import sys
 from pathlib import Path
+
+OLDEST = (3, 10)
+if sys.version_info < OLDEST:  # before what such a Python cannot read
+    sys.exit(
+        f"error: this is Python {sys.version.split()[0]}, and the AWS SDK wants 3.10 or newer: install one (macOS: brew install python) "
+        "so that `python3` is that one"
+    )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
@@ -24,6 +32,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         _enter_venv()
+        _trust_authorities()
         import commands  # what follows needs the virtual environment
 
         try:
@@ -40,6 +49,15 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again, it goes on from where it was", file=sys.stderr)
         return 130
+
+
+def _trust_authorities() -> None:
+    """Where Python has no certificates of authorities (python.org's for macOS, before its own command), those of the AWS SDK."""
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not (paths.capath and os.listdir(paths.capath)):
+        import certifi
+
+        os.environ.setdefault("SSL_CERT_FILE", certifi.where())
 
 
 def _enter_venv() -> None:
