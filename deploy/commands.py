@@ -23,6 +23,7 @@ import leftovers
 import memory
 import protection
 import redrive as redriving
+import refusals
 import rollout
 import smoke
 from target import BACKEND, Stack, commit, folder_of
@@ -86,8 +87,8 @@ def destroy(arguments: argparse.Namespace) -> int:
         try:
             stack.apply("destroy", options, verb="destroy")
             break
-        except StackError:
-            if attempt == DESTROY_ATTEMPTS:
+        except StackError as error:
+            if attempt == DESTROY_ATTEMPTS or not refusals.may_pass(str(error)):
                 raise
             with progress.step("wait") as step:
                 leftovers.wait_for_interfaces(stack, step)
@@ -155,17 +156,18 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [tls_only]}))
-    BACKEND.write_text(
+    text = (
         "# Written by `make bootstrap-state`; not committed. Each environment has a key of its own.\n"
         f'terraform {{\n  backend "s3" {{\n    bucket       = "{bucket}"\n    region       = "{region}"\n'
         "    encrypt      = true\n    use_lockfile = true\n  }\n}\n"
     )
     for name in ("dev", "prod"):
         stack = Stack(name, {}, Progress())
+        stack.backend.write_text(text)
         if stack.state_file().exists():
             stack.push_state(stack.state_file())
             stack.state_file().rename(stack.state_file().with_suffix(".tfstate.moved"))
-    print(f"The state lies in s3://{bucket} from now on. To share it, give the others {BACKEND.name}.")
+    print(f"The state lies in s3://{bucket} from now on. To share it, give the others {BACKEND}.")
     return 0
 
 
@@ -256,7 +258,7 @@ def _account() -> str:
             "`make local` needs none"
         ) from None
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        raise StackError(f"the AWS credentials do not work: {error}") from None
+        raise StackError(f"the AWS credentials do not work: {refusals.of_aws(error)}") from None
 
 
 def _api_log_role(stack: Stack) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import ssl
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ from launcher.layout import SHARED  # noqa: E402
 def main() -> int:
     """Runs one command. 0: done; 1: failed, with one message."""
     arguments = _parser().parse_args()
+    # Ended from outside is as by Ctrl-C: Terraform writes its state first.
+    signal.signal(signal.SIGTERM, _interrupted)
     try:
         _enter_venv()
         _trust_authorities()
@@ -38,7 +41,7 @@ def main() -> int:
         try:
             return getattr(commands, arguments.command.replace("-", "_"))(arguments)
         except commands.AWS_ERRORS as error:
-            raise StackError(f"AWS refused: {error}") from error
+            raise StackError(commands.refusals.of_aws(error)) from error
     except (StackError, bootstrap.BootstrapError) as error:
         print(f"error: {error}", file=sys.stderr)
         if getattr(error, "log", None):
@@ -49,6 +52,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again, it goes on from where it was", file=sys.stderr)
         return 130
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _trust_authorities() -> None:

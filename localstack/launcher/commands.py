@@ -24,10 +24,12 @@ def run(
     cwd: Path,
     environment: Mapping[str, str] | None = None,
     watch: Callable[[], None] = lambda: None,
+    end: Callable[[subprocess.Popen], None] | None = None,
 ) -> None:
     """Runs a command; `failure` is the error's message. `watch` is called all the while and may raise to end it.
 
-    The command runs in a session of its own and is ended, with all it started, when this function does not end well.
+    The command runs in a session of its own and is ended, with all it started, when this function does not end well: by `end`,
+    where it takes more than a signal.
     """
     with open(log, "a") as output:
         print(f"$ {' '.join(command)}", file=output, flush=True)
@@ -54,7 +56,7 @@ def run(
                 step.activity(last_line[0])
                 time.sleep(0.2)
         except BaseException:
-            _end(child)
+            (end or _end)(child)
             raise
         reader.join(timeout=5)
     if child.returncode != 0:
