@@ -28,6 +28,10 @@ import rollout
 import smoke
 from target import BACKEND, Stack, commit, folder_of
 
+STAYS = (
+    "Stays by itself, free of charge: DynamoDB's system backups of tables with point-in-time recovery, for 35 days. A bucket of "
+    "`make bootstrap-state` stays, too."
+)
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
 DESTROY_ATTEMPTS = 4
 AWS_ERRORS = (boto3.exceptions.Boto3Error, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
@@ -76,7 +80,10 @@ def destroy(arguments: argparse.Namespace) -> int:
     """Everything goes, data too. Protection is lifted first, which only this command does."""
     progress = Progress()
     stack, account = _open(arguments, progress, even_destroyed=True)
-    print(f"This removes {stack.prefix} from account {account}, with every tenant's configuration and all users.")
+    print(
+        f"This removes {stack.prefix} from account {account}, region {stack.region}, with every tenant's configuration (table, and "
+        f"parameters under {stack.values('parameter_root')['parameter_root']}) and all users."
+    )
     typed = arguments.yes if arguments.yes is not None else input(f"Type {stack.name} to go on: ")
     if typed != stack.name:
         raise StackError(f"{typed!r} is not {stack.name!r}: nothing was removed")
@@ -95,6 +102,7 @@ def destroy(arguments: argparse.Namespace) -> int:
     memory.remember(stack.folder, memory.Memory(account, stack.variables, destroyed=True))
     with progress.step("leftovers") as step:
         left, pending = leftovers.settle(stack, step, sweep=True)
+    print(STAYS)
     return _verdict(stack, left, pending)
 
 

@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
+import boto3
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_account_settings=true"]
 # What prod asks for and dev does not.
@@ -218,6 +220,14 @@ class Target:
             return {name: output["value"] for name, output in json.loads(result.stdout).items()}
         return {}
 
+    def parameter(self, name: str) -> None:
+        """An operator's own, which no state knows."""
+        ssm = boto3.client(
+            "ssm", endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
+            aws_access_key_id="test", aws_secret_access_key="test",
+        )
+        ssm.put_parameter(Name=name, Value="0.1", Type="String")
+
     def state(self, env: str) -> Path:
         """The environment's state file."""
         return self.folder / "terraform" / "aws" / f"{env}.tfstate"
@@ -292,11 +302,12 @@ def whole(target: Target) -> None:
         target.check("redrive finds the three queues", "redrive", "dev", "dev: no dead letters")
         # Moto runs no function: it answers with what it was sent.
         target.check("flush believes no other answer", "flush", "dev", 'an unexpected answer, {"flush": true}', code=1)
-        target.check("what is deployed counts as left", "destroy-verify", "dev", "LEFT: ", code=1)
+        target.check("what is deployed counts as left", "destroy-verify", "dev", "LEFT: ", "LEFT: /tagged-config-dev/config/", code=1)
         target.check("destroy wants the right name", "destroy", "dev", "nothing was removed", more=["--yes", "prod"], code=1)
         target.check(
             "another region is refused", "plan", "dev", "dev is deployed in us-east-1", variables=["region=eu-west-1"], code=1
         )
+        target.parameter("/tagged-config-dev/config/tenants/a/tax/rate")
         (target.folder / "another-version").write_text("new\n")
         if target.check(
             "deploy dev: another version and API, other variables remembered", "deploy", "dev", "nat=single", "make rollback ENV=dev",
