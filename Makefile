@@ -101,6 +101,10 @@ test-terraform: ## Check the Terraform, and deploy and destroy the AWS target on
 plan: ## Show what a deployment to AWS would change (ENV=dev or prod)
 	@$(DEPLOY)
 
+.PHONY: token
+token: ## Print an ID token of a user of a deployed stack (ENV=dev or prod, EMAIL=you@example.com)
+	@$(DEPLOY) $(if $(EMAIL),--user $(EMAIL))
+
 .PHONY: outputs
 outputs: ## Print what is deployed as JSON (ENV=dev or prod)
 	@$(DEPLOY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import signal
 import sys
@@ -25,7 +26,9 @@ import protection
 import redrive as redriving
 import refusals
 import rollout
+import sign_in
 import smoke
+import throwaway
 from target import BACKEND, Stack, commit, folder_of
 
 STAYS = (
@@ -58,7 +61,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     memory.remember(stack.folder, memory.Memory(account, stack.variables))
     if not arguments.without_build:
         artifacts.publish(stack, tag, progress)
-    return _roll_out(stack, tag, progress)
+    return _roll_out(stack, account, tag, progress)
 
 
 def rollback(arguments: argparse.Namespace) -> int:
@@ -73,7 +76,7 @@ def rollback(arguments: argparse.Namespace) -> int:
         artifacts.require(stack, outputs, tag)
     progress.line(f"{stack.prefix}: from {outputs['image_tag']} back to {tag}")
     memory.remember(stack.folder, memory.Memory(account, stack.variables))
-    return _roll_out(stack, tag, progress)
+    return _roll_out(stack, account, tag, progress)
 
 
 def destroy(arguments: argparse.Namespace) -> int:
@@ -134,6 +137,29 @@ def outputs(arguments: argparse.Namespace) -> int:
     if not json.loads(text):
         raise StackError(NOTHING.format(env=stack.name))
     print(text, end="")
+    return 0
+
+
+def token(arguments: argparse.Namespace) -> int:
+    """An ID token of a user, on standard output, as an app would get it: by SRP, with a second factor where there is one."""
+    stack, _ = _open(arguments, Progress(sys.stderr))
+    outputs = stack.outputs()
+    if "user_pool_id" not in outputs:
+        raise StackError(NOTHING.format(env=stack.name))
+    if not arguments.user:
+        raise StackError("say who: make token EMAIL=you@example.com")
+    cognito = boto3.client("cognito-idp", region_name=outputs["region"])
+
+    def new_authenticator(secret: str) -> str:
+        print(f"The pool wants a second factor. Add this key to an authenticator app and keep it: {secret}", file=sys.stderr)
+        return getpass.getpass("Its code: ")
+
+    print(sign_in.id_token(
+        cognito, outputs["user_pool_id"], outputs["client_id"], arguments.user, getpass.getpass(f"Password of {arguments.user}: "),
+        new_authenticator=new_authenticator,
+        code=lambda: getpass.getpass("Code of the authenticator app: "),
+        new_password=lambda: getpass.getpass("That was a temporary password. A new one: "),
+    ))
     return 0
 
 
@@ -300,16 +326,22 @@ def _role_exists(stack: Stack, arn: str) -> bool:
     return True
 
 
-def _roll_out(stack: Stack, tag: str, progress: Progress) -> int:
+def _roll_out(stack: Stack, account: str, tag: str, progress: Progress) -> int:
     stack.apply("apply", [f"-var=image_tag={tag}"])
     outputs = stack.outputs()
     if _emulated():
         progress.line("tasks, smoke test: left out, the endpoint is an emulator without tasks or edge")
     else:
+        ecs = boto3.client("ecs", region_name=outputs["region"])
         with progress.step("tasks") as step:
-            rollout.wait(boto3.client("ecs", region_name=outputs["region"]), outputs, step)
+            rollout.wait(ecs, outputs, step)
         with progress.step("smoke test") as step:
             step.detail = smoke.test(outputs["api_url"], step)
+        cognito = boto3.client("cognito-idp", region_name=outputs["region"])
+        with progress.step("signed in") as step, throwaway.user(cognito, outputs, progress.line) as id_token:
+            caller = smoke.Caller(outputs["api_url"], id_token)
+            step.detail = smoke.exercise(caller, lambda: smoke.running_tasks(ecs, outputs), step)
+    _say_unconfirmed(stack, account, progress)
     print(json.dumps(outputs, indent=2))
     pool = outputs["user_pool_id"]
     print(f"""
@@ -317,10 +349,31 @@ Next:
   a user     aws cognito-idp admin-create-user --region {outputs["region"]} --user-pool-id {pool} --username you@example.com \\
                --user-attributes Name=email,Value=you@example.com Name=email_verified,Value=true \\
                Name=custom:tenantId,Value=YOUR_TENANT Name=custom:userRole,Value=writer
+             (Cognito mails a temporary password, good for a day)
+  a token    TOKEN=$(make -s token ENV={stack.name} EMAIL=you@example.com)
+  a value    curl -H "Authorization: Bearer $TOKEN" -X PUT -d true {outputs["api_url"]}/v1/config/tenant_config_featureFlagX
+             curl -H "Authorization: Bearer $TOKEN" {outputs["api_url"]}/v1/config/tenant_config_featureFlagX
   dashboard  {outputs["dashboard_url"]}
   go back    make rollback ENV={stack.name}
   remove     make destroy ENV={stack.name}""")
     return 0
+
+
+def _say_unconfirmed(stack: Stack, account: str, progress: Progress) -> None:
+    """Addresses that have not confirmed yet are told of no alarm."""
+    sns = boto3.client("sns", region_name=stack.region)
+    topic = f"arn:{sns.meta.partition}:sns:{stack.region}:{account}:{stack.prefix}-alerts"
+    try:
+        pages = list(sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic))
+    except botocore.exceptions.ClientError as error:
+        progress.line(f"warning: whether anybody is told of alarms is not known: {refusals.of_aws(error)}")
+        return
+    found = [subscription for page in pages for subscription in page["Subscriptions"]]
+    waiting = sorted(one["Endpoint"] for one in found if one["SubscriptionArn"] == "PendingConfirmation")
+    if waiting:
+        progress.line(f"warning: not told of alarms until they confirm AWS's e-mail: {', '.join(waiting)}")
+    if not found and not stack.values("alert_topic_arns")["alert_topic_arns"]:
+        progress.line(f"""warning: nobody is told of alarms: VARS='alert_emails=["you@example.com"]', or subscribe to {topic}""")
 
 
 def _emulated() -> bool:

@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     command("bootstrap-state", "keep the state in an encrypted, versioned bucket from now on")
     command("status", "show the outputs of what is deployed")
     command("outputs", "print the outputs as Terraform's JSON, and nothing else, on standard output")
+    token = command("token", "print a user's ID token; asks for the password")
+    token.add_argument("--user", metavar="EMAIL", help="who signs in")
     redrive = command("redrive", "replay the invalidator's dead letters; fails if any stays", "local")
     redrive.add_argument("--dry-run", action="store_true", help="say what would become of each message, and do nothing")
     redrive.add_argument("--discard-lost", action="store_true", help="delete messages about records that the stream has no more")

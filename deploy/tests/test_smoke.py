@@ -2,6 +2,8 @@
 
 import http.server
 import io
+import itertools
+import json
 import threading
 import unittest
 from unittest import mock
@@ -61,6 +63,67 @@ class SmokeTest(unittest.TestCase):
     def test_no_answer_is_no_answer(self) -> None:
         with self.assertRaisesRegex(StackError, "no answer"):
             self.ask("http://127.0.0.1:9/live")
+
+
+class Edge:
+    """Tasks behind a load balancer, each with a cache, as a signed-in caller meets them."""
+
+    def __init__(self, tasks: int, *, deaf: int | None = None, serving: int | None = None, refused: int = 0) -> None:
+        self.caches = [0] * tasks
+        self.deaf = deaf
+        self.refused = refused
+        self.stored = 0
+        self.deleted = False
+        self._turn = itertools.cycle(range(serving or tasks))
+        self._lock = threading.Lock()
+
+    def get(self) -> tuple[int, bytes]:
+        with self._lock:
+            if self.refused:
+                self.refused -= 1
+                return 401, b"{}"
+            if not self.stored:
+                return 404, b'{"type":"urn:tagged-config:problem:not-found"}'
+            task = next(self._turn)
+            if not self.caches[task] or task != self.deaf:
+                self.caches[task] = self.stored
+            return 200, json.dumps({"version": self.caches[task], "servedBy": f"task-{task}"}).encode()
+
+    def put(self, _: int) -> int:
+        self.stored += 10
+        return self.stored
+
+    def delete(self) -> tuple[int, bytes]:
+        self.deleted = True
+        return 200, b""
+
+
+class ExerciseTest(unittest.TestCase):
+    def exercise(self, edge: Edge, *, tasks: int = 3, limit_seconds: float = 0.2) -> str:
+        step = Step(Progress(io.StringIO()), "smoke test")
+        return smoke.exercise(edge, lambda: tasks, step, limit_seconds=limit_seconds, event_seconds=0.2, pause_seconds=0.001)
+
+    def test_every_task_sees_a_change(self) -> None:
+        edge = Edge(3)
+        self.assertIn("seen by all 3 tasks", self.exercise(edge))
+        self.assertTrue(edge.deleted)
+
+    def test_a_task_that_keeps_what_it_cached_is_named(self) -> None:
+        edge = Edge(3, deaf=1)
+        with self.assertRaisesRegex(StackError, "not seen by task-1 within"):
+            self.exercise(edge)
+        self.assertTrue(edge.deleted)
+
+    def test_a_task_that_gets_no_requests_is_missed(self) -> None:
+        with self.assertRaisesRegex(StackError, "only 2 of 3 tasks answered"):
+            self.exercise(Edge(3, serving=2))
+
+    def test_a_token_that_is_refused_at_first_is_waited_for(self) -> None:
+        self.assertIn("seen by all", self.exercise(Edge(3, refused=3), limit_seconds=20))
+
+    def test_an_authorizer_that_refuses_everybody_fails(self) -> None:
+        with self.assertRaisesRegex(StackError, "401 .*refuse a valid token"):
+            self.exercise(Edge(3, refused=10**6))
 
 
 if __name__ == "__main__":
