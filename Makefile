@@ -114,7 +114,7 @@ deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...' 
 	@$(DEPLOY)
 
 .PHONY: rollback
-rollback: ## Run the version before the present one again (TAG=... for another)
+rollback: ## Run the version that ran before the present one again (TAG=... for another)
 	@$(DEPLOY) $(if $(TAG),--tag $(TAG))
 
 .PHONY: destroy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,6 +37,8 @@ STAYS = (
     "`make bootstrap-state` stays, too."
 )
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
+DEFAULT_REGION = "us-east-1"
+"""The root's own."""
 DESTROY_ATTEMPTS = 4
 AWS_ERRORS = (boto3.exceptions.Boto3Error, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
 
@@ -55,10 +58,11 @@ def deploy(arguments: argparse.Namespace) -> int:
     if not arguments.without_build:
         artifacts.preflight()
     _api_log_role(stack)
-    progress.line(f"{stack.prefix}: version {tag}, account {account}")
-    stack.apply("repositories", ["-target=module.images", f"-var=image_tag={tag}"])
-    # From here on there is something to remember them for; what the root refuses has failed already.
-    memory.remember(stack.folder, memory.Memory(account, stack.variables))
+    progress.line(f"{stack.prefix}: version {tag}, account {account}, region {stack.region}")
+    # Remembered before anything is made, so that a run that is killed can be continued, and what it made destroyed.
+    stack.apply(
+        "repositories", ["-target=module.images", f"-var=image_tag={tag}"], accepted=lambda: _remember(stack, account)
+    )
     if not arguments.without_build:
         artifacts.publish(stack, tag, progress)
     return _roll_out(stack, account, tag, progress)
@@ -71,11 +75,12 @@ def rollback(arguments: argparse.Namespace) -> int:
     outputs = stack.outputs()
     if "image_tag" not in outputs:
         raise StackError(NOTHING.format(env=stack.name))
-    tag = arguments.tag or artifacts.before(stack, outputs["image_tag"])
+    present = outputs["image_tag"]
+    tag = arguments.tag or _version_before(stack, present, progress)
     if not arguments.without_build:
         artifacts.require(stack, outputs, tag)
-    progress.line(f"{stack.prefix}: from {outputs['image_tag']} back to {tag}")
-    memory.remember(stack.folder, memory.Memory(account, stack.variables))
+    progress.line(f"{stack.prefix}: from {present} back to {tag}, account {account}, region {stack.region}")
+    _remember(stack, account)
     return _roll_out(stack, account, tag, progress)
 
 
@@ -102,7 +107,7 @@ def destroy(arguments: argparse.Namespace) -> int:
                 raise
             with progress.step("wait") as step:
                 leftovers.wait_for_interfaces(stack, step)
-    memory.remember(stack.folder, memory.Memory(account, stack.variables, destroyed=True))
+    _remember(stack, account, destroyed=True)
     with progress.step("leftovers") as step:
         left, pending = leftovers.settle(stack, step, sweep=True)
     print(STAYS)
@@ -165,9 +170,10 @@ def token(arguments: argparse.Namespace) -> int:
 
 def bootstrap_state(arguments: argparse.Namespace) -> int:
     """A versioned, encrypted bucket for the state, with a lock beside it (no table is needed for that)."""
-    account = _account()
+    account, _ = _identity()
+    region = _session_region() or DEFAULT_REGION
+    print(f"account {account}, region {region}")
     session = boto3.session.Session()
-    region = session.region_name or "us-east-1"
     bucket = f"tagged-config-state-{account}-{region}"
     s3 = session.client("s3", region_name=region)
     try:
@@ -234,10 +240,10 @@ def _open(
     arguments: argparse.Namespace, progress: Progress, *, even_destroyed: bool = False
 ) -> tuple[Stack, str]:
     """The environment with the variables that it was deployed with and those given now, and the account it is in."""
-    account = _account()
+    account, _ = _identity()
     remembered = memory.recall(folder_of(arguments.env))
     kept = remembered.variables if remembered and (even_destroyed or not remembered.destroyed) else {}
-    stack = Stack(arguments.env, memory.merge(kept, arguments.var), progress)
+    stack = Stack(arguments.env, _in_region(memory.merge(kept, arguments.var)), progress)
     used = [f"{name}={value}" for name, value in kept.items() if stack.variables.get(name) == value]
     if used:
         progress.line(f"as deployed before: VARS='{' '.join(used)}' (give others to change them, NAME= for a default)")
@@ -254,6 +260,24 @@ def _open(
     return stack, account
 
 
+def _in_region(variables: dict[str, str]) -> dict[str, str]:
+    """With the SDKs' own region, where there is one: two that differ are refused, since nobody knows which is meant."""
+    session = _session_region()
+    if not session:
+        return variables
+    if variables.get("region", session) != session:
+        raise StackError(
+            f"the region is {variables['region']} (given, or as deployed before), and AWS_REGION or the profile says {session}: set "
+            f"AWS_REGION={variables['region']}, or give VARS='region={session}' where nothing is deployed yet"
+        )
+    return variables | {"region": session}
+
+
+def _session_region() -> str | None:
+    """As the newer SDKs and Terraform read it; boto3 alone does not know AWS_REGION."""
+    return os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+
+
 def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: set[str]) -> None:
     """Elsewhere nothing would be found, and Terraform would forget what there is and make everything once more."""
     if accounts - {account}:
@@ -264,9 +288,26 @@ def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: s
     if regions - {stack.region}:
         there = ", ".join(sorted(regions))
         raise StackError(
-            f"{stack.name} is deployed in {there}, and this would be {stack.region}: give VARS='region={there}', or "
+            f"{stack.name} is deployed in {there}, and this would be {stack.region}: set AWS_REGION={there}, or "
             "destroy it there first"
         )
+
+
+def _remember(stack: Stack, account: str, *, ran: str | None = None, destroyed: bool = False) -> None:
+    """With the versions that ran before, as far as they are of the same deployment."""
+    known = memory.recall(stack.folder)
+    versions = known.ran if known and known.account == account and not known.destroyed else ()
+    kept = memory.Memory(account, stack.variables, destroyed, () if destroyed else versions)
+    memory.remember(stack.folder, kept.with_version(ran) if ran else kept)
+
+
+def _version_before(stack: Stack, present: str, progress: Progress) -> str:
+    known = memory.recall(stack.folder)
+    tag = known.before(present) if known and not known.destroyed else None
+    if tag is None:
+        tag = artifacts.before(stack, present)
+        progress.line(f"warning: nothing here says which version ran before {present}: {tag} was pushed last before it (or give TAG=...)")
+    return tag
 
 
 def _lift_protection(stack: Stack, options: list[str], progress: Progress) -> None:
@@ -283,9 +324,10 @@ def _lift_protection(stack: Stack, options: list[str], progress: Progress) -> No
         )
 
 
-def _account() -> str:
+def _identity() -> tuple[str, str]:
+    """The account, and who is signed in."""
     try:
-        return boto3.client("sts", region_name=boto3.session.Session().region_name or "us-east-1").get_caller_identity()["Account"]
+        answer = boto3.client("sts", region_name=_session_region() or DEFAULT_REGION).get_caller_identity()
     except botocore.exceptions.NoCredentialsError:
         raise StackError(
             "no AWS credentials: set AWS_PROFILE, or run `aws configure sso` and `aws sso login`; "
@@ -293,6 +335,7 @@ def _account() -> str:
         ) from None
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
         raise StackError(f"the AWS credentials do not work: {refusals.of_aws(error)}") from None
+    return answer["Account"], answer["Arn"]
 
 
 def _api_log_role(stack: Stack) -> None:
@@ -341,6 +384,7 @@ def _roll_out(stack: Stack, account: str, tag: str, progress: Progress) -> int:
         with progress.step("signed in") as step, throwaway.user(cognito, outputs, progress.line) as id_token:
             caller = smoke.Caller(outputs["api_url"], id_token)
             step.detail = smoke.exercise(caller, lambda: smoke.running_tasks(ecs, outputs), step)
+    _remember(stack, account, ran=tag)
     _say_unconfirmed(stack, account, progress)
     print(json.dumps(outputs, indent=2))
     pool = outputs["user_pool_id"]

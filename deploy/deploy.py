@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy = command("deploy", "build, push, apply, and check that it answers")
     deploy.add_argument("--without-build", action="store_true", help="apply only: images and packages are there, or do not matter")
     rollback = command("rollback", "run an earlier version again")
-    rollback.add_argument("--tag", help="the version (default: the one before the present one)")
+    rollback.add_argument("--tag", help="the version (default: the one that ran before the present one)")
     rollback.add_argument("--without-build", action="store_true", help=argparse.SUPPRESS)
     destroy = command("destroy", "remove everything that was deployed, with all data")
     destroy.add_argument("--yes", metavar="ENV", help="the environment's name, instead of being asked for it")

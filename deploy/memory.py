@@ -16,6 +16,7 @@ from launcher.errors import StackError
 from launcher.layout import TERRAFORM
 
 FILE = "deployed.json"
+MOST_VERSIONS = 30
 # The tool sets it by itself: the version is another one each time.
 NOT_KEPT = {"image_tag"}
 _SENSITIVE = re.compile(r'^variable "([^"]+)" \{\n(?:(?!\}).*\n)*?\s+sensitive\s*=\s*true', re.MULTILINE)
@@ -29,13 +30,25 @@ class Memory:
     variables: dict[str, str]
     destroyed: bool = False
     """Destroyed since: still needed to look for what is left, but a new deployment begins afresh."""
+    ran: tuple[str, ...] = ()
+    """Versions that were deployed with success, each once, the last one last."""
+
+    def with_version(self, tag: str) -> Memory:
+        """After a success of this version."""
+        ran = (*(one for one in self.ran if one != tag), tag)[-MOST_VERSIONS:]
+        return dataclasses.replace(self, ran=ran)
+
+    def before(self, tag: str) -> str | None:
+        """The version that ran last before this one."""
+        return next((one for one in reversed(self.ran) if one != tag), None)
 
 
 def recall(folder: Path) -> Memory | None:
     """What is remembered of the environment with this folder."""
     file = folder / FILE
     try:
-        return Memory(**json.loads(file.read_text()))
+        fields = json.loads(file.read_text())
+        return Memory(**fields | {"ran": tuple(fields.get("ran", ()))})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -28,8 +28,10 @@ class OpenTest(unittest.TestCase):
         self.folder = Path(temporary.name)
         self.said = io.StringIO()
         self.resources = [REPOSITORY_OF_ONE]
+        self.session = None
         for name, stand_in in (
-            ("_account", lambda: "111111111111"), ("folder_of", lambda _: self.folder), ("Stack", self.stack)
+            ("_identity", lambda: ("111111111111", "arn:aws:iam::111111111111:user/a")), ("_session_region", lambda: self.session),
+            ("folder_of", lambda _: self.folder), ("Stack", self.stack)
         ):
             patch = mock.patch.object(commands, name, stand_in)
             patch.start()
@@ -53,12 +55,25 @@ class OpenTest(unittest.TestCase):
         self.assertIn("as deployed before: VARS='region=eu-west-1'", self.said.getvalue())
 
     def test_another_region_is_refused(self) -> None:
-        with self.assertRaisesRegex(StackError, "deployed in eu-west-1.*VARS='region=eu-west-1'"):
+        with self.assertRaisesRegex(StackError, "deployed in eu-west-1.*AWS_REGION=eu-west-1"):
+            self.open()
+
+    def test_the_sessions_region_is_taken(self) -> None:
+        self.resources = []
+        self.session = "eu-central-1"
+        self.assertEqual(self.open(), {"region": "eu-central-1"})
+
+    def test_two_regions_that_differ_are_refused(self) -> None:
+        self.session = "eu-central-1"
+        with self.assertRaisesRegex(StackError, "given, or as deployed before.*says eu-central-1: set AWS_REGION=us-west-2"):
+            self.open("region=us-west-2")
+        self.remember()
+        with self.assertRaisesRegex(StackError, "AWS_REGION=eu-west-1"):
             self.open()
 
     def test_another_account_is_refused(self) -> None:
         self.remember()
-        with mock.patch.object(commands, "_account", lambda: "222222222222"), self.assertRaisesRegex(StackError, "AWS_PROFILE"):
+        with mock.patch.object(commands, "_identity", lambda: ("222222222222", "arn")), self.assertRaisesRegex(StackError, "AWS_PROFILE"):
             self.open()
 
     def test_another_checkout_is_told_what_it_does_not_know(self) -> None:

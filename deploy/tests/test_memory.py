@@ -55,6 +55,15 @@ class MemoryTest(unittest.TestCase):
     def test_sensitive_variables_are_seen(self) -> None:
         self.assertEqual(memory.sensitive(SENSITIVE), {"token"})
 
+    def test_the_version_before_is_the_one_that_ran(self) -> None:
+        known = memory.Memory("123456789012", {}).with_version("a").with_version("b")
+        memory.remember(self.folder, known)
+        self.assertEqual(memory.recall(self.folder).ran, ("a", "b"))
+        self.assertEqual(known.before("failed"), "b")
+        self.assertEqual(known.before("b"), "a")
+        self.assertEqual(known.with_version("a").ran, ("b", "a"))
+        self.assertIsNone(memory.Memory("123456789012", {}).before("a"))
+
 
 if __name__ == "__main__":
     unittest.main()
