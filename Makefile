@@ -101,6 +101,14 @@ test-terraform: ## Check the Terraform, and deploy and destroy the AWS target on
 plan: ## Show what a deployment to AWS would change (ENV=dev or prod)
 	@$(DEPLOY)
 
+.PHONY: preflight
+preflight: ## Check that a deployment to AWS would not stop half-way (ENV=dev or prod)
+	@$(DEPLOY) $(ARGS)
+
+.PHONY: account-settings
+account-settings: ## Give API Gateway a role to log with, once in an account and region (ARGS=--remove takes it away)
+	@$(DEPLOY) $(ARGS)
+
 .PHONY: token
 token: ## Print an ID token of a user of a deployed stack (ENV=dev or prod, EMAIL=you@example.com)
 	@$(DEPLOY) $(if $(EMAIL),--user $(EMAIL))

@@ -27,17 +27,6 @@ FUNCTIONS_FILE = "lambdas/Dockerfile"
 PLATFORMS = {"ARM64": "linux/arm64", "X86_64": "linux/amd64"}
 
 
-def preflight() -> None:
-    """Says what is missing before anything is made."""
-    if shutil.which("docker") is None:
-        raise StackError("docker is not installed: images are built with it (`make plan` and `make local` do without)")
-    if subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode != 0:
-        raise StackError("docker buildx is not installed: it builds for other processors (Debian: docker-buildx-plugin)")
-    daemon = subprocess.run(["docker", "info"], capture_output=True, text=True)
-    if daemon.returncode != 0:
-        raise StackError(f"the Docker daemon does not answer: {daemon.stderr.strip().splitlines()[-1:]}")
-
-
 def publish(stack: Stack, tag: str, progress: Progress) -> None:
     """Builds and pushes what is not there yet."""
     outputs = stack.outputs()

@@ -23,6 +23,7 @@ import flush as flushing
 import invalidator
 import leftovers
 import memory
+import preflight as preflights
 import protection
 import redrive as redriving
 import refusals
@@ -30,11 +31,11 @@ import rollout
 import sign_in
 import smoke
 import throwaway
-from target import BACKEND, Stack, commit, folder_of
+from target import BACKEND, AccountSettings, Stack, commit, folder_of
 
 STAYS = (
-    "Stays by itself, free of charge: DynamoDB's system backups of tables with point-in-time recovery, for 35 days. A bucket of "
-    "`make bootstrap-state` stays, too."
+    "Stays by itself, free of charge: DynamoDB's system backups of tables with point-in-time recovery, for 35 days. Settings of the "
+    "whole account stay, too (`make account-settings`), and a bucket of `make bootstrap-state`."
 )
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
 DEFAULT_REGION = "us-east-1"
@@ -50,14 +51,20 @@ def plan(arguments: argparse.Namespace) -> int:
     return stack.plan([f"-var=image_tag={tag}"])
 
 
+def preflight(arguments: argparse.Namespace) -> int:
+    """What would stop a deployment, before anything is made."""
+    progress = Progress()
+    stack, account = _open(arguments, progress)
+    return 0 if _checked(stack, account, build=not arguments.without_build) else 1
+
+
 def deploy(arguments: argparse.Namespace) -> int:
     """Repositories, then what goes into them, then everything."""
     progress = Progress()
     stack, account = _open(arguments, progress)
     tag = commit()
-    if not arguments.without_build:
-        artifacts.preflight()
-    _api_log_role(stack)
+    if not _checked(stack, account, build=not arguments.without_build):
+        raise StackError("nothing was made: see the lines that begin with `stop`")
     progress.line(f"{stack.prefix}: version {tag}, account {account}, region {stack.region}")
     # Remembered before anything is made, so that a run that is killed can be continued, and what it made destroyed.
     stack.apply(
@@ -79,6 +86,7 @@ def rollback(arguments: argparse.Namespace) -> int:
     tag = arguments.tag or _version_before(stack, present, progress)
     if not arguments.without_build:
         artifacts.require(stack, outputs, tag)
+    _say_time_left(progress)
     progress.line(f"{stack.prefix}: from {present} back to {tag}, account {account}, region {stack.region}")
     _remember(stack, account)
     return _roll_out(stack, account, tag, progress)
@@ -92,6 +100,7 @@ def destroy(arguments: argparse.Namespace) -> int:
         f"This removes {stack.prefix} from account {account}, region {stack.region}, with every tenant's configuration (table, and "
         f"parameters under {stack.values('parameter_root')['parameter_root']}) and all users."
     )
+    _say_time_left(progress)
     typed = arguments.yes if arguments.yes is not None else input(f"Type {stack.name} to go on: ")
     if typed != stack.name:
         raise StackError(f"{typed!r} is not {stack.name!r}: nothing was removed")
@@ -168,6 +177,31 @@ def token(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def account_settings(arguments: argparse.Namespace) -> int:
+    """What REST APIs of the account share in a region, such as the role that they log with: apart from every environment."""
+    account, _ = _identity()
+    region = _session_region() or DEFAULT_REGION
+    remembered = memory.recall(folder_of(f"{account}-{region}"))
+    variables = memory.merge(remembered.variables if remembered else {}, arguments.var)
+    if variables.get("region", region) != region:
+        raise StackError(f"VARS say the region {variables['region']}, and AWS_REGION or the profile {region}: make them the same")
+    progress = Progress()
+    progress.line(f"settings of account {account}, region {region}")
+    stack = AccountSettings(account, region, variables, progress)
+    resources = stack.resources()
+    if arguments.remove:
+        _refuse_while_logging(region)
+        stack.apply("account settings", [], verb="destroy")
+        return 0
+    present = boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn")
+    ours = {instance["attributes"].get("arn") for r in resources if r["type"] == "aws_iam_role" for instance in r["instances"]}
+    if present and present not in ours and _role_exists(present):
+        progress.line(f"API Gateway logs with {present} already, which somebody else has set: nothing was changed")
+        return 0
+    stack.apply("account settings", [], accepted=lambda: _remember(stack, account))
+    return 0
+
+
 def bootstrap_state(arguments: argparse.Namespace) -> int:
     """A versioned, encrypted bucket for the state, with a lock beside it (no table is needed for that)."""
     account, _ = _identity()
@@ -201,13 +235,13 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
         f'terraform {{\n  backend "s3" {{\n    bucket       = "{bucket}"\n    region       = "{region}"\n'
         "    encrypt      = true\n    use_lockfile = true\n  }\n}\n"
     )
-    for name in ("dev", "prod"):
-        stack = Stack(name, {}, Progress())
+    stacks = [Stack("dev", {}, Progress()), Stack("prod", {}, Progress()), AccountSettings(account, region, {}, Progress())]
+    for stack in stacks:
         stack.backend.write_text(text)
         if stack.state_file().exists():
             stack.push_state(stack.state_file())
             stack.state_file().rename(stack.state_file().with_suffix(".tfstate.moved"))
-    print(f"The state lies in s3://{bucket} from now on. To share it, give the others {BACKEND}.")
+    print(f"The state lies in s3://{bucket} from now on. To share it, give the others {BACKEND} of terraform/aws and terraform/account.")
     return 0
 
 
@@ -293,6 +327,20 @@ def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: s
         )
 
 
+def _checked(stack: Stack, account: str, *, build: bool) -> bool:
+    """Says what each check of the preflight found; whether a deployment may begin."""
+    deployment = preflights.Deployment(
+        stack, account, _identity()[1], "AWS_REGION or the profile" if _session_region() else "the default, as nothing names another",
+        first=not stack.resources(), variables=stack.values(*preflights.VARIABLES, valid=True), build=build,
+    )
+    return preflights.run(deployment, print)
+
+
+def _say_time_left(progress: Progress) -> None:
+    for finding in preflights.credentials_of_session(first=False):
+        progress.line(str(finding))
+
+
 def _remember(stack: Stack, account: str, *, ran: str | None = None, destroyed: bool = False) -> None:
     """With the versions that ran before, as far as they are of the same deployment."""
     known = memory.recall(stack.folder)
@@ -338,35 +386,28 @@ def _identity() -> tuple[str, str]:
     return answer["Account"], answer["Arn"]
 
 
-def _api_log_role(stack: Stack) -> None:
-    """A REST API's access log needs a role of the whole account: better said now than by a failing apply."""
-    if (
-        stack.variable("api_type", "rest") != "rest"
-        or stack.variable("api_access_logs", "true") == "false"
-        or stack.variable("manage_account_settings", "false") == "true"
-    ):
-        return
-    arn = boto3.client("apigateway", region_name=stack.region).get_account().get("cloudwatchRoleArn")
-    if arn and _role_exists(stack, arn):
-        return
-    problem = f"names a role to log with that is no more ({arn})" if arn else "has no role that API Gateway logs with"
-    raise StackError(
-        f"this account {problem}, and a REST API with an access log needs one. Either let Terraform set it for the whole "
-        "account (VARS='manage_account_settings=true'), or go without the access log (VARS='api_access_logs=false')"
-    )
-
-
-def _role_exists(stack: Stack, arn: str) -> bool:
-    """Also when that may not be asked: then the apply says so."""
-    iam = boto3.client("iam", region_name=stack.region)
+def _role_exists(arn: str) -> bool:
+    iam = boto3.client("iam", region_name=_session_region() or DEFAULT_REGION)
     try:
         iam.get_role(RoleName=arn.rsplit("/", 1)[-1])
     except iam.exceptions.NoSuchEntityException:
         return False
-    except botocore.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException"):
-            raise
     return True
+
+
+def _refuse_while_logging(region: str) -> None:
+    """Without the role every REST API of the account stops logging without a word, and none can change its stage."""
+    gateway = boto3.client("apigateway", region_name=region)
+    logging = [
+        f"{api['name']}/{stage['stageName']}"
+        for page in gateway.get_paginator("get_rest_apis").paginate() for api in page["items"]
+        for stage in gateway.get_stages(restApiId=api["id"])["item"]
+        if stage.get("accessLogSettings") or any(
+            settings.get("loggingLevel", "OFF") != "OFF" for settings in stage.get("methodSettings", {}).values()
+        )
+    ]
+    if logging:
+        raise StackError(f"these stages log with the role: {', '.join(sorted(logging))}. Nothing was removed")
 
 
 def _roll_out(stack: Stack, account: str, tag: str, progress: Progress) -> int:

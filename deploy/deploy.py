@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("plan", "show what a deployment would change; needs no build")
+    preflight = command("preflight", "find what would stop a deployment; fails if anything would")
+    preflight.add_argument("--without-build", action="store_true", help="leave Docker out")
     deploy = command("deploy", "build, push, apply, and check that it answers")
     deploy.add_argument("--without-build", action="store_true", help="apply only: images and packages are there, or do not matter")
     rollback = command("rollback", "run an earlier version again")
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     command("outputs", "print the outputs as Terraform's JSON, and nothing else, on standard output")
     token = command("token", "print a user's ID token; asks for the password")
     token.add_argument("--user", metavar="EMAIL", help="who signs in")
+    settings = command("account-settings", "give API Gateway a role to log with, for the whole account in this region")
+    settings.add_argument("--remove", action="store_true", help="take it away again, where no API logs with it")
     redrive = command("redrive", "replay the invalidator's dead letters; fails if any stays", "local")
     redrive.add_argument("--dry-run", action="store_true", help="say what would become of each message, and do nothing")
     redrive.add_argument("--discard-lost", action="store_true", help="delete messages about records that the stream has no more")

@@ -211,6 +211,18 @@ class Stack:
         return kept | {"TF_DATA_DIR": str(self.folder / "data"), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
 
 
+class AccountSettings(Stack):
+    """Settings of a whole account in one region, which outlive every environment."""
+
+    root = TERRAFORM / "account"
+
+    def __init__(self, account: str, region: str, variables: Mapping[str, str], progress: Progress) -> None:
+        super().__init__(f"{account}-{region}", {**variables, "region": region}, progress)
+
+    def _files(self) -> list[str]:
+        return []
+
+
 def _interrupt(child: subprocess.Popen) -> None:
     """Terraform finishes what it has begun and writes its state, which takes minutes: killed, it would forget what it was making.
 

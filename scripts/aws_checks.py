@@ -29,7 +29,7 @@ from typing import Callable, Iterator, Sequence
 import boto3
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false", "manage_account_settings=true"]
+LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false"]
 # What prod asks for and dev does not.
 PROD = ['alert_emails=["a@example.com"]']
 OVERRIDES = {
@@ -41,7 +41,7 @@ OVERRIDES = {
     # It does not read the condition of a Deny (TLS), so nobody could put a package there.
     "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
     # It fails when the account's setting is taken away.
-    "modules/edge/account_settings": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
+    "account": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
 }
 COPIED = ("terraform", "deploy", "localstack")
 
@@ -275,8 +275,20 @@ def plans(target: Target) -> None:
 
 def half_made(target: Target) -> None:
     """A deployment that fails at its second image can be destroyed, protected as it is, and nothing is made for that."""
-    target.check("deploy without a Docker daemon says so", "deploy", "prod", "daemon does not answer", docker="down", code=1)
-    target.check("deploy without a log role says so", "deploy", "prod", "manage_account_settings=true", code=1)
+    target.check("deploy without a Docker daemon says so", "deploy", "prod", "daemon does not answer", variables=PROD, docker="down", code=1)
+    target.check(
+        "preflight finds that there is no log role", "preflight", "prod", "stop  this account has no role that API Gateway logs with",
+        "Fargate's quota of vCPUs (L-3032A538): not checked", variables=PROD, code=1,
+    )
+    target.check(
+        "deploy without a log role makes nothing", "deploy", "prod", "make account-settings", "nothing was made", variables=PROD, code=1
+    )
+    target.checks.count("nothing was made or remembered", not target.state("prod").exists()
+                        and not (target.folder / ".local" / "aws" / "prod" / "deployed.json").exists())
+    target.check("the account is given a log role", "account-settings", "dev", "account settings")
+    target.check("preflight finds nothing more", "preflight", "prod", "role/tagged-config-api-gateway-logs", variables=PROD)
+    target.check("what the root refuses is not remembered", "deploy", "prod", "the variables are refused", "api_type must be rest or http",
+                 variables=["api_type=soap", *PROD], code=1)
     target.check(
         "deploy prod ends when an image fails", "deploy", "prod", "building order-service failed",
         variables=[*LACKING, *PROD], docker="half", code=1,
@@ -293,6 +305,7 @@ def half_made(target: Target) -> None:
 
 def whole(target: Target) -> None:
     """A deployment, a second version with the other API, back to the first version, and away with it."""
+    target.check("the account is given a log role", "account-settings", "dev", "account settings")
     everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
     if target.check("deploy dev", "deploy", "dev", "make rollback ENV=dev", variables=everything):
         target.checks.checks_of([sys.executable, str(REPOSITORY / "scripts" / "deployed_checks.py"), str(target.state("dev"))])
@@ -305,7 +318,7 @@ def whole(target: Target) -> None:
         target.check("what is deployed counts as left", "destroy-verify", "dev", "LEFT: ", "LEFT: /tagged-config-dev/config/", code=1)
         target.check("destroy wants the right name", "destroy", "dev", "nothing was removed", more=["--yes", "prod"], code=1)
         target.check(
-            "another region is refused", "plan", "dev", "dev is deployed in us-east-1", variables=["region=eu-west-1"], code=1
+            "another region is refused", "plan", "dev", "set AWS_REGION=eu-west-1", variables=["region=eu-west-1"], code=1
         )
         target.parameter("/tagged-config-dev/config/tenants/a/tax/rate")
         (target.folder / "another-version").write_text("new\n")

@@ -8,11 +8,9 @@ from unittest import mock
 
 import boto3
 from botocore.exceptions import ClientError
-from launcher.errors import StackError
 from launcher.progress import Progress, Step
 from moto import mock_aws
 
-import commands
 import leftovers
 
 REGION = "us-east-1"
@@ -31,8 +29,7 @@ class AccountTest(unittest.TestCase):
         aws.start()
         self.addCleanup(aws.stop)
         self.stack = SimpleNamespace(
-            name="dev", prefix="tagged-config-dev", region=REGION, values=lambda _: {"parameter_root": "/tagged-config-dev/config"},
-            variable=lambda name, default: default,
+            name="dev", prefix="tagged-config-dev", region=REGION, values=lambda _: {"parameter_root": "/tagged-config-dev/config"}
         )
 
     def step(self) -> Step:
@@ -145,41 +142,6 @@ class GhostsTest(AccountTest):
         with mock.patch.object(leftovers, "_client", return_value=mock.Mock(describe_vpcs=mock.Mock(side_effect=denied))):
             with self.assertRaises(ClientError):
                 leftovers._still_there(f"arn:aws:ec2:{REGION}:123456789012:vpc/vpc-1")
-
-
-class ApiLogRoleTest(AccountTest):
-    def point_at(self, arn: str) -> None:
-        boto3.client("apigateway", region_name=REGION).update_account(
-            patchOperations=[{"op": "replace", "path": "/cloudwatchRoleArn", "value": arn}]
-        )
-
-    def test_an_account_without_a_role_is_told_so(self) -> None:
-        with self.assertRaisesRegex(StackError, "has no role"):
-            commands._api_log_role(self.stack)
-
-    def test_a_role_that_is_no_more_does_not_pass(self) -> None:
-        self.point_at("arn:aws:iam::123456789012:role/gone")
-        with self.assertRaisesRegex(StackError, "no more .*role/gone"):
-            commands._api_log_role(self.stack)
-
-    def test_a_role_that_exists_passes(self) -> None:
-        role = boto3.client("iam").create_role(RoleName="logs", Path="/api/", AssumeRolePolicyDocument=TRUST)["Role"]
-        self.point_at(role["Arn"])
-        commands._api_log_role(self.stack)
-
-    def test_who_may_not_ask_is_not_stopped(self) -> None:
-        self.point_at("arn:aws:iam::123456789012:role/unseen")
-        denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetRole")
-        real = commands.boto3.client
-
-        def client(service: str, **options: str):
-            made = real(service, **options)
-            if service == "iam":
-                made.get_role = mock.Mock(side_effect=denied)
-            return made
-
-        with mock.patch.object(commands.boto3, "client", client):
-            commands._api_log_role(self.stack)
 
 
 if __name__ == "__main__":
