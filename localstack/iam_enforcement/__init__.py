@@ -5,6 +5,7 @@ package adds what our policies name and MiniStack does not know. Read in this or
 
 - `requests`: the resources and condition keys of a request: every name of `GetParameters`, `dynamodb:LeadingKeys` of
   each item, Cloud Map's two keys, and the KMS key behind a table or a SecureString (`kms:ViaService`, encryption context);
+- `deployments`: the resources and tags of what a deployment calls, roles that are passed on (by `authorization`);
 - `variables`: policy variables such as `${aws:PrincipalTag/tenant}`;
 - `endpoints`: the VPC endpoint through which a task's or a function's call leaves, and its policy;
 - `enforcement`: one call against all of these, and the message that says which policy denied it;
@@ -23,7 +24,7 @@ from types import ModuleType
 
 import hooks
 
-from . import credentials, endpoints, enforcement, journal, requests, services, variables
+from . import credentials, deployments, endpoints, enforcement, journal, requests, services, variables
 from .journal import PATH
 
 __all__ = ["PATH", "SECRET_VARIABLE", "SESSION_SECONDS_VARIABLE", "Installed", "install", "is_enabled", "verify"]
@@ -45,6 +46,9 @@ def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2:
         "extract_resource_arn": ["service", "method", "path", "headers", "body", "query_params", "region", "account_id"],
         "dynamodb_resource_arns": ["body", "region", "account_id"],
         "dynamodb_transaction_checks": ["iam_action", "body", "region", "account_id"],
+        "_lambda_action": ["method", "path"],
+        "_match_rest_action": ["service", "method", "path", "query_params"],
+        "_s3_action": ["method", "path", "query_params"],
         "identity_denial_message": ["action", "principal_arn", "resource", "explicit_deny"],
         "access_denied_response": ["service", "action", "principal_arn", "request_id", "error_code", "message", "headers",
                                    "resource_arn", "explicit_deny", "resource_policy_arn"],
@@ -91,6 +95,7 @@ def install() -> Installed | None:
     record = journal.Journal()
     app._handle_admin_config_request = record.served(app._handle_admin_config_request)
     requests.install(iam_actions)
+    deployments.install(iam_actions)
     iam_evaluator._first_match = variables.filled_in(iam_evaluator._first_match, iam_evaluator._resolve_condition_key)
     endpoints.install(ec2)
     gate = enforcement.install(iam_actions, iam_evaluator, endpoints.VpcEndpoints(ec2), record)

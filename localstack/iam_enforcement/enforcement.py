@@ -70,6 +70,8 @@ class Enforcement:
         context = service_context or {}
         vpc_id = _session(key).get(VPC_OF_SESSION, "")
         endpoint = self._endpoints.find(vpc_id, service, action, region) if vpc_id else None
+        if not resource.is_known:
+            return None
         context = {**context, **resource.keys}
         if endpoint:
             context |= {"aws:SourceVpce": endpoint.id, "aws:SourceVpc": vpc_id}
@@ -89,7 +91,7 @@ class Enforcement:
             denied = denied or self._evaluator.EvalResult("ImplicitDeny", principal.arn, "", reason)
             return self._denied(denied, principal, action, resource, reason)
         self._journal.allowed(Call(principal.arn, action, str(resource)))
-        for check in resource.checks:
+        for check in (one for one in resource.checks if one.is_known):
             further = {**context, **check.context}
             denied = decide(key, check.action, check.action.partition(":")[0], region, resource_arn=check.resource,
                             service_context=further)

@@ -8,11 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One more permission that a request needs: an action of another service on behalf of the caller."""
+    """One more permission that a request needs: another action, often of another service on behalf of the caller."""
 
     action: str
     resource: str
     context: dict[str, Any] = field(default_factory=dict)
+    is_known: bool = True
+    """Whether the request names the resource. What it does not name cannot be checked."""
 
 
 class Resource(str):
@@ -23,10 +25,16 @@ class Resource(str):
     keys: dict[str, Any]
     more: tuple["Resource", ...]
     checks: tuple[Check, ...]
+    is_known: bool
 
     def __new__(
-        cls, arn: str, keys: dict[str, Any] | None = None, more: tuple["Resource", ...] = (), checks: tuple[Check, ...] = ()
+        cls,
+        arn: str,
+        keys: dict[str, Any] | None = None,
+        more: tuple["Resource", ...] = (),
+        checks: tuple[Check, ...] = (),
+        is_known: bool = True,
     ) -> "Resource":
         made = super().__new__(cls, arn)
-        made.keys, made.more, made.checks = keys or {}, more, checks
+        made.keys, made.more, made.checks, made.is_known = keys or {}, more, checks, is_known
         return made

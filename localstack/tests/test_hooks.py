@@ -8,9 +8,11 @@ import sys
 import types
 import unittest
 
+import aws_limits
 import faults
 import hooks
 import http_proxy
+import iam_enforcement
 import parameter_events
 import whole_answers
 from launcher.layout import LOCALSTACK
@@ -23,12 +25,15 @@ class UnsupportedEmulators(unittest.TestCase):
         from hypercorn.protocol.h11 import H11Protocol
         from hypercorn.protocol.http_stream import HTTPStream
         from ministack import app
-        from ministack.services import apigateway, eventbridge, lambda_svc, ssm
+        from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+        from ministack.services import apigateway, ec2, eventbridge, imds, lambda_svc, ssm
 
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
         http_proxy.verify(apigateway)
         whole_answers.verify(H11Protocol)
+        iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds)
+        aws_limits.verify(app)
         faults.verify(app, lambda_svc, ssm, HTTPStream)
 
     def test_another_version(self) -> None:

@@ -1,0 +1,116 @@
+"""A deployer's policies, evaluated on resources and tags: what AWS asks of them (`authorization`), and the emulator with it."""
+
+from __future__ import annotations
+
+import json
+import unittest
+from typing import Any
+
+import authorization
+import boto3
+from authorization import Call, Check
+from botocore.exceptions import ClientError
+from launcher.settings import REGION
+
+from .running_emulator import RunningEmulator
+
+TAGS = {"aws:RequestTag/Project": "tagged-config"}
+
+
+def call(service: str, operation: str, method: str = "POST", path: str = "/", **parameters: Any) -> Call:
+    return Call(service, operation, parameters, "eu-west-1", "111122223333", method, path)
+
+
+class WhatIsAsked(unittest.TestCase):
+    """Resources, tags, and what a service asks for besides."""
+
+    def test_what_is_created_and_what_it_is_created_in(self) -> None:
+        flat = {"VpcId": "vpc-00000001", "TagSpecification.1.Tag.1.Key": "Project", "TagSpecification.1.Tag.1.Value": "tagged-config"}
+        self.assertEqual(
+            authorization.checks(call("ec2", "CreateSubnet", **flat)),
+            [
+                Check("ec2:CreateSubnet", "arn:aws:ec2:eu-west-1:111122223333:subnet/*", TAGS),
+                Check("ec2:CreateTags", "arn:aws:ec2:eu-west-1:111122223333:subnet/*", TAGS | {"ec2:CreateAction": "CreateSubnet"}),
+                Check("ec2:CreateSubnet", "arn:aws:ec2:eu-west-1:111122223333:vpc/vpc-00000001"),
+            ],
+        )
+
+    def test_a_role_that_is_passed_on(self) -> None:
+        self.assertIn(
+            Check("iam:PassRole", "arn:aws:iam::111122223333:role/a", {"iam:PassedToService": "lambda.amazonaws.com"}),
+            authorization.checks(call("lambda", "CreateFunction", FunctionName="f", Role="arn:aws:iam::111122223333:role/a")),
+        )
+
+    def test_a_listener_is_tagged_not_its_load_balancer(self) -> None:
+        balancer = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/a/1"
+        flat = {"LoadBalancerArn": balancer, "Tags.member.1.Key": "Project", "Tags.member.1.Value": "tagged-config"}
+        self.assertEqual(
+            [(check.action, check.resource) for check in authorization.checks(call("elasticloadbalancing", "CreateListener", **flat))],
+            [
+                ("elasticloadbalancing:CreateListener", balancer),
+                ("elasticloadbalancing:AddTags", f"{balancer.replace(':loadbalancer/', ':listener/')}/new"),
+            ],
+        )
+
+    def test_the_path_of_an_api_without_its_version(self) -> None:
+        self.assertEqual(
+            authorization.checks(call("apigateway", "", "DELETE", "/v2/apis/a/routes/b")),
+            [Check("apigateway:DELETE", "arn:aws:apigateway:eu-west-1::/apis/a/routes/b")],
+        )
+
+    def test_what_is_not_known_is_said(self) -> None:
+        for unknown in (call("rds", "CreateDBInstance"), call("ec2", "ModifyHosts"), call("ecs", "RunTask", taskDefinition="a")):
+            with self.subTest(unknown.operation), self.assertRaisesRegex(authorization.UnknownRequest, unknown.operation):
+                authorization.checks(unknown)
+
+
+class Enforced(unittest.TestCase):
+    """The emulator with AUTH=true and a session of a role."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.emulator = RunningEmulator()
+        cls.addClassCleanup(cls.emulator.stop)
+        iam = cls.emulator.client("iam")
+        trust = {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}]}
+        tagged, owned = (
+            {"StringEquals": {f"aws:{kind}/Project": "tagged-config"}} for kind in ("RequestTag", "ResourceTag")
+        )
+        network = f"arn:aws:ec2:{REGION}:000000000000:vpc/*"
+        policy = {
+            "Statement": [
+                {"Effect": "Allow", "Action": ["ec2:CreateVpc", "ec2:CreateTags"], "Resource": network, "Condition": tagged},
+                {"Effect": "Allow", "Action": "ec2:DeleteVpc", "Resource": network, "Condition": owned},
+                {"Effect": "Allow", "Action": "lambda:*", "Resource": "*"},
+            ]
+        }
+        role = iam.create_role(RoleName="deployer", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        cls.other_role = iam.create_role(RoleName="other", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName="deployer", PolicyName="a", PolicyDocument=json.dumps(policy))
+        cls.keys = cls.emulator.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service, endpoint_url=self.emulator.url, region_name=REGION, aws_access_key_id=self.keys["AccessKeyId"],
+            aws_secret_access_key=self.keys["SecretAccessKey"], aws_session_token=self.keys["SessionToken"],
+        )
+
+    def test_created_with_the_tags_and_removed_by_them(self) -> None:
+        ec2 = self.client("ec2")
+        tags = [{"ResourceType": "vpc", "Tags": [{"Key": "Project", "Value": "tagged-config"}]}]
+        own = ec2.create_vpc(CidrBlock="10.1.0.0/16", TagSpecifications=tags)["Vpc"]["VpcId"]
+        other = self.emulator.client("ec2").create_vpc(CidrBlock="10.2.0.0/16")["Vpc"]["VpcId"]
+        ec2.delete_vpc(VpcId=own)
+        for refused in (lambda: ec2.create_vpc(CidrBlock="10.3.0.0/16"), lambda: ec2.delete_vpc(VpcId=other)):
+            with self.assertRaisesRegex(ClientError, "UnauthorizedOperation|AccessDenied"):
+                refused()
+
+    def test_no_role_is_passed_on(self) -> None:
+        with self.assertRaisesRegex(ClientError, "iam:PassRole"):
+            self.client("lambda").create_function(
+                FunctionName="a", Role=self.other_role, Runtime="provided.al2023", Handler="bootstrap", Code={"ZipFile": b"a"}
+            )
+
+
+if __name__ == "__main__":
+    unittest.main()
