@@ -1,0 +1,3 @@
+environment    = "prod"
+table_name     = "TenantConfigurations"
+parameter_root = "/tagged-config-prod/config"
