@@ -1,5 +1,5 @@
 """The AWS target without AWS: plans of both environments, then the deployment tool's own deploy, rollback and destroy,
-on moto.
+on moto, as the role of terraform/deployer.
 
 Run with the virtual environment's Python. Ends with `N passed, N failed`. What moto lacks is switched off by the
 root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a stand-in for Docker
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 import boto3
+
+import deployer_checks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false"]
@@ -109,8 +111,11 @@ class Checks:
 # moto_server, answering one request at a time: its backends do not expect threads, and a request that failed halfway
 # is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones. Head and
 # body of an answer leave in one write: why, localstack/whole_answers.py tells.
+# A session of a role may do what the role's policies allow.
 SERVER = """
-import sys, threading
+import io, sys, threading
+sys.path.insert(0, sys.argv[2])
+import moto_iam
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
@@ -121,6 +126,15 @@ application, one = DomainDispatcherApplication(create_backend_app), threading.Lo
 
 def serve(environ, start_response):
     with one:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        if length:
+            environ["wsgi.input"] = io.BytesIO(body)
+        denied = moto_iam.denial(environ, body)
+        if denied:
+            status, headers, text = denied
+            start_response(f"{status} Denied", [(name, str(value)) for name, value in headers.items()])
+            return [text if isinstance(text, bytes) else text.encode()]
         return application(environ, start_response)
 
 run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True, request_handler=WholeAnswers)
@@ -136,7 +150,7 @@ def moto(log: Path) -> Iterator[str]:
     environment = os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
     with open(log, "w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(port)],
+            [sys.executable, "-c", SERVER, str(port), str(REPOSITORY / "scripts")],
             env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
@@ -202,6 +216,13 @@ class Target:
             # The copy shares its index with the tree that it is of.
             "GIT_OPTIONAL_LOCKS": "0",
         }
+        self._sessions: dict[str, dict[str, str]] = {}
+
+    def deployer(self, env: str) -> dict[str, str]:
+        """The environment of a session of the environment's deployer, whose role is made at the first use."""
+        if env not in self._sessions:
+            self._sessions[env] = deployer_checks.session(self.folder / "terraform" / "deployer", env, self.environment)
+        return self.environment | self._sessions[env]
 
     def check(
         self, title: str, command: str, env: str, *expected: str,
@@ -210,12 +231,12 @@ class Target:
         """One command of the tool, which must end with this code and print all of this."""
         options = [option for variable in variables for option in ("--var", variable)]
         line = [sys.executable, str(self.folder / "deploy" / "deploy.py"), command, "--env", env, *options, *more]
-        return self.checks.check(title, line, self.environment | {"TAGGED_CONFIG_DOCKER": docker}, *expected, code=code)
+        return self.checks.check(title, line, self.deployer(env) | {"TAGGED_CONFIG_DOCKER": docker}, *expected, code=code)
 
     def outputs(self, env: str) -> dict:
         """What `make loadtest-aws` reads: standard output must be JSON and nothing else."""
         line = [sys.executable, str(self.folder / "deploy" / "deploy.py"), "outputs", "--env", env]
-        result = subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(line, env=self.deployer(env), capture_output=True, text=True, timeout=120)
         with contextlib.suppress(ValueError):
             return {name: output["value"] for name, output in json.loads(result.stdout).items()}
         return {}
@@ -307,11 +328,15 @@ def whole(target: Target) -> None:
     """A deployment, a second version with the other API, back to the first version, and away with it."""
     target.check("the account is given a log role", "account-settings", "dev", "account settings")
     everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
+    # The deployer may make no role without it.
+    everything.append(f"permissions_boundary_arn={deployer_checks.BOUNDARY}")
     if target.check("deploy dev", "deploy", "dev", "make rollback ENV=dev", variables=everything):
         target.checks.checks_of([sys.executable, str(REPOSITORY / "scripts" / "deployed_checks.py"), str(target.state("dev"))])
         first = target.outputs("dev").get("image_tag", "")
         target.checks.count("outputs are JSON", bool(first))
         target.checks.count("one version runs", target.versions("dev") == {first})
+        for title, refused in deployer_checks.refused("dev", target.deployer("dev")).items():
+            target.checks.count(f"the deployer is refused {title}", refused)
         target.check("redrive finds the three queues", "redrive", "dev", "dev: no dead letters")
         # Moto runs no function: it answers with what it was sent.
         target.check("flush believes no other answer", "flush", "dev", 'an unexpected answer, {"flush": true}', code=1)

@@ -1,0 +1,110 @@
+"""The deployer's role on an emulator: it is made from terraform/deployer by the account's owner, deployments run as it, and
+what it must not do is tried.
+
+Used by aws_checks.py. The emulator evaluates the role's policies (moto_iam.py), so that a deployment whose resources need
+an action that the role has not fails there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Mapping
+
+import boto3
+from botocore.exceptions import ClientError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+from launcher import terraform, terraform_binary  # noqa: E402
+from launcher.progress import Progress  # noqa: E402
+
+SESSION_SECONDS = 3600
+BOUNDARY = "arn:aws:iam::aws:policy/AdministratorAccess"
+"""It bounds nothing: that every role has it is what counts."""
+
+
+def session(root: Path, env: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Applies terraform/deployer as the account's owner, and returns the variables of a session of its role."""
+    owner = _client("sts", environment).get_caller_identity()
+    principals = json.dumps([f"arn:aws:iam::{owner['Account']}:root"])
+    data = root / f".terraform-{env}"
+    data.mkdir()
+    variables = dict(environment) | {"TF_DATA_DIR": str(data), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    if not Path(variables.get("TF_CLI_CONFIG_FILE", "/")).is_file():
+        variables.pop("TF_CLI_CONFIG_FILE", None)
+    binary = terraform_binary.find_or_fetch()
+    with Progress(io.StringIO()).step("init") as step:
+        terraform.initialise(binary, root, data, step, data / "init.log", variables=variables)
+    result = subprocess.run(
+        [
+            str(binary), "apply", "-input=false", "-auto-approve", "-no-color", f"-var-file={env}.tfvars", f"-state={env}.tfstate",
+            f"-var=principal_arns={principals}", "-var=require_mfa=false", "-var=manage_account_settings=true",
+            f"-var=permissions_boundary_arn={BOUNDARY}",
+        ],
+        cwd=root, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+    )
+    if result.returncode != 0:
+        raise RuntimeError(f"terraform/deployer cannot be applied:\n{result.stdout[-4000:]}")
+    state = json.loads((root / f"{env}.tfstate").read_text())
+    keys = _client("sts", environment).assume_role(
+        RoleArn=state["outputs"]["role_arn"]["value"], RoleSessionName="deployment", DurationSeconds=SESSION_SECONDS
+    )["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"], "AWS_SESSION_TOKEN": keys["SessionToken"],
+    }
+
+
+def refused(env: str, environment: Mapping[str, str]) -> dict[str, bool]:
+    """What the role must not do, tried with its session: whether each was refused."""
+    other = {"dev": "prod", "prod": "dev"}[env]
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    iam, ec2, ssm = (_client(service, environment) for service in ("iam", "ec2", "ssm"))
+    dynamodb = _client("dynamodb", environment)
+    administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
+    own = f"tagged-config-deployer-{env}"
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    project = [{"Key": "Project", "Value": "tagged-config"}, {"Key": "Environment", "Value": env}]
+    tries: dict[str, Callable[[], object]] = {
+        "a user": lambda: iam.create_user(UserName="mallory"),
+        "an access key": lambda: iam.create_access_key(UserName="mallory"),
+        "more for its own role": lambda: iam.attach_role_policy(RoleName=own, PolicyArn=administrator),
+        "another policy of its own": lambda: iam.put_role_policy(RoleName=own, PolicyName="more", PolicyDocument=trust),
+        "a role of another name": lambda: iam.create_role(
+            RoleName="mallory", AssumeRolePolicyDocument=trust, PermissionsBoundary=BOUNDARY
+        ),
+        f"a role of {other}": lambda: iam.create_role(
+            RoleName=f"tagged-config-{other}-more", AssumeRolePolicyDocument=trust, PermissionsBoundary=BOUNDARY
+        ),
+        "a role without the boundary": lambda: iam.create_role(RoleName=f"tagged-config-{env}-more", AssumeRolePolicyDocument=trust),
+        "a boundary taken away": lambda: iam.delete_role_permissions_boundary(RoleName=f"tagged-config-{env}-execution"),
+        "an administrator": lambda: iam.attach_role_policy(RoleName=f"tagged-config-{env}-execution", PolicyArn=administrator),
+        "a VPC of others": lambda: ec2.delete_vpc(VpcId=vpc),
+        "others' VPC as its own": lambda: ec2.create_tags(Resources=[vpc], Tags=project),
+        "a VPC without tags": lambda: ec2.create_vpc(CidrBlock="10.99.0.0/16"),
+        "tenants' items": lambda: dynamodb.scan(TableName="TenantConfigurations-dev" if env == "dev" else "TenantConfigurations"),
+        f"the table of {other}": lambda: dynamodb.delete_table(
+            TableName="TenantConfigurations" if env == "dev" else "TenantConfigurations-dev"
+        ),
+        "a tenant's parameter": lambda: ssm.get_parameter(Name=f"/tagged-config-{env}/config/tenants/a/rate"),
+    }
+    return {title: _is_refused(attempt) for title, attempt in tries.items()}
+
+
+def _is_refused(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except ClientError as error:
+        return error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+    return False
+
+
+def _client(service: str, environment: Mapping[str, str]):
+    return boto3.client(
+        service, region_name=environment["AWS_REGION"], endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"], aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=environment.get("AWS_SESSION_TOKEN"),
+    )
