@@ -221,7 +221,9 @@ class Target:
     def deployer(self, env: str) -> dict[str, str]:
         """The environment of a session of the environment's deployer, whose role is made at the first use."""
         if env not in self._sessions:
-            self._sessions[env] = deployer_checks.session(self.folder / "terraform" / "deployer", env, self.environment)
+            variables = ["manage_account_settings=true", f"permissions_boundary_arn={deployer_checks.BOUNDARY}"]
+            root = self.folder / "terraform" / "deployer"
+            self._sessions[env] = deployer_checks.session(root, env, self.environment, variables)
         return self.environment | self._sessions[env]
 
     def check(

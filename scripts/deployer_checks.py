@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Sequence
 
 import boto3
 from botocore.exceptions import ClientError
@@ -27,25 +27,25 @@ BOUNDARY = "arn:aws:iam::aws:policy/AdministratorAccess"
 """It bounds nothing: that every role has it is what counts."""
 
 
-def session(root: Path, env: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Applies terraform/deployer as the account's owner, and returns the variables of a session of its role."""
+def session(root: Path, env: str, environment: Mapping[str, str], variables: Sequence[str] = ()) -> dict[str, str]:
+    """Applies terraform/deployer as the account's owner, and returns the environment variables of a session of its role."""
     owner = _client("sts", environment).get_caller_identity()
     principals = json.dumps([f"arn:aws:iam::{owner['Account']}:root"])
     data = root / f".terraform-{env}"
     data.mkdir()
-    variables = dict(environment) | {"TF_DATA_DIR": str(data), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
-    if not Path(variables.get("TF_CLI_CONFIG_FILE", "/")).is_file():
-        variables.pop("TF_CLI_CONFIG_FILE", None)
+    owners = dict(environment) | {"TF_DATA_DIR": str(data), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    if not Path(owners.get("TF_CLI_CONFIG_FILE", "/")).is_file():
+        owners.pop("TF_CLI_CONFIG_FILE", None)
     binary = terraform_binary.find_or_fetch()
     with Progress(io.StringIO()).step("init") as step:
-        terraform.initialise(binary, root, data, step, data / "init.log", variables=variables)
+        terraform.initialise(binary, root, data, step, data / "init.log", variables=owners)
     result = subprocess.run(
         [
             str(binary), "apply", "-input=false", "-auto-approve", "-no-color", f"-var-file={env}.tfvars", f"-state={env}.tfstate",
-            f"-var=principal_arns={principals}", "-var=require_mfa=false", "-var=manage_account_settings=true",
-            f"-var=permissions_boundary_arn={BOUNDARY}",
+            f"-var=principal_arns={principals}", "-var=require_mfa=false",
+            *(f"-var={variable}" for variable in variables),
         ],
-        cwd=root, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+        cwd=root, env=owners, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
     )
     if result.returncode != 0:
         raise RuntimeError(f"terraform/deployer cannot be applied:\n{result.stdout[-4000:]}")
