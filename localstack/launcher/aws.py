@@ -53,6 +53,18 @@ def sign_in(settings: Settings, email: str) -> str:
     return answer["AuthenticationResult"]["IdToken"]
 
 
+def assume_role(settings: Settings, role: str, session: str) -> dict[str, str]:
+    """The variables of a session of this role, which the account's root may assume."""
+    sts = client(settings, "sts")
+    account = sts.get_caller_identity()["Account"]
+    made = sts.assume_role(RoleArn=f"arn:aws:iam::{account}:role/{role}", RoleSessionName=session)["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": made["SessionToken"],
+    }
+
+
 def refresh_credential(settings: Settings) -> str:
     """The secret that the refresh port asks its caller for, read as ECS reads a task's secrets: by the execution role."""
     keys = credentials.of_session(settings, "execution", "launcher")

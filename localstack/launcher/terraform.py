@@ -13,13 +13,15 @@ import time
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
-from . import build, commands, emulator, network, terraform_binary
+from . import aws, build, commands, credentials, emulator, network, terraform_binary
 from .errors import StackError
 from .layout import CACHE, REPOSITORY, TERRAFORM, Layout
 from .progress import Step
 from .settings import REGION, Settings
 
 ROOT = "local"
+DEPLOYER = "deployer"
+DEPLOYER_ROLE = "tagged-config-deployer-local"
 LOG = "terraform"
 MIRROR_VARIABLE = "TAGGED_CONFIG_TERRAFORM_PLUGIN_DIR"
 _PROVIDER = Path("registry.terraform.io", "hashicorp", "aws")
@@ -51,24 +53,34 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
         step.detail = "unchanged"
         return
     binary = terraform_binary.find_or_fetch()
-    data = layout.terraform / "data"
-    root = working_copy(layout.terraform / "source") / ROOT
-    initialise(binary, root, data, step, layout.log(LOG))
-    commands.run(
-        [
-            str(binary), "apply", "-input=false", "-auto-approve", "-no-color", "-compact-warnings", "-parallelism=20",
-            f"-state={_state(layout)}", "-backup=-",
-            *(f"-var={name}={value}" for name, value in variables.items()),
-        ],
-        step=step,
-        log=layout.log(LOG),
-        failure="terraform apply failed",
-        timeout_seconds=900,
-        cwd=root,
-        environment=environment(data),
-        watch=watch or (lambda: emulator.require_running(layout)),
-    )
-    settings.outputs = _outputs(binary, root, layout, data)
+    source = working_copy(layout.terraform / "source")
+    watch = watch or (lambda: emulator.require_running(layout))
+
+    def run(root: str, variables: Mapping[str, str], keys: Mapping[str, str], *options: str) -> None:
+        data = layout.terraform / f"data-{root}"
+        initialise(binary, source / root, data, step, layout.log(LOG))
+        commands.run(
+            [
+                str(binary), "apply", "-input=false", "-auto-approve", "-no-color", "-compact-warnings", "-parallelism=20",
+                f"-state={_state(layout, root)}", "-backup=-", *options,
+                *(f"-var={name}={value}" for name, value in variables.items()),
+            ],
+            step=step,
+            log=layout.log(LOG),
+            failure=f"terraform apply of terraform/{root} failed",
+            timeout_seconds=900,
+            cwd=source / root,
+            environment=environment(data) | dict(keys),
+            watch=watch,
+        )
+
+    keys: Mapping[str, str] = credentials.ROOT
+    if settings.enforces_iam:
+        # As on AWS: somebody who may make roles makes the deployer, and everything else is the deployer's.
+        run(DEPLOYER, {}, credentials.ROOT | settings.endpoints(), "-var-file=local.tfvars")
+        keys = aws.assume_role(settings, DEPLOYER_ROLE, "terraform")
+    run(ROOT, variables, keys)
+    settings.outputs = _outputs(binary, source / ROOT, layout, layout.terraform / f"data-{ROOT}")
     settings.applied = inputs
     step.detail = f"applied {_resource_count(layout)} resources"
 
@@ -118,7 +130,7 @@ def initialise(
 
 
 def environment(data: Path) -> dict[str, str]:
-    """What Terraform sees: the emulator's credentials, and nothing of the person's own AWS configuration."""
+    """What Terraform sees: the emulated account's root, and nothing of the person's own AWS configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "TAGGED_CONFIG_"))}
     # A CLI configuration that is named but missing is an error to Terraform.
     configuration = os.environ.get("TF_CLI_CONFIG_FILE")
@@ -190,8 +202,8 @@ def _search() -> Path | None:
     return None
 
 
-def _state(layout: Layout) -> Path:
-    return layout.terraform / "terraform.tfstate"
+def _state(layout: Layout, root: str = ROOT) -> Path:
+    return layout.terraform / f"{root}.tfstate"
 
 
 def _outputs(binary: Path, root: Path, layout: Layout, data: Path) -> dict[str, str]:
