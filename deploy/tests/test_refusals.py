@@ -71,9 +71,10 @@ class TerraformTest(unittest.TestCase):
         self.assertNotIn("followed", said)
 
     def test_boxes_are_taken_off(self) -> None:
-        said = refusals.of_terraform(BOXED)
+        said = refusals.of_terraform(f"{BOXED}╷\n│ Error: what followed from it\n╵\n")
         self.assertRegex(said.replace("\n", " "), "^creating EC2 VPC.*VpcLimitExceeded.*module.network.aws_vpc.this.*a quota of the account")
         self.assertNotIn("│", said)
+        self.assertNotIn("followed", said)
 
     def test_without_an_error_nothing_is_said(self) -> None:
         self.assertIsNone(refusals.of_terraform("Apply complete!"))

@@ -4,10 +4,7 @@ locals {
   role_arns = ["${local.iam_arn}:role/${local.name}-*"]
 
   # Services that a role may be handed to.
-  passed_to = concat(
-    ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "vpc-flow-logs.amazonaws.com"],
-    var.manage_account_settings ? ["apigateway.amazonaws.com"] : [],
-  )
+  passed_to = ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "vpc-flow-logs.amazonaws.com"]
 
   # Roles of AWS's own that a service makes in the account at its first use.
   service_linked = [
@@ -106,20 +103,6 @@ locals {
     },
     { sid = "ReadServiceLinkedRoles", actions = ["iam:GetRole"], resources = local.service_linked_arns },
     ],
-    var.manage_account_settings ? [
-      {
-        sid       = "ApiLogRole"
-        actions   = ["iam:AttachRolePolicy", "iam:DetachRolePolicy"]
-        resources = ["${local.iam_arn}:role/${local.name}-api-gateway-logs"]
-        conditions = concat(local.bounded, [
-          {
-            test     = "ArnEquals"
-            variable = "iam:PolicyARN"
-            values   = ["arn:${local.partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"]
-          },
-        ])
-      },
-    ] : [],
     [
       {
         sid       = "NeverItself"

@@ -78,17 +78,5 @@ locals {
       resources = ["*"]
     },
     ],
-    var.manage_account_settings ? [
-      {
-        sid       = "ApiGatewaySettings"
-        actions   = ["apigateway:PATCH"]
-        resources = ["${local.gateway_arn}:/account"]
-      },
-      {
-        sid       = "ParameterStoreSettings"
-        actions   = ["ssm:GetServiceSetting", "ssm:ResetServiceSetting", "ssm:UpdateServiceSetting"]
-        resources = ["${local.arn.ssm}:servicesetting/ssm/parameter-store/high-throughput-enabled"]
-      },
-    ] : [],
   )
 }

@@ -34,12 +34,6 @@ variable "parameter_root" {
   }
 }
 
-variable "manage_account_settings" {
-  type        = bool
-  description = "Whether the role may make the settings of the whole account that terraform/aws makes with the same variable: API Gateway's log role, Parameter Store's throughput."
-  default     = false
-}
-
 variable "permissions_boundary_arn" {
   type        = string
   description = "ARN of a policy that bounds the role, and that every role which it makes must have; null for none."

@@ -14,11 +14,10 @@ override_data {
 }
 
 variables {
-  environment             = "prod"
-  table_name              = "TenantConfigurations"
-  parameter_root          = "/tagged-config-prod/config"
-  manage_account_settings = true
-  principal_arns          = ["arn:aws:iam::111122223333:role/administrators"]
+  environment    = "prod"
+  table_name     = "TenantConfigurations"
+  parameter_root = "/tagged-config-prod/config"
+  principal_arns = ["arn:aws:iam::111122223333:role/administrators"]
 }
 
 run "fits_into_what_iam_takes" {
@@ -158,12 +157,8 @@ run "cannot_become_more" {
   }
 }
 
-run "account_is_left_alone_unless_asked_for" {
+run "account_is_left_alone" {
   command = plan
-
-  variables {
-    manage_account_settings = false
-  }
 
   assert {
     condition     = !can(regex("servicesetting|api-gateway-logs|PATCH\",\"Resource\":\"[^\"]*/account", jsonencode(output.policies)))
