@@ -36,7 +36,7 @@ VARIABLES = (
 """Of the root, as a deployment would have them."""
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "ssm", "data-servicediscovery")
 LOAD_TEST_ENDPOINT = "cognito-idp"
-"""terraform/aws/network.tf."""
+"""terraform/modules/network/endpoint_statements."""
 SERVICE_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",
     "elasticloadbalancing.amazonaws.com": "AWSServiceRoleForElasticLoadBalancing",

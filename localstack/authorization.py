@@ -194,9 +194,10 @@ def _dynamodb(call: Call) -> Iterator[str]:
 
 
 def _ecr(call: Call) -> Iterator[str]:
-    for name in [call.text("repositoryName"), *(call.parameters.get("repositoryNames") or [])]:
-        if name:
-            yield call.arn("ecr", f"repository/{name}")
+    names = [call.text("repositoryName"), *(call.parameters.get("repositoryNames") or [])]
+    if call.operation == "DescribeRepositories" and not any(names):
+        names = ["*"]
+    yield from (call.arn("ecr", f"repository/{name}") for name in names if name)
     yield from _arn(call, "resourceArn")
 
 
@@ -223,8 +224,11 @@ def _iam(call: Call) -> Iterator[str]:
     if call.operation == "CreateServiceLinkedRole":
         yield f"arn:aws:iam::{call.account}:role/aws-service-role/{call.text('AWSServiceName')}/new"
     for kind in ("Role", "User"):
-        if call.text(f"{kind}Name"):
-            yield f"arn:aws:iam::{call.account}:{kind.lower()}/{call.text(f'{kind}Name')}"
+        name = call.text(f"{kind}Name")
+        # The path of a service's own role names the service, which the request does not.
+        path = "aws-service-role/ecs.amazonaws.com/" if name.startswith("AWSServiceRoleFor") else ""
+        if name:
+            yield f"arn:aws:iam::{call.account}:{kind.lower()}/{path}{name}"
 
 
 def _kms(call: Call) -> Iterator[str]:
@@ -305,6 +309,11 @@ def _wafv2(call: Call) -> Iterator[str]:
 
 def _s3(call: Call) -> Iterator[str]:
     bucket, _, key = unquote(call.path).strip("/").partition("/")
+    if not bucket:
+        yield ANY
+        return
+    # A list of objects to delete is in the body.
+    key = key or ("*" if call.operation == "DeleteObject" else "")
     yield f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
 
 
@@ -340,7 +349,10 @@ SERVICES: dict[str, Callable[[Call], Iterator[str]]] = {
 WITHOUT_RESOURCE = {
     "cognito-idp": {"CreateUserPool", "DescribeUserPoolDomain"},
     "ecr": {"GetAuthorizationToken"},
-    "ecs": {"DeregisterTaskDefinition", "DescribeTaskDefinition", "ListTaskDefinitions", "ListTasks", "RegisterTaskDefinition"},
+    "ecs": {
+        "DeregisterTaskDefinition", "DescribeTaskDefinition", "ListTaskDefinitionFamilies", "ListTaskDefinitions", "ListTasks",
+        "RegisterTaskDefinition",
+    },
     "elasticloadbalancing": {
         "DescribeCapacityReservation", "DescribeListenerAttributes", "DescribeListeners", "DescribeLoadBalancerAttributes",
         "DescribeLoadBalancers", "DescribeRules", "DescribeTags", "DescribeTargetGroupAttributes", "DescribeTargetGroups",
@@ -418,6 +430,8 @@ def _pass_role(role: str, service: str) -> Check:
 
 def _besides(call: Call) -> Iterator[Check]:
     """What a service asks of its caller for what it does in the caller's name."""
+    if call.service == "s3" and call.operation == "DeleteObject":
+        yield from (Check("s3:DeleteObjectVersion", resource) for resource in _s3(call))
     if call.service == "lambda" and call.text("Role"):
         yield _pass_role(call.text("Role"), "lambda.amazonaws.com")
     if call.service == "ecs":

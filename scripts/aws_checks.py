@@ -46,6 +46,8 @@ OVERRIDES = {
     "account": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
 }
 COPIED = ("terraform", "deploy", "localstack")
+OWNERS = {"account-settings"}
+"""What the account's owner does; everything else is done by the environment's deployer."""
 
 
 class Checks:
@@ -221,20 +223,20 @@ class Target:
     def deployer(self, env: str) -> dict[str, str]:
         """The environment of a session of the environment's deployer, whose role is made at the first use."""
         if env not in self._sessions:
-            variables = [f"permissions_boundary_arn={deployer_checks.BOUNDARY}"]
             root = self.folder / "terraform" / "deployer"
+            variables = [f"permissions_boundary_arn={deployer_checks.BOUNDARY}"]
             self._sessions[env] = deployer_checks.session(root, env, self.environment, variables)
         return self.environment | self._sessions[env]
 
     def check(
         self, title: str, command: str, env: str, *expected: str,
-        variables: Sequence[str] = (), more: Sequence[str] = (), docker: str = "", code: int = 0, by_owner: bool = False,
+        variables: Sequence[str] = (), more: Sequence[str] = (), docker: str = "", code: int = 0,
     ) -> bool:
-        """One command of the tool, which must end with this code and print all of this: by the deployer, or the account's owner."""
+        """One command of the tool, which must end with this code and print all of this."""
         options = [option for variable in variables for option in ("--var", variable)]
         line = [sys.executable, str(self.folder / "deploy" / "deploy.py"), command, "--env", env, *options, *more]
-        caller = self.environment if by_owner else self.deployer(env)
-        return self.checks.check(title, line, caller | {"TAGGED_CONFIG_DOCKER": docker}, *expected, code=code)
+        environment = self.environment if command in OWNERS else self.deployer(env)
+        return self.checks.check(title, line, environment | {"TAGGED_CONFIG_DOCKER": docker}, *expected, code=code)
 
     def outputs(self, env: str) -> dict:
         """What `make loadtest-aws` reads: standard output must be JSON and nothing else."""
@@ -309,7 +311,7 @@ def half_made(target: Target) -> None:
     )
     target.checks.count("nothing was made or remembered", not target.state("prod").exists()
                         and not (target.folder / ".local" / "aws" / "prod" / "deployed.json").exists())
-    target.check("the account is given a log role", "account-settings", "dev", "account settings", by_owner=True)
+    target.check("the account is given a log role", "account-settings", "dev", "account settings")
     target.check("preflight finds nothing more", "preflight", "prod", "role/tagged-config-api-gateway-logs", variables=PROD)
     target.check("what the root refuses is not remembered", "deploy", "prod", "the variables are refused", "api_type must be rest or http",
                  variables=["api_type=soap", *PROD], code=1)

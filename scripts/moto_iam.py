@@ -1,7 +1,8 @@
 """IAM for moto: what a session of a role may do, by the role's own policies, resources and conditions included.
 
 Moto's own (INITIAL_NO_AUTH_ACTION_COUNT, /moto-api/reset-auth) cannot be used for that: it asks every action of the resource `*`
-alone, so that a statement with an ARN allows nothing, and refuses an action as soon as one statement for it has a condition.
+alone, so that a statement with an ARN allows nothing; it evaluates no condition and asks for no role that is passed on; and its
+server refuses the signatures of some REST services, such as Lambda and API Gateway.
 What a request needs comes from localstack/authorization.py; how a policy is evaluated, from MiniStack.
 
 Runs in moto's process. Whoever is no session of a role is the account's owner, and may do everything.
@@ -21,7 +22,7 @@ import authorization  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator  # noqa: E402
 from moto.apigateway.models import apigateway_backends  # noqa: E402
 from moto.apigatewayv2.models import apigatewayv2_backends  # noqa: E402
-from moto.awslambda.models import lambda_backends  # noqa: E402
+from moto.awslambda.utils import get_backend as lambda_backend  # noqa: E402
 from moto.cognitoidp.models import cognitoidp_backends  # noqa: E402
 from moto.ec2.models import ec2_backends  # noqa: E402
 from moto.iam.models import iam_backends  # noqa: E402
@@ -116,7 +117,7 @@ def _facts(arn: str, call: authorization.Call) -> dict[str, Any]:
     elif service == "apigateway":
         tags = _api_tags(resource, call)
     elif service == "lambda" and resource.startswith("event-source-mapping:"):
-        mapping = lambda_backends[call.account][call.region]._event_source_mappings.get(resource.rpartition(":")[2])
+        mapping = lambda_backend(call.account, call.region)._event_source_mappings.get(resource.rpartition(":")[2])
         facts = {"lambda:FunctionArn": mapping.function_arn} if mapping else {}
     elif service == "iam":
         role = next((role for role in iam_backends[call.account]["aws"].roles.values() if role.arn == arn), None)

@@ -172,8 +172,8 @@ class RepositoryTest(unittest.TestCase):
     """What the checks assume of the files beside them."""
 
     def test_endpoints_are_those_of_the_root(self) -> None:
-        text = (REPOSITORY / "terraform" / "aws" / "network.tf").read_text()
-        block = text[text.index("interface_endpoints = merge("):text.index("gateway_callers")]
+        text = (REPOSITORY / "terraform" / "modules" / "network" / "endpoint_statements" / "outputs.tf").read_text()
+        block = text[text.index('output "interface_endpoints"'):text.index('output "gateway_endpoints"')]
         made = set(re.findall(r'^      "?([a-z.-]+)"? *= (?:\[|concat)', block, re.MULTILINE))
         self.assertEqual(made, {*preflight.INTERFACE_ENDPOINTS, preflight.LOAD_TEST_ENDPOINT})
 

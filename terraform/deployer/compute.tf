@@ -12,8 +12,10 @@ locals {
       actions = [
         "application-autoscaling:DescribeScalableTargets",
         "application-autoscaling:DescribeScalingPolicies",
+        "ecr:DescribeRepositories",
         "ecr:GetAuthorizationToken",
         "ecs:DescribeTaskDefinition",
+        "ecs:ListTaskDefinitionFamilies",
         "ecs:ListTaskDefinitions",
         "elasticloadbalancing:DescribeCapacityReservation",
         "elasticloadbalancing:DescribeListenerAttributes",
@@ -113,7 +115,6 @@ locals {
         "ecr:DeleteLifecyclePolicy",
         "ecr:DeleteRepository",
         "ecr:DescribeImages",
-        "ecr:DescribeRepositories",
         "ecr:GetDownloadUrlForLayer",
         "ecr:GetLifecyclePolicy",
         "ecr:InitiateLayerUpload",

@@ -18,7 +18,7 @@ locals {
     { test = "ArnEquals", variable = "iam:PermissionsBoundary", values = [arn] }
   ]
 
-  identity = concat([
+  identity = [
     { sid = "CreateUserPool", actions = ["cognito-idp:CreateUserPool"], resources = ["*"], conditions = local.tagged },
     {
       sid = "OwnUserPool"
@@ -34,6 +34,7 @@ locals {
         "cognito-idp:DeleteUserPoolClient",
         "cognito-idp:DeleteUserPoolDomain",
         "cognito-idp:DescribeUserPoolClient",
+        "cognito-idp:ListUsers",
         "cognito-idp:SetUserPoolMfaConfig",
         "cognito-idp:TagResource",
         "cognito-idp:UntagResource",
@@ -101,29 +102,31 @@ locals {
       resources  = local.service_linked_arns
       conditions = [{ test = "StringEquals", variable = "iam:AWSServiceName", values = local.service_linked }]
     },
-    { sid = "ReadServiceLinkedRoles", actions = ["iam:GetRole"], resources = local.service_linked_arns },
-    ],
-    [
-      {
-        sid       = "NeverItself"
-        effect    = "Deny"
-        actions   = ["iam:*"]
-        resources = [local.role_arn, "${local.iam_arn}:policy/${local.role_name}-*"]
-      },
-      # Whatever else is attached to the role.
-      {
-        sid    = "NeverMore"
-        effect = "Deny"
-        actions = [
-          "iam:CreateAccessKey",
-          "iam:CreateLoginProfile",
-          "iam:CreatePolicyVersion",
-          "iam:CreateUser",
-          "iam:DeleteRolePermissionsBoundary",
-          "iam:SetDefaultPolicyVersion",
-        ]
-        resources = ["*"]
-      },
-    ],
-  )
+    # Whether they are there, and the one that API Gateway logs with (terraform/account).
+    {
+      sid       = "ReadRolesOfTheAccount"
+      actions   = ["iam:GetRole"]
+      resources = concat(local.service_linked_arns, ["${local.iam_arn}:role/tagged-config-api-gateway-logs-${var.region}"])
+    },
+    {
+      sid       = "NeverItself"
+      effect    = "Deny"
+      actions   = ["iam:*"]
+      resources = [local.role_arn, "${local.iam_arn}:policy/${local.role_name}-*"]
+    },
+    # Whatever else is attached to the role.
+    {
+      sid    = "NeverMore"
+      effect = "Deny"
+      actions = [
+        "iam:CreateAccessKey",
+        "iam:CreateLoginProfile",
+        "iam:CreatePolicyVersion",
+        "iam:CreateUser",
+        "iam:DeleteRolePermissionsBoundary",
+        "iam:SetDefaultPolicyVersion",
+      ]
+      resources = ["*"]
+    },
+  ]
 }

@@ -4,7 +4,7 @@ locals {
   state_bucket_arn = "arn:${local.partition}:s3:::tagged-config-state-${local.account_id}-${var.region}"
   state_keys       = ["${var.environment}/terraform.tfstate", "${var.environment}/terraform.tfstate.tflock"]
 
-  operations = concat([
+  operations = [
     # Buckets for the functions' code, and for the copy of the signing keys.
     {
       sid = "Buckets"
@@ -70,6 +70,8 @@ locals {
     {
       sid = "ReadAccount"
       actions = [
+        "s3:ListAllMyBuckets",
+        "servicequotas:GetAWSDefaultServiceQuota",
         "servicequotas:GetServiceQuota",
         "servicequotas:ListServiceQuotas",
         "sts:GetCallerIdentity",
@@ -77,6 +79,5 @@ locals {
       ]
       resources = ["*"]
     },
-    ],
-  )
+  ]
 }
