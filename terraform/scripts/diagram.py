@@ -94,14 +94,15 @@ class Terraform:
                 r'^ {4}([\w-]+) = \{\n\s*from\s*= "([\w-]+)"\n\s*to\s*= "([\w-]+)"\n\s*port\s*= var\.ports\.(\w+)', network, re.M
             )
         }
-        block = re.search(r"interface_endpoints = merge\(\n(.*?)\n {2}\)\n", text, re.S)
-        gateway = re.search(r"gateway_endpoints = \{\n(.*?)\n {2}\}\n", text, re.S)
+        statements = (TERRAFORM / "modules" / "network" / "endpoint_statements" / "outputs.tf").read_text()
+        block = re.search(r'output "interface_endpoints".*?merge\(\n(.*?)\n {2}\)\n', statements, re.S)
+        gateway = re.search(r'output "gateway_endpoints".*?value = \{\n(.*?)\n {2}\}\n', statements, re.S)
         # What stands after the first closing brace is there only with a load-test runner.
         always = block[1].split("\n    },\n")[0] if block else ""
         self.interface_endpoints = re.findall(r'^ {6}"?([\w.-]+)"? += (?:\[|concat\()', always, re.M)
-        self.gateway_endpoints = re.findall(r"^ {4}(\w+) += \[", gateway[1] if gateway else "", re.M)
+        self.gateway_endpoints = re.findall(r"^ {4}(\w+) += (?:\[|concat\()", gateway[1] if gateway else "", re.M)
         if not self.interface_endpoints or not self.gateway_endpoints:
-            self.problems.append("the endpoints of terraform/aws/network.tf could not be read")
+            self.problems.append("the endpoints of modules/network/endpoint_statements could not be read")
 
     def require(self, module: str, resource: str) -> None:
         """The root composes the module, and the module has the resource."""

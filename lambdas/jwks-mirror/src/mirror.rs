@@ -68,7 +68,7 @@ impl Mirror {
                     .body(ByteStream::from(keys.clone()))
                     .send()
             };
-            while_denied(write, |error| is_forbidden(error))
+            while_denied(write, is_forbidden)
                 .await
                 .context("writing the object")?;
         }
