@@ -8,7 +8,7 @@ import subprocess
 
 import boto3
 from botocore.exceptions import ClientError
-from launcher import build
+from launcher import build, containers
 from launcher import commands as tools
 from launcher.errors import StackError
 from launcher.layout import REPOSITORY
@@ -39,9 +39,8 @@ def publish(stack: Stack, tag: str, progress: Progress) -> None:
                 continue
             _sign_in(url, stack.region)
             tools.run(
-                ["docker", "buildx", "build", "--platform", platform, "--file", IMAGES[program], "--tag", f"{url}:{tag}",
-                 "--provenance=false", "--label", f"org.opencontainers.image.revision={tag}", "--push", "."],
-                step=step, log=log, failure=f"building {program} failed", timeout_seconds=7200, cwd=REPOSITORY,
+                image_command(program, f"{url}:{tag}", tag, platform), step=step, log=log,
+                failure=f"building {program} failed", timeout_seconds=7200, cwd=REPOSITORY,
             )
             step.detail = "pushed"
     with progress.step("functions") as step:
@@ -52,14 +51,30 @@ def publish(stack: Stack, tag: str, progress: Progress) -> None:
         folder = stack.folder / "functions"
         shutil.rmtree(folder, ignore_errors=True)
         tools.run(
-            ["docker", "buildx", "build", "--platform", platform, "--file", FUNCTIONS_FILE, "--output", str(folder), "."],
-            step=step, log=log, failure="building the functions failed", timeout_seconds=7200, cwd=REPOSITORY,
+            functions_command(str(folder), platform), step=step, log=log, failure="building the functions failed",
+            timeout_seconds=7200, cwd=REPOSITORY,
         )
         for name in FUNCTIONS:
             archive = folder / f"{name}.zip"
             build.pack(folder / name, archive)
             s3.upload_file(str(archive), outputs["artifacts_bucket"], f"{tag}/{name}.zip")
         step.detail = "uploaded"
+
+
+def image_command(program: str, image: str, tag: str, platform: str) -> list[str]:
+    """Builds and pushes one image, from the bases that this machine's variables name."""
+    return [
+        "docker", "buildx", "build", "--platform", platform, "--file", IMAGES[program], "--tag", image, "--provenance=false",
+        *containers.arguments(tag), "--push", ".",
+    ]
+
+
+def functions_command(folder: str, platform: str) -> list[str]:
+    """Builds the functions' programs into a folder, likewise."""
+    builder = f"BUILDER={containers.base('BUILDER')}"
+    return [
+        "docker", "buildx", "build", "--platform", platform, "--file", FUNCTIONS_FILE, "--build-arg", builder, "--output", folder, ".",
+    ]
 
 
 def require(stack: Stack, outputs: dict, tag: str) -> None:

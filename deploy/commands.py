@@ -19,6 +19,7 @@ from launcher.layout import Layout
 from launcher.progress import Progress
 
 import artifacts
+import discovery
 import flush as flushing
 import invalidator
 import leftovers
@@ -413,6 +414,9 @@ def _refuse_while_logging(region: str) -> None:
 def _roll_out(stack: Stack, account: str, tag: str, progress: Progress) -> int:
     stack.apply("apply", [f"-var=image_tag={tag}"])
     outputs = stack.outputs()
+    with progress.step("discovery") as step:
+        cloud_map = boto3.client("servicediscovery", region_name=outputs["region"])
+        step.detail = discovery.shorten_negative_ttl(cloud_map, outputs["cloud_map_namespace"])
     if _emulated():
         progress.line("tasks, smoke test: left out, the endpoint is an emulator without tasks or edge")
     else:

@@ -1,0 +1,21 @@
+"""How long the VPC's resolver remembers that a name does not exist: five minutes, unless the namespace says otherwise, which
+Terraform's provider cannot. A service that asks for config-service before its first task is registered, or while it has none, would
+go without it for that long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NEGATIVE_TTL_SECONDS = 5
+
+
+def shorten_negative_ttl(cloud_map: Any, namespace: str) -> str:
+    """Sets the SOA record's TTL of a private DNS namespace, unless it is set; what was done."""
+    pages = cloud_map.get_paginator("list_namespaces").paginate(Filters=[{"Name": "TYPE", "Values": ["DNS_PRIVATE"]}])
+    found = next(one["Id"] for page in pages for one in page["Namespaces"] if one["Name"] == namespace)
+    properties = cloud_map.get_namespace(Id=found)["Namespace"]["Properties"]
+    if properties.get("DnsProperties", {}).get("SOA", {}).get("TTL") == NEGATIVE_TTL_SECONDS:
+        return "unchanged"
+    record = {"Properties": {"DnsProperties": {"SOA": {"TTL": NEGATIVE_TTL_SECONDS}}}}
+    cloud_map.update_private_dns_namespace(Id=found, Namespace=record)
+    return f"{namespace}: a name that does not exist is asked for again after {NEGATIVE_TTL_SECONDS} s"
