@@ -1,4 +1,4 @@
-"""What AWS authorizes of a request that a deployment makes: actions, the resources of each, and condition keys.
+"""The permissions that AWS checks for a request that a deployment makes: actions, the resources of each, and condition keys.
 
 The emulators cannot say it. Moto evaluates every action on `*` and no condition; MiniStack names the resources of some
 actions. With this, both evaluate the deployer's policies as they are written: MiniStack by `iam_enforcement`, moto by
@@ -56,7 +56,7 @@ class Check:
 
 
 def checks(call: Call) -> list[Check]:
-    """All that AWS asks of the caller's policies. Tags of what exists are not in it: the caller looks them up."""
+    """All permissions that the request needs. Tags of existing resources are not in it: the caller adds them."""
     prefix = IAM_PREFIX.get(call.service, call.service)
     if call.service == "apigateway":
         return list(_api_gateway(call))

@@ -1,8 +1,8 @@
 """What MiniStack does not read out of a request: further resources, and the condition keys that our policies name.
 
 The rules are AWS's: https://docs.aws.amazon.com/service-authorization/latest/reference/ (DynamoDB, Systems Manager,
-Cloud Map, KMS). A table or a SecureString under a customer key needs `kms:Decrypt` for the caller, which the store asks
-for on the caller's behalf: `kms:ViaService` and the encryption context are what the key's condition keys hold.
+Cloud Map, KMS). A table or a SecureString under a customer key needs `kms:Decrypt` for the caller, which the store calls
+on the caller's behalf: `kms:ViaService` and the encryption context are what the key's condition keys hold.
 """
 
 from __future__ import annotations
