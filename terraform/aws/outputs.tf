@@ -50,7 +50,7 @@ output "service_names" {
 
 output "task_definition_arns" {
   description = "ARN of the applied task definition, with its revision, by service."
-  value       = { for task in module.task : task.service_name => task.task_definition_arn }
+  value       = { for program, task in module.task : program => task.task_definition_arn }
 }
 
 output "alb_dns_name" {

@@ -46,6 +46,14 @@ override_module {
 }
 
 override_module {
+  target = module.endpoint_statements
+  outputs = {
+    interface_endpoints = {}
+    gateway_endpoints   = {}
+  }
+}
+
+override_module {
   target = module.endpoints
 }
 
