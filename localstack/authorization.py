@@ -4,7 +4,8 @@ The emulators cannot say it. Moto evaluates every action on `*` and no condition
 actions. With this, both evaluate the deployer's policies as they are written: MiniStack by `iam_enforcement`, moto by
 `scripts/moto_iam.py`. Resources and keys are those of AWS's Service Authorization Reference.
 
-A request that is not known here is an error: whoever adds a resource to the Terraform adds its actions here.
+A request that is not known here is an error on moto: a new resource in the Terraform needs its actions here. MiniStack
+then checks the resource that it finds by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ UNKNOWN = None
 
 class UnknownRequest(LookupError):
     """Nothing is known of what AWS authorizes of this request."""
+
+
+class Unreadable(ValueError):
+    """A request whose shape no service accepts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +89,11 @@ def request_tags(call: Call) -> dict[str, str]:
         if isinstance(value, dict):
             found |= {str(key): str(text) for key, text in value.items()}
         for tag in value if isinstance(value, list) else []:
+            if not isinstance(tag, dict):
+                raise Unreadable(f"a tag is an object, not {tag!r}")
+            # The value may be left out.
             lower = {key.lower().removeprefix("tag"): text for key, text in tag.items()}
-            found[str(lower["key"])] = str(lower["value"])
+            found[str(lower.get("key", ""))] = str(lower.get("value", ""))
     for name, value in call.parameters.items():
         flat = re.fullmatch(r"((?:TagSpecification\.\d+\.)?Tags?(?:\.member)?\.\d+)\.Key", name)
         if flat:
@@ -130,8 +138,8 @@ def _ec2(call: Call) -> Iterator[Check]:
     keys = tags if call.operation == "CreateTags" else {}
     yield from (Check(action, resource, keys) for resource in sorted(named))
     if not named and not created:
-        # An association has an id of its own; what is asked about is what it ties together.
-        if call.text("AssociationId"):
+        # AWS authorizes the resources that are associated; the request names the association.
+        if call.operation.startswith("Disassociate") and call.text("AssociationId"):
             yield Check(action, UNKNOWN)
         else:
             raise UnknownRequest(f"{action}: no resource in {sorted(call.parameters)}")
@@ -154,6 +162,8 @@ def _api_gateway(call: Call) -> Iterator[Check]:
         target = quote(f"arn:aws:apigateway:{call.region}::{path}/new", safe="")
         yield Check("apigateway:PUT", f"arn:aws:apigateway:{call.region}::/tags/{target}", tags)
     for change in call.parameters.get("patchOperations") or []:
+        if not isinstance(change, dict):
+            raise Unreadable(f"a patch operation is an object, not {change!r}")
         if change.get("path") == "/cloudwatchRoleArn" and change.get("value"):
             yield _pass_role(change["value"], "apigateway.amazonaws.com")
         if str(change.get("path", "")).startswith("/accessLogSettings"):
@@ -227,6 +237,8 @@ def _iam(call: Call) -> Iterator[str]:
         name = call.text(f"{kind}Name")
         # The path of a service's own role names the service, which the request does not.
         path = "aws-service-role/ecs.amazonaws.com/" if name.startswith("AWSServiceRoleFor") else ""
+        if call.operation == f"Create{kind}" and call.text("Path").strip("/"):
+            path = f"{call.text('Path').strip('/')}/"
         if name:
             yield f"arn:aws:iam::{call.account}:{kind.lower()}/{path}{name}"
 
@@ -244,14 +256,20 @@ def _lambda(call: Call) -> Iterator[str]:
     path = unquote(call.path)
     function = re.search(r"/functions/([^/?]+)", path)
     if function or call.operation == "CreateFunction":
-        name = function[1] if function else call.text("FunctionName")
-        yield call.arn("lambda", f"function:{name.rpartition(':')[2]}")
+        name = _function(function[1] if function else call.text("FunctionName"))
+        qualifier = f":{call.text('Qualifier')}" if call.text("Qualifier") else ""
+        yield call.arn("lambda", f"function:{name}{qualifier}")
     mapping = re.search(r"/event-source-mappings/([^/?]+)", path)
     if mapping:
         yield call.arn("lambda", f"event-source-mapping:{mapping[1]}")
     tagged = re.search(r"/tags/(.+)", path)
     if tagged:
         yield tagged[1]
+
+
+def _function(text: str) -> str:
+    """The name, with its qualifier, in any of the forms that Lambda takes: a name, a partial ARN or an ARN."""
+    return text.rpartition("function:")[2]
 
 
 def _load_balancing(call: Call) -> Iterator[str]:
@@ -293,8 +311,11 @@ def _sqs(call: Call) -> Iterator[str]:
 
 
 def _ssm(call: Call) -> Iterator[str]:
-    names = [call.text("Name", "ResourceId", "Path"), *(call.parameters.get("Names") or [])]
-    yield from (call.arn("ssm", f"parameter/{name.lstrip('/')}") for name in names if name)
+    for name in [call.text("Name", "ResourceId", "Path"), *map(str, call.parameters.get("Names") or [])]:
+        # A name or an ARN, perhaps with a version or a label.
+        path = name.partition(":parameter/")[2] if name.startswith("arn:") else name.lstrip("/")
+        if path:
+            yield call.arn("ssm", f"parameter/{path.partition(':')[0]}")
     if call.text("SettingId"):
         yield call.arn("ssm", f"servicesetting/{call.text('SettingId').lstrip('/')}")
 
@@ -317,6 +338,15 @@ def _s3(call: Call) -> Iterator[str]:
     yield f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
 
 
+def _sts(call: Call) -> Iterator[str]:
+    yield from _arn(call, "RoleArn")
+
+
+def _secrets(call: Call) -> Iterator[str]:
+    if call.text("SecretId").startswith("arn:"):
+        yield call.text("SecretId")
+
+
 def _none(_: Call) -> Iterator[str]:
     yield ANY
 
@@ -335,13 +365,13 @@ SERVICES: dict[str, Callable[[Call], Iterator[str]]] = {
     "logs": _logs,
     "monitoring": _cloudwatch,
     "s3": _s3,
-    "secretsmanager": _none,
+    "secretsmanager": _secrets,
     "servicediscovery": _service_discovery,
     "servicequotas": _none,
     "sns": _sns,
     "sqs": _sqs,
     "ssm": _ssm,
-    "sts": _none,
+    "sts": _sts,
     "tagging": _none,
     "wafv2": _wafv2,
 }
@@ -371,7 +401,9 @@ WITHOUT_RESOURCE = {
         "ListTagsForResource", "TagResource", "UntagResource",
     },
     "sns": {"GetSubscriptionAttributes", "Unsubscribe"},
+    "secretsmanager": {"BatchGetSecretValue", "GetRandomPassword", "ListSecrets"},
     "ssm": {"DescribeParameters"},
+    "sts": {"DecodeAuthorizationMessage", "GetAccessKeyInfo", "GetCallerIdentity", "GetServiceBearerToken", "GetSessionToken"},
 }
 
 TAG_ACTIONS = {
@@ -417,8 +449,7 @@ def _keys(call: Call) -> dict[str, Any]:
         keys |= {"iam:PermissionsBoundary": call.text("PermissionsBoundary")} if call.text("PermissionsBoundary") else {}
         keys |= {"iam:AWSServiceName": call.text("AWSServiceName")} if call.text("AWSServiceName") else {}
     if call.service == "lambda" and call.operation == "CreateEventSourceMapping":
-        name = call.text("FunctionName").rpartition(":")[2]
-        keys["lambda:FunctionArn"] = call.arn("lambda", f"function:{name}")
+        keys["lambda:FunctionArn"] = call.arn("lambda", f"function:{_function(call.text('FunctionName'))}")
     if call.service == "ecs" and call.text("cluster"):
         keys["ecs:cluster"] = call.arn("ecs", f"cluster/{call.text('cluster').rpartition('/')[2]}")
     return keys
@@ -429,8 +460,9 @@ def _pass_role(role: str, service: str) -> Check:
 
 
 def _besides(call: Call) -> Iterator[Check]:
-    """What a service asks of its caller for what it does in the caller's name."""
-    if call.service == "s3" and call.operation == "DeleteObject":
+    """Permissions that the service checks on behalf of the caller."""
+    # The versions in a list of objects to delete are in a body that is not read here.
+    if call.service == "s3" and call.operation == "DeleteObject" and (call.method == "POST" or call.text("versionId")):
         yield from (Check("s3:DeleteObjectVersion", resource) for resource in _s3(call))
     if call.service == "lambda" and call.text("Role"):
         yield _pass_role(call.text("Role"), "lambda.amazonaws.com")
@@ -439,7 +471,10 @@ def _besides(call: Call) -> Iterator[Check]:
             if call.text(name):
                 yield _pass_role(call.text(name), "ecs-tasks.amazonaws.com")
     if call.service == "dynamodb" and call.operation == "CreateTable":
-        key = (call.parameters.get("SSESpecification") or {}).get("KMSMasterKeyId")
+        encryption = call.parameters.get("SSESpecification") or {}
+        if not isinstance(encryption, dict):
+            raise Unreadable(f"SSESpecification is an object, not {encryption!r}")
+        key = encryption.get("KMSMasterKeyId")
         if key:
             via = {"kms:ViaService": f"dynamodb.{call.region}.amazonaws.com"}
             yield Check("kms:DescribeKey", key, via)
@@ -467,10 +502,12 @@ def _besides(call: Call) -> Iterator[Check]:
         )
 
 
-def parsed(body: bytes) -> dict[str, Any]:
-    """A JSON body's members; none of any other body."""
+def members(service: str, operation: str, body: bytes) -> dict[str, Any]:
+    """The members of a JSON body, and none of any other. An object and a function's input are not the request's own."""
+    if service == "s3" or (service == "lambda" and operation.startswith("Invoke")):
+        return {}
     try:
-        members = json.loads(body) if body[:1] == b"{" else {}
+        found = json.loads(body) if body[:1] == b"{" else {}
     except ValueError:
         return {}
-    return members if isinstance(members, dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
 """The emulator extension: AWS's limits, where MiniStack accepts what AWS refuses.
 
-- Request parameters against botocore's own models (required, lengths, ranges, patterns, enumerations), for the services
-  whose requests are JSON or query strings. A pattern that is no Python expression is not checked.
+- Request parameters against botocore's own models (types, required, lengths, ranges, patterns, enumerations), for the services
+  in `MODELS`. A pattern that is no Python expression is not checked.
 - Parameter Store: 40 reads a second for account and region (`ThrottlingException`; 10,000 with higher throughput
   switched on), values of 4 KiB (standard) and 8 KiB (advanced), 15 levels, no `{{...}}` in a value.
 - Cloud Map: DiscoverInstances by a bucket of 2,000 that gains 1,000 a second (`RequestLimitExceeded`).
@@ -163,11 +163,40 @@ class Model:
         shape = self._model.operation_model(operation).input_shape
         if shape is None:
             return
-        value = request if self._model.metadata["protocol"] == "json" else unflattened(shape, request, "")
+        if self._model.metadata["protocol"] == "json":
+            value = request
+            require_types(shape, value, "")
+        else:
+            value = unflattened(shape, request, "")
         errors = list(violations(shape, value if value is not None else {}, ""))
         if errors:
             count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''} detected: "
             raise Refused(self._code, count + "; ".join(errors))
+
+
+_JSON_TYPES = {
+    "blob": str, "boolean": bool, "double": (int, float), "float": (int, float), "integer": int, "list": list, "long": int, "map": dict,
+    "string": str, "structure": dict,
+}
+
+
+def require_types(shape: Any, value: Any, at: str) -> None:
+    """Raises `Refused` for JSON of another type than the model's, which AWS cannot read at all."""
+    wanted = _JSON_TYPES.get(shape.type_name)
+    if wanted is None:
+        return
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise Refused("SerializationException", f"{at or 'the request'} is no {shape.type_name}")
+    if shape.type_name == "structure":
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                require_types(member, value[name], _inside(at, name))
+    elif shape.type_name == "list":
+        for number, one in enumerate(value, 1):
+            require_types(shape.member, one, f"{at}.{number}.member")
+    elif shape.type_name == "map":
+        for key, one in value.items():
+            require_types(shape.value, one, f"{at}.{key}.member")
 
 
 def violations(shape: Any, value: Any, at: str) -> Iterator[str]:
@@ -319,6 +348,10 @@ class ParameterStore:
 
     @staticmethod
     def _check_value(value: str, tier: str) -> None:
+        if not value:
+            raise Refused("ValidationException", (
+                "1 validation error detected: Value '' at 'value' failed to satisfy constraint: Member must have length greater than or "
+                "equal to 1."))
         if len(value.encode()) > PARAMETER_BYTES[tier]:
             raise Refused("ValidationException", (
                 "Standard tier parameters support a maximum parameter value of 4096 characters. To create a larger parameter "

@@ -45,6 +45,9 @@ def denial(environ: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], b
     policies = [iam_evaluator.parse_policy_document(text) for text in _policies(role)]
     try:
         refused = next((check for check in authorization.checks(call) if not _allowed(policies, role.arn, call, check)), None)
+    except authorization.Unreadable:
+        # The service says what is wrong with it.
+        return None
     except authorization.UnknownRequest as unknown:
         refused = authorization.Check(f"{unknown}, which localstack/authorization.py does not know")
     if refused is None:
@@ -67,7 +70,7 @@ def _call(environ: dict[str, Any], body: bytes, service: str, region: str, accou
         operation = target.rpartition(".")[2] or parameters["Action"]
     else:
         operation = iam_actions._match_rest_action(service, method, path, parameters) or f"{method} {path}"
-    return authorization.Call(service, operation, parameters | authorization.parsed(body), region, account, method, path)
+    return authorization.Call(service, operation, parameters | authorization.members(service, operation, body), region, account, method, path)
 
 
 def _role(access_key: str) -> Any:

@@ -1,5 +1,5 @@
-"""What a deployment's requests are about (`authorization`): their resources with the tags of these, and what a service asks
-for besides, such as a role that is passed on. MiniStack names resources of some actions and knows tags of some services only.
+"""What a deployment's requests are about (`authorization`): their resources with the tags of these, and further
+permissions, such as for a role that is passed on. MiniStack names resources of some actions and knows tags of some services only.
 
 Requests that `authorization` does not know keep what MiniStack found."""
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 from types import ModuleType
 from typing import Any, Callable, Iterator
-from urllib.parse import unquote
 
 import authorization
 
+from .requests import key_arn, reading
 from .resources import Check, Resource
 
 
@@ -19,10 +19,11 @@ def install(actions: ModuleType) -> None:
     """Replaces how MiniStack finds the resources of a request. Call it after `requests.install`."""
     # MiniStack's own table of Lambda's paths has no function's event settings, and no mapping's removal.
     actions._BOTOCORE_SERVICE_MAP["lambda"] = ["lambda"]
+    own = actions._lambda_action
     actions._lambda_action = lambda method, path: authorization.ACTIONS.get(
         ("lambda", found := actions._match_rest_action("lambda", method, path)), found
-    )
-    actions.extract_resource_arn = _resources(actions, actions.extract_resource_arn)
+    ) or own(method, path)
+    actions.extract_resource_arn = reading(_resources(actions, actions.extract_resource_arn))
 
 
 def _resources(actions: ModuleType, original: Callable[..., str]) -> Callable[..., str]:
@@ -31,17 +32,18 @@ def _resources(actions: ModuleType, original: Callable[..., str]) -> Callable[..
         service: str, method: str, path: str, headers: dict, body: bytes, query_params: dict, region: str, account_id: str
     ) -> str:
         found = original(service, method, path, headers, body, query_params, region, account_id)
-        parameters = {name: value[0] if isinstance(value, list) else value for name, value in query_params.items()}
         if service == "s3":
-            operation = actions._s3_action(method, unquote(path), query_params)
-        elif headers.get("x-amz-target") or parameters.get("Action"):
+            # MiniStack knows S3's resources, each key of a list among them.
+            return found
+        parameters = {name: value[0] if isinstance(value, list) else value for name, value in query_params.items()}
+        if headers.get("x-amz-target") or parameters.get("Action"):
             operation = headers.get("x-amz-target", "").rpartition(".")[2] or parameters["Action"]
         else:
             operation = actions._match_rest_action(service, method, path, query_params) or ""
-        call = authorization.Call(service, operation, parameters | authorization.parsed(body), region, account_id, method, path)
+        call = authorization.Call(service, operation, parameters | authorization.members(service, operation, body), region, account_id, method, path)
         try:
             asked = authorization.checks(call)
-        except (authorization.UnknownRequest, KeyError, TypeError, ValueError):
+        except authorization.UnknownRequest:
             return found
         return _merged(found, [_check(one, call) for one in asked])
 
@@ -61,15 +63,18 @@ def _merged(found: str, asked: list[Check]) -> Resource:
 def _check(asked: authorization.Check, call: authorization.Call) -> Check:
     if asked.resource is authorization.UNKNOWN:
         return Check(asked.action, authorization.ANY, is_known=False)
-    facts = dict(_facts(asked.resource, call))
-    return Check(asked.action, asked.resource, {**facts, **asked.keys})
+    resource = asked.resource
+    if ":key/alias/" in resource:
+        resource = key_arn(resource.rpartition(":key/")[2], call.region, call.account)
+    facts = dict(_facts(resource, call))
+    return Check(asked.action, resource, {**facts, **asked.keys})
 
 
 def _facts(arn: str, call: authorization.Call) -> Iterator[tuple[str, Any]]:
     """Condition keys that are true of what exists: its tags, a mapping's function, a role's boundary."""
     from ministack.services import apigateway, cognito, ec2, iam, kms, lambda_svc, servicediscovery
 
-    if not arn.startswith("arn:"):
+    if arn.count(":") < 5:
         return
     service, resource = arn.split(":")[2], arn.split(":", 5)[5]
     identifier = resource.rpartition("/")[2]

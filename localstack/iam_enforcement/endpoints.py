@@ -70,10 +70,17 @@ def install(ec2: ModuleType) -> None:
 def _keeping_policy(original: Callable[[dict], tuple], ec2: ModuleType) -> Callable[[dict], tuple]:
     @functools.wraps(original)
     def create(p: dict) -> tuple:
+        policy = ec2._p(p, "PolicyDocument")
+        try:
+            readable = isinstance(json.loads(policy or "{}"), dict)
+        except ValueError:
+            readable = False
+        if not readable:
+            return ec2._error("InvalidPolicyDocument", "Invalid Policy Document provided, please check and try again", 400)
         before = set(ec2._vpc_endpoints)
         answer = original(p)
         for made in set(ec2._vpc_endpoints) - before:
-            ec2._vpc_endpoints[made]["PolicyDocument"] = ec2._p(p, "PolicyDocument")
+            ec2._vpc_endpoints[made]["PolicyDocument"] = policy
         return answer
 
     return create

@@ -67,14 +67,16 @@ class Enforcement:
         service_context: dict[str, Any] | None = None,
     ) -> Any:
         """The same for one resource. `decide` is MiniStack's part, with the parameters of its `enforce`."""
-        context = service_context or {}
+        context: dict[str, Any] = {}
         vpc_id = _session(key).get(VPC_OF_SESSION, "")
         endpoint = self._endpoints.find(vpc_id, service, action, region) if vpc_id else None
-        if not resource.is_known:
-            return None
-        context = {**context, **resource.keys}
         if endpoint:
             context |= {"aws:SourceVpce": endpoint.id, "aws:SourceVpc": vpc_id}
+        # What is true of the caller holds for each check; tags and keys of a resource hold for that one alone.
+        of_caller = context
+        context = {**of_caller, **(service_context or {}), **resource.keys}
+        if not resource.is_known:
+            return self._check_action(key, action, service, region, decide)
         denied = decide(key, action, service, region, resource_arn=resource, service_context=context)
         if isinstance(denied, self._evaluator.AuthError):
             self._journal.refused(key, action, denied.code)
@@ -91,14 +93,34 @@ class Enforcement:
             denied = denied or self._evaluator.EvalResult("ImplicitDeny", principal.arn, "", reason)
             return self._denied(denied, principal, action, resource, reason)
         self._journal.allowed(Call(principal.arn, action, str(resource)))
-        for check in (one for one in resource.checks if one.is_known):
-            further = {**context, **check.context}
+        for check in resource.checks:
+            if not check.is_known:
+                if denied := self._check_action(key, check.action, check.action.partition(":")[0], region, decide):
+                    return denied
+                continue
+            further = {**of_caller, **check.context}
             denied = decide(key, check.action, check.action.partition(":")[0], region, resource_arn=check.resource,
                             service_context=further)
             if denied:
                 reason = self._blamed(principal, check.action, Resource(check.resource), region, further, denied)
                 return self._denied(denied, principal, check.action, Resource(check.resource), reason)
             self._journal.allowed(Call(principal.arn, check.action, check.resource))
+        return None
+
+    def _check_action(self, key: str, action: str, service: str, region: str, decide: Callable[..., Any]) -> Any:
+        """The decision where the request does not name the resource: a statement must allow the action on something."""
+        denied = decide(key, action, service, region, resource_arn="*", service_context={})
+        if isinstance(denied, self._evaluator.AuthError):
+            self._journal.refused(key, action, denied.code)
+            return denied
+        principal = self._evaluator.resolve_principal(key or "", self.account())
+        if denied and not any(
+            statement.effect == "Allow" and self._evaluator._action_matches(action, statement.actions, [])
+            for policy in principal.policies
+            for statement in policy
+        ):
+            return self._denied(denied, principal, action, Resource("*"), f"because no identity-based policy allows the {action} action")
+        self._journal.allowed(Call(principal.arn, action, "*"))
         return None
 
     def _denied(self, denied: Any, principal: Any, action: str, resource: Resource, reason: str) -> Any:

@@ -7,6 +7,7 @@ on the caller's behalf: `kms:ViaService` and the encryption context are what the
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from types import ModuleType
@@ -20,11 +21,35 @@ _EQUALITY = re.compile(r"([#\w.-]+)\s*=\s*(:\w+)")
 
 def install(actions: ModuleType) -> None:
     """Replaces how MiniStack finds a request's resources."""
-    actions.dynamodb_resource_arns = _dynamodb_resources(actions.dynamodb_resource_arns)
-    actions.dynamodb_transaction_checks = _transaction_checks(
-        actions.dynamodb_transaction_checks, actions._DYNAMODB_TRANSACT_ITEM_ACTIONS
+    actions.dynamodb_resource_arns = _reading(
+        _dynamodb_resources(actions.dynamodb_resource_arns), lambda *_: [UNREADABLE]
     )
-    actions.extract_resource_arn = _resources(actions.extract_resource_arn)
+    actions.dynamodb_transaction_checks = _reading(
+        _transaction_checks(actions.dynamodb_transaction_checks, actions._DYNAMODB_TRANSACT_ITEM_ACTIONS),
+        lambda action, *_: [(action, UNREADABLE)],
+    )
+    actions.extract_resource_arn = reading(_resources(actions.extract_resource_arn))
+
+
+UNREADABLE = Resource("*", checks=(Check("tagged-config:UnreadableRequest", "*"),))
+"""Stands for the resources of a request whose shape no service accepts. The account's owner hears from the service what is wrong
+with it; nobody else gets past it, because no policy allows the action."""
+
+
+def _reading(function: Callable, otherwise: Callable) -> Callable:
+    @functools.wraps(function)
+    def read(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except Exception:  # half-written requests take any shape
+            return otherwise(*arguments, **named)
+
+    return read
+
+
+def reading(function: Callable[..., str]) -> Callable[..., str]:
+    """The same function, with `UNREADABLE` where it fails."""
+    return _reading(function, lambda *_, **__: UNREADABLE)
 
 
 # === DynamoDB ===
@@ -34,12 +59,13 @@ def _dynamodb_resources(original: Callable[[bytes, str, str], list[str]]) -> Cal
     """The tables of a request, each with its leading keys and its KMS key."""
 
     def dynamodb_resource_arns(body: bytes, region: str, account_id: str) -> list[str]:
+        request = _request(body)
+        # A batch is about these, whatever table it names beside them.
+        if isinstance(request.get("RequestItems"), dict):
+            tables = request["RequestItems"].items()
+            return [_table(_table_arn(name, region, account_id), _batch_keys(name, part), region) for name, part in tables]
         found = original(body, region, account_id)
-        request = json.loads(body) if found else {}
-        if isinstance(request.get("TableName"), str):
-            return [_table(found[0], _leading_keys(request), region)]
-        return [_table(arn, _batch_keys(table, part), region)
-                for arn, (table, part) in zip(found, request["RequestItems"].items())] if found else found
+        return [_table(found[0], _leading_keys(request), region)] if found else found
 
     return dynamodb_resource_arns
 
@@ -61,6 +87,10 @@ def _transaction_checks(original: Callable, actions: dict[str, str]) -> Callable
         return [(action, _table(arn, _leading_keys(member), region)) for (action, arn), member in zip(found, members, strict=True)]
 
     return dynamodb_transaction_checks
+
+
+def _table_arn(name: str, region: str, account_id: str) -> str:
+    return name if name.startswith("arn:") else f"arn:aws:dynamodb:{region}:{account_id}:table/{name}"
 
 
 def _table(arn: str, leading_keys: list[str], region: str) -> Resource:
@@ -167,11 +197,13 @@ def _parameter_keys(arn: str, operation: str, request: dict, region: str, accoun
         key = record["KeyId"] if record and record["Type"] == "SecureString" and request.get("WithDecryption") else ""
         action = "kms:Decrypt"
     else:
-        key = (request.get("KeyId") or "alias/aws/ssm") if request.get("Type") == "SecureString" else ""
+        # Without a type the parameter keeps the one it has.
+        kind = request.get("Type") or (record or {}).get("Type")
+        key = (request.get("KeyId") or "alias/aws/ssm") if kind == "SecureString" else ""
         action = "kms:Encrypt"
     # The key that AWS manages lets in everybody whom Parameter Store lets in.
     if key and not key.startswith("alias/aws/"):
-        yield _via(_key_arn(key, region, account_id), f"ssm.{region}.amazonaws.com", {"PARAMETER_ARN": arn}, action)
+        yield _via(key_arn(key, region, account_id), f"ssm.{region}.amazonaws.com", {"PARAMETER_ARN": arn}, action)
 
 
 def _via(key_arn: str, service: str, encryption_context: dict[str, str], action: str = "kms:Decrypt") -> Check:
@@ -180,7 +212,8 @@ def _via(key_arn: str, service: str, encryption_context: dict[str, str], action:
     return Check(action, key_arn, {"kms:ViaService": service, "kms:CallerAccount": key_arn.split(":")[4], **context})
 
 
-def _key_arn(key: str, region: str, account_id: str) -> str:
+def key_arn(key: str, region: str, account_id: str) -> str:
+    """The ARN of the key that an id, an alias or an ARN names."""
     from ministack.services import kms
 
     record = kms._resolve_key(key)

@@ -41,6 +41,34 @@ class WhatIsAsked(unittest.TestCase):
             authorization.checks(call("lambda", "CreateFunction", FunctionName="f", Role="arn:aws:iam::111122223333:role/a")),
         )
 
+    def test_a_tag_without_a_value_hides_no_role(self) -> None:
+        asked = authorization.checks(
+            call("ecs", "RegisterTaskDefinition", family="f", taskRoleArn="arn:aws:iam::111122223333:role/a", tags=[{"key": "x"}])
+        )
+        self.assertIn("iam:PassRole", [check.action for check in asked])
+
+    def test_a_function_by_any_of_its_names(self) -> None:
+        arn = "arn:aws:lambda:eu-west-1:111122223333:function:f"
+        for name, expected in (
+            ("f", arn), ("f:live", f"{arn}:live"), (arn, arn), (f"{arn}:1", f"{arn}:1"), ("111122223333:function:f", arn),
+        ):
+            asked = authorization.checks(call("lambda", "Invoke", path=f"/2015-03-31/functions/{name}/invocations"))
+            self.assertEqual([(check.action, check.resource) for check in asked], [("lambda:InvokeFunction", expected)])
+
+    def test_parameters_by_name_arn_and_version(self) -> None:
+        arn = "arn:aws:ssm:eu-west-1:111122223333:parameter/a/b"
+        asked = authorization.checks(call("ssm", "GetParameters", Names=["/a/b", arn, "/a/b:3"]))
+        self.assertEqual([check.resource for check in asked], [arn] * 3)
+
+    def test_a_new_role_has_its_path(self) -> None:
+        asked = authorization.checks(call("iam", "CreateRole", RoleName="r", Path="/admin/"))
+        self.assertEqual([check.resource for check in asked], ["arn:aws:iam::111122223333:role/admin/r"])
+
+    def test_a_version_of_an_object_has_a_permission_of_its_own(self) -> None:
+        for version, expected in ({}, ["s3:DeleteObject"]), ({"versionId": "1"}, ["s3:DeleteObject", "s3:DeleteObjectVersion"]):
+            asked = authorization.checks(call("s3", "DeleteObject", "DELETE", "/b/k", **version))
+            self.assertEqual([check.action for check in asked], expected)
+
     def test_a_listener_is_tagged_not_its_load_balancer(self) -> None:
         balancer = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/a/1"
         flat = {"LoadBalancerArn": balancer, "Tags.member.1.Key": "Project", "Tags.member.1.Value": "tagged-config"}

@@ -12,6 +12,9 @@ import zipfile
 from typing import Any, Callable
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 import iam_enforcement
@@ -160,6 +163,125 @@ class Requests(IamTest):
             "servicediscovery:NamespaceName": "space", "servicediscovery:ServiceName": "service"})))
         found.discover_instances(NamespaceName="space", ServiceName="service")
         self.denied(lambda: found.discover_instances(NamespaceName="space", ServiceName="other"), "DiscoverInstances")
+
+
+class OtherResources(IamTest):
+    """What holds for one resource of a request holds for no other, and what cannot be read is not passed."""
+
+    def code(self, call: Callable[[], Any]) -> str:
+        try:
+            call()
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+        return ""
+
+    def raw(self, keys: dict[str, str], service: str, target: str, body: str) -> tuple[int, str]:
+        """A signed request with a body that no client would send."""
+        request = AWSRequest("POST", self.emulator.url, data=body.encode(), headers={
+            "X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.0"})
+        held = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN"))
+        SigV4Auth(held, service, "us-east-1").add_auth(request)
+        sent = urllib.request.Request(self.emulator.url, body.encode(), dict(request.headers), method="POST")
+        try:
+            with urllib.request.urlopen(sent, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def test_the_tags_of_one_resource_are_not_anothers(self) -> None:
+        root = self.emulator.client("ec2")
+        vpc = root.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+        mine, foreign = (
+            root.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.us-east-1.{service}")["VpcEndpoint"]["VpcEndpointId"]
+            for service in ("s3", "dynamodb")
+        )
+        root.create_tags(Resources=[mine], Tags=[{"Key": "Project", "Value": "tagged-config"}])
+        tagged = {"StringEquals": {"aws:ResourceTag/Project": "tagged-config"}}
+        ec2 = self.client("ec2", self.role(allow("ec2:DeleteVpcEndpoints", **tagged)))
+        for ids in ([foreign], [mine, foreign], [foreign, mine]):
+            self.assertEqual(self.code(lambda: ec2.delete_vpc_endpoints(VpcEndpointIds=ids)), "UnauthorizedOperation", ids)
+        self.assertEqual(self.code(lambda: ec2.delete_vpc_endpoints(VpcEndpointIds=[mine])), "")
+
+    def test_a_request_that_names_no_resource_needs_its_action(self) -> None:
+        def disassociate(ec2: Any) -> str:
+            return self.code(lambda: ec2.disassociate_address(AssociationId="eipassoc-00000001"))
+
+        self.assertEqual(disassociate(self.client("ec2", self.role(allow("s3:GetObject")))), "UnauthorizedOperation")
+        unknown = {"AWS_ACCESS_KEY_ID": "AKIAUNKNOWN000000000", "AWS_SECRET_ACCESS_KEY": "x"}
+        self.assertEqual(disassociate(self.client("ec2", unknown)), "AuthFailure")
+        arn = f"arn:aws:ec2:us-east-1:{ACCOUNT}:elastic-ip/*"
+        self.emulator.role(f"{self.name}-2", TASKS, allow("ec2:DisassociateAddress", resource=arn))
+        self.assertNotEqual(disassociate(self.client("ec2", self.session(f"{self.name}-2"))), "UnauthorizedOperation")
+
+    def test_a_role_to_assume_is_named_and_a_deny_of_it_holds(self) -> None:
+        for role in ("free", "admin"):
+            self.emulator.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps({
+                "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}]}))
+        arns = {role: f"arn:aws:iam::{ACCOUNT}:role/{role}" for role in ("free", "admin")}
+        deny = {"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": arns["admin"]}
+        sts = self.client("sts", self.role(allow("sts:AssumeRole", resource=list(arns.values())), deny))
+        sts.assume_role(RoleArn=arns["free"], RoleSessionName="session")
+        self.assertEqual(self.code(lambda: sts.assume_role(RoleArn=arns["admin"], RoleSessionName="session")), "AccessDenied")
+
+    def test_objects_are_deleted_by_their_own_keys(self) -> None:
+        root = self.emulator.client("s3")
+        root.create_bucket(Bucket="objects")
+        keys = self.role(allow("s3:DeleteObject", resource="arn:aws:s3:::objects/*"),
+                         {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::objects/kept"})
+        s3 = self.client("s3", keys)
+        s3.delete_object(Bucket="objects", Key="a")
+        s3.delete_objects(Bucket="objects", Delete={"Objects": [{"Key": "a"}, {"Key": "b"}]})
+        for several in (["kept", "a"], ["a", "kept"]):
+            objects = [{"Key": key} for key in several]
+            self.assertEqual(self.code(lambda: s3.delete_objects(Bucket="objects", Delete={"Objects": objects})), "AccessDenied")
+
+    def test_what_an_object_holds_asks_for_nothing(self) -> None:
+        self.emulator.client("s3").create_bucket(Bucket="contents")
+        s3 = self.client("s3", self.role(allow("s3:PutObject")))
+        for body in (b'{"Role": "arn:aws:iam::1:role/a"}', b'{"tags": ["a"]}', b'{"Tags": {"a": "b"}}'):
+            s3.put_object(Bucket="contents", Key="a", Body=body)
+
+    def test_a_batch_is_about_its_items_whatever_table_it_names_beside_them(self) -> None:
+        keys = self.role(allow("dynamodb:BatchGetItem", resource=TABLE))
+        other = {"Encrypted": {"Keys": [{"PK": {"S": "a"}, "SK": {"S": "b"}}]}}
+        for beside in ("Tenants", ""):
+            status, said = self.raw(keys, "dynamodb", "DynamoDB_20120810.BatchGetItem", json.dumps({
+                "TableName": beside, "RequestItems": other}))
+            self.assertEqual((status, "not authorized" in said), (403, True), said)
+
+    def test_half_written_requests_are_refused_and_harm_nothing(self) -> None:
+        root = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        keys = self.role(allow("dynamodb:*", "ssm:*", "kms:*", "ecs:*"))
+        bodies = {
+            "DynamoDB_20120810.BatchWriteItem": [{"RequestItems": {"Tenants": [{}]}}, {"RequestItems": {"Tenants": None}}],
+            "DynamoDB_20120810.GetItem": [{"TableName": "Tenants", "Key": key} for key in ({"PK": "x"}, [1], "ab", None)],
+            "DynamoDB_20120810.BatchGetItem": [{"RequestItems": {"Tenants": {"Keys": "ab"}}}, {"RequestItems": []}],
+            "DynamoDB_20120810.Query": [{"TableName": "Tenants", "KeyConditionExpression": 1}],
+            "DynamoDB_20120810.CreateTable": [{"TableName": "New", "SSESpecification": "x", "Tags": ["a"]}],
+            "DynamoDB_20120810.TransactWriteItems": [{"TransactItems": [1, {"Put": []}]}, {"TransactItems": {}}],
+            "AmazonSSM.GetParameters": [{"Names": [1]}, {"Names": 1}],
+            "AmazonSSM.PutParameter": [{"Name": 1, "Value": "a", "Type": "String", "Tags": ["a"]}],
+            "TrentService.DescribeKey": [{"KeyId": "arn:x"}, {"KeyId": 1}],
+            "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition": [{"family": "f", "tags": ["a"]}],
+        }
+        services = {
+            "AmazonEC2ContainerServiceV20141113": "ecs", "AmazonSSM": "ssm", "DynamoDB_20120810": "dynamodb", "TrentService": "kms",
+        }
+        for target, several in bodies.items():
+            service = services[target.partition(".")[0]]
+            for body in several:
+                for who in (keys, root):
+                    status, said = self.raw(who, service, target, json.dumps(body))
+                    self.assertIn(status, (200, 400, 403), f"{target} {body}: {said}")
+        self.root.list_tables()
+
+    def test_an_endpoint_policy_that_is_not_json_is_refused(self) -> None:
+        ec2 = self.emulator.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+        for text in ("{", "[]"):
+            made = self.code(lambda: ec2.create_vpc_endpoint(
+                VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3", PolicyDocument=text))
+            self.assertEqual(made, "InvalidPolicyDocument")
 
 
 class LeadingKeys(IamTest):
