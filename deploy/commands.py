@@ -449,20 +449,20 @@ Next:
 
 
 def _say_unconfirmed(stack: Stack, account: str, progress: Progress) -> None:
-    """Addresses that have not confirmed yet are told of no alarm."""
+    """Addresses that have not confirmed yet receive no alarms."""
     sns = boto3.client("sns", region_name=stack.region)
     topic = f"arn:{sns.meta.partition}:sns:{stack.region}:{account}:{stack.prefix}-alerts"
     try:
         pages = list(sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic))
     except botocore.exceptions.ClientError as error:
-        progress.line(f"warning: whether anybody is told of alarms is not known: {refusals.of_aws(error)}")
+        progress.line(f"warning: cannot check who receives alarms: {refusals.of_aws(error)}")
         return
     found = [subscription for page in pages for subscription in page["Subscriptions"]]
     waiting = sorted(one["Endpoint"] for one in found if one["SubscriptionArn"] == "PendingConfirmation")
     if waiting:
-        progress.line(f"warning: not told of alarms until they confirm AWS's e-mail: {', '.join(waiting)}")
+        progress.line(f"warning: no alarms until these addresses confirm AWS's e-mail: {', '.join(waiting)}")
     if not found and not stack.values("alert_topic_arns")["alert_topic_arns"]:
-        progress.line(f"""warning: nobody is told of alarms: VARS='alert_emails=["you@example.com"]', or subscribe to {topic}""")
+        progress.line(f"""warning: no subscriber receives alarms: VARS='alert_emails=["you@example.com"]', or subscribe to {topic}""")
 
 
 def _emulated() -> bool:

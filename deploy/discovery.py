@@ -1,6 +1,6 @@
 """How long the VPC's resolver remembers that a name does not exist: five minutes, unless the namespace says otherwise, which
-Terraform's provider cannot. A service that asks for config-service before its first task is registered, or while it has none, would
-go without it for that long."""
+Terraform's provider cannot. A service that resolves config-service before its first task is registered, or while it has none, cannot
+resolve it for that long."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def shorten_negative_ttl(cloud_map: Any, namespace: str) -> str:
         return "unchanged"
     record = {"Properties": {"DnsProperties": {"SOA": {"TTL": NEGATIVE_TTL_SECONDS}}}}
     cloud_map.update_private_dns_namespace(Id=found, Namespace=record)
-    return f"{namespace}: a name that does not exist is asked for again after {NEGATIVE_TTL_SECONDS} s"
+    return f"{namespace}: a name that does not exist is resolved again after {NEGATIVE_TTL_SECONDS} s"

@@ -86,7 +86,7 @@ def exercise(
     deadline = time.monotonic() + limit_seconds
     while True:
         status, body = caller.get()
-        # Nothing is there yet, and whoever says so has taken the token and looked into the table.
+        # 404 not-found proves that the token was accepted and the table was read.
         if status == 404 and b"urn:tagged-config:problem:not-found" in body:
             break
         if time.monotonic() >= deadline:

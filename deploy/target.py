@@ -84,10 +84,15 @@ class Stack:
             command = self._command(verb, ["-auto-approve", *_QUIET, *extra])
             if accepted:
                 planned = self.folder / "planned.tfplan"
-                self._run(step, self._command("plan", [*_QUIET, f"-out={planned}", *extra]), "plan", timeout_seconds)
-                accepted()
                 command = [str(self._binary), verb, "-input=false", *self._state(), *_QUIET, str(planned)]
-            self._run(step, command, verb, timeout_seconds)
+            try:
+                if accepted:
+                    self._run(step, self._command("plan", [*_QUIET, f"-out={planned}", *extra]), "plan", timeout_seconds)
+                    accepted()
+                self._run(step, command, verb, timeout_seconds)
+            finally:
+                # It holds the values of all variables.
+                (self.folder / "planned.tfplan").unlink(missing_ok=True)
 
     def values(self, *names: str, valid: bool = False) -> dict[str, Any]:
         """Variables as a deployment would have them: given, of the environment's file, or the root's defaults.
@@ -181,7 +186,10 @@ class Stack:
                 self._read("state", "push", str(unsaved))
                 unsaved.unlink()
             else:
-                unsaved.replace(self.state_file())
+                stored = self.state_file()
+                if stored.exists() and _lineage(stored) != _lineage(unsaved):
+                    raise StackError(f"{unsaved} is the state of another deployment than {stored}: compare them, and remove it")
+                unsaved.replace(stored)
             self._progress.line("the state of the last run, which could not be stored then, is stored now")
 
     def _read(self, *arguments: str) -> str:
@@ -256,3 +264,8 @@ def commit() -> str:
         if file and path.is_file():
             changes += file + b"\0" + path.read_bytes()
     return f"{tag}-dirty-{hashlib.sha256(changes).hexdigest()[:12]}" if changes else tag
+
+
+def _lineage(state: Path) -> str:
+    """What all versions of one state have in common."""
+    return json.loads(state.read_text()).get("lineage", "")

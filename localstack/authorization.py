@@ -412,7 +412,7 @@ TAG_ACTIONS = {
     "monitoring": "TagResource", "servicediscovery": "TagResource", "sns": "TagResource", "sqs": "TagQueue", "ssm": "AddTagsToResource",
     "wafv2": "TagResource",
 }
-"""What creating something with tags asks for besides."""
+"""The further permission for creating something with tags."""
 TAG_OPERATIONS = {"AddTags", "AddTagsToResource", "TagQueue", "TagResource", "TagRole"}
 
 def _tagged(call: Call, resources: list[str]) -> list[str]:

@@ -30,7 +30,7 @@ from typing import Any, Callable
 
 import hooks
 from iam_enforcement import Installed
-from iam_enforcement.credentials import ECS as ECS_TASKS, path_of
+from iam_enforcement.credentials import ECS as ECS_TASKS, Refused as RoleRefused, path_of
 from iam_enforcement.services import Denied
 
 logger = logging.getLogger("ecs_tasks")
@@ -176,6 +176,8 @@ class Tasks:
             return {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         vpc_id = self._vpc_of(task_arn)
         self._require_execution(td, cdef, task_arn, vpc_id)
+        if not td.get("taskRoleArn"):
+            return {}
         path = path_of(td["taskRoleArn"].rsplit("/", 1)[-1], vpc_id, task_arn.rsplit("/", 1)[-1])
         return {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{CREDENTIALS_HOST}:{os.environ['GATEWAY_PORT']}{path}",
@@ -184,10 +186,12 @@ class Tasks:
 
     def _require_execution(self, td: dict, cdef: dict, task_arn: str, vpc_id: str) -> None:
         """Raises as ECS fails a task whose execution role lacks a permission."""
+        if not td.get("executionRoleArn"):
+            return
         _, _, _, region, account, _ = task_arn.split(":", 5)
-        session = self._iam.sessions.open(td.get("executionRoleArn", ""), ECS_TASKS, task_arn, "ecs", vpc_id)
         calls = self._iam.services
         try:
+            session = self._iam.sessions.open(td["executionRoleArn"], ECS_TASKS, task_arn, "ecs", vpc_id)
             for secret in cdef.get("secrets", []):
                 parameter = calls.parameter(secret["valueFrom"], region, account)
                 calls.require(session["AccessKeyId"], "ssm:GetParameters", parameter, region)
@@ -195,13 +199,19 @@ class Tasks:
                 for operation in ("logs:CreateLogStream", "logs:PutLogEvents"):
                     stream = f"arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{cdef['name']}"
                     calls.require(session["AccessKeyId"], operation, stream, region)
-        except Denied as error:
+        except (Denied, RoleRefused) as error:
             raise RuntimeError(f"ResourceInitializationError: unable to start the task with its execution role: {error}") from error
 
     def _vpc_of(self, task_arn: str) -> str:
-        service = self._service_of(self._ecs._tasks.get(task_arn) or {}) or {}
+        """The VPC of a service's task, or of one that was run by itself: both say their subnets."""
+        task = self._ecs._tasks.get(task_arn) or {}
+        service = self._service_of(task) or {}
         settings = (service.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
-        return self._iam.sessions.vpc_of_subnets(settings.get("subnets") or [])
+        subnets = settings.get("subnets") or [task.get("_subnet", "")]
+        found = self._iam.sessions.vpc_of_subnets(subnets)
+        if not found:
+            raise RuntimeError(f"no VPC is known of {task_arn}: its network configuration names no subnet that exists")
+        return found
 
     def mark_running(self, original: Callable[[str, dict], bool]) -> Callable[[str, dict], bool]:
         """Waits for the answer to the load balancer's health check first."""

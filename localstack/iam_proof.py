@@ -218,7 +218,7 @@ class Proof:
     # === who calls, and who listens ===
 
     def callers(self) -> str:
-        """Each program calls AWS as its own role and nobody calls as the account's root, while this is a mere reader."""
+        """Each program calls AWS as its own role and nobody calls as the account's root, while this check itself makes no AWS calls."""
         self.calls("DELETE")
         self.write()
         self.request("GET", f"/param_config_proof-{uuid.uuid4().hex}")
@@ -235,10 +235,14 @@ class Proof:
             return {call["principal"].split(":")[-1] for call in json.load(answer)["calls"]}
 
     def environments(self) -> str:
-        """No program has keys in its environment; order-service, whose role may do nothing, has no credentials at all."""
+        """No program has keys in its environment, or takes a person's own from a profile; order-service, whose role may do nothing,
+        has no credentials at all."""
         for replica in self.stack.replicas:
             record = processes.find(self.layout, replica.name)
-            names = {entry.partition("=")[0] for entry in Path(f"/proc/{record.pid}/environ").read_text().split("\0")}
+            entries = Path(f"/proc/{record.pid}/environ").read_text().split("\0")
+            names = {entry.partition("=")[0] for entry in entries}
+            if replica.service == CONFIG_SERVICE and f"AWS_SHARED_CREDENTIALS_FILE={os.devnull}" not in entries:
+                return f"{replica.name} reads a person's own profiles"
             keys = {name for name in names if name.startswith("AWS_") and ("KEY" in name or "TOKEN" in name)}
             wanted = {"AWS_CONTAINER_AUTHORIZATION_TOKEN"} if replica.service == CONFIG_SERVICE else set()
             if keys != wanted:
@@ -294,7 +298,7 @@ class Proof:
                 said = path.use()
             except AssertionError as error:
                 return str(error)
-            wanted = f"not authorized to perform: {action}"
+            wanted = f"not authorized to perform: {action} on resource"
             if not processes.wait_until(lambda: wanted in said(), NAMED_SECONDS, interval=0.1):
                 return f"no message says {wanted!r}: ...{said()[-600:]}"
         return ""

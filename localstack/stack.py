@@ -16,6 +16,7 @@ import signal as signals
 from pathlib import Path
 
 import bootstrap
+from ecs_tasks import CREDENTIALS_HOST
 from launcher import containers, emulator, localstack, network, prerequisites, processes, running, settings as stack_settings
 from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
@@ -218,11 +219,12 @@ def hide(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def credentials(arguments: argparse.Namespace, layout: Layout) -> int:
-    """Prints a session of a program's role for a shell to evaluate: temporary, as the program itself has them."""
+    """Prints a session of a program's role for a shell to evaluate, or where an SDK finds and renews one."""
     from launcher import credentials as sessions
 
     stack = running.require_ready(layout)
-    for name, value in sessions.of_session(stack, arguments.role, arguments.role).items():
+    find = sessions.of_task if arguments.renewed else sessions.of_session
+    for name, value in find(stack, arguments.role, arguments.role).items():
         print(f"export {name}='{value}'")
     return 0
 
@@ -339,6 +341,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("seconds", type=float)
         if name == "credentials":
             command.add_argument("role", help="config-service, order-service, execution or load-test")
+            command.add_argument("--renewed", action="store_true", help="the credentials endpoint, for runs longer than one session")
         if name == "provision":
             command.add_argument("host", help="where the emulator is, for this machine and for the services")
             command.add_argument("--port", type=int, default=stack_settings.DEFAULT_EMULATOR_PORT)
@@ -370,11 +373,14 @@ def _enter_venv() -> None:
 def _print_welcome(stack: stack_settings.Settings) -> None:
     stores = f"\n  LocalStack (stores)  {stack.stores_url}" if stack.with_localstack else ""
     replicas = "  ".join(f"http://{replica.http_address}" for replica in stack.config)
+    ports = "  ".join(f"{replica.address}:{replica.grpc}, :{replica.refresh}" for replica in stack.config)
+    tasks = f"\n  (for containers)     http://{CREDENTIALS_HOST}:{stack.emulator_port}" if stack.docker_network else ""
     print(f"""
   edge (API Gateway)   {stack.api_url}
   config-service       {replicas}
   order-service        http://{stack.order.http_address}
-  emulator (AWS API)   {stack.emulator_url}{stores}
+  gRPC, refresh        {ports}
+  emulator (AWS API)   {stack.emulator_url}{tasks}{stores}
 
 Try:
   make demo

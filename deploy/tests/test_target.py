@@ -1,6 +1,7 @@
 """How Terraform is called, and ended: a stand-in for it makes what an interruption would lose."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -98,6 +99,28 @@ class TargetTest(unittest.TestCase):
         self.fares("well")
         self.stack().initialise()
         self.assertEqual((self.root / "dev.tfstate").read_text(), "what was made")
+
+    def test_another_deployments_state_is_not_taken(self) -> None:
+        for name, lineage in ("folder/errored.tfstate", "a"), ("dev.tfstate", "b"):
+            (self.root / name).parent.mkdir(exist_ok=True)
+            (self.root / name).write_text(json.dumps({"lineage": lineage}))
+        with self.assertRaisesRegex(StackError, "another deployment"):
+            self.stack().initialise()
+        self.assertIn('"b"', (self.root / "dev.tfstate").read_text())
+        (self.root / "dev.tfstate").write_text(json.dumps({"lineage": "a", "serial": 1}))
+        self.stack().initialise()
+        self.assertNotIn("serial", (self.root / "dev.tfstate").read_text())
+
+    def test_a_plan_is_not_kept(self) -> None:
+        stack = self.stack()
+
+        def refuse() -> None:
+            (self.root / "folder" / "planned.tfplan").write_text("values")
+            raise StackError("refused")
+
+        with self.assertRaisesRegex(StackError, "refused"):
+            stack.apply("apply", [], accepted=refuse)
+        self.assertFalse((self.root / "folder" / "planned.tfplan").exists())
 
     def test_variables_are_evaluated_once(self) -> None:
         stack = self.stack()

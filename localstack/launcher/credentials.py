@@ -7,6 +7,7 @@ gives them to a task, and renews by itself. Whoever cannot use the endpoint gets
 from __future__ import annotations
 
 import json
+import os
 
 from iam_enforcement import credentials  # beside stack.py
 
@@ -26,6 +27,9 @@ def of_task(settings: Settings, role: str, task: str) -> dict[str, str]:
     return {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": settings.emulator_url + path,
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": credentials.Tokens(settings.credentials_secret).of(path),
+        # Profiles of the person's own come before the credentials endpoint.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 
 

@@ -18,5 +18,7 @@ def hide(settings: Settings, replica: Replica, seconds: float) -> None:
     if mine is None:
         raise StackError(f"Cloud Map does not know {replica.name} at {replica.address}")
     client.deregister_instance(ServiceId=service, InstanceId=mine["Id"])
-    time.sleep(seconds)
-    client.register_instance(ServiceId=service, InstanceId=mine["Id"], Attributes=mine["Attributes"])
+    try:
+        time.sleep(seconds)
+    finally:
+        client.register_instance(ServiceId=service, InstanceId=mine["Id"], Attributes=mine["Attributes"])

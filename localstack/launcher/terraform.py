@@ -229,7 +229,7 @@ def _inputs(layout: Layout, variables: dict[str, str]) -> str:
     result = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
     for file in sorted(TERRAFORM.rglob("*")):
         parts = file.relative_to(TERRAFORM).parts
-        if file.is_file() and not any(part.startswith(".") for part in parts) and file.suffix in (".tf", ".tftpl", ".json"):
+        if file.is_file() and not any(part.startswith(".") for part in parts) and file.suffix in (".tf", ".tfvars", ".tftpl", ".json"):
             result.update(f"{'/'.join(parts)}\0{build.digest(file)}\0".encode())
     result.update(build.digest(layout.invalidator_zip).encode())
     return result.hexdigest()

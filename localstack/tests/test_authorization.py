@@ -22,7 +22,7 @@ def call(service: str, operation: str, method: str = "POST", path: str = "/", **
 
 
 class WhatIsAsked(unittest.TestCase):
-    """Resources, tags, and what a service asks for besides."""
+    """Resources, tags, and further permissions."""
 
     def test_what_is_created_and_what_it_is_created_in(self) -> None:
         flat = {"VpcId": "vpc-00000001", "TagSpecification.1.Tag.1.Key": "Project", "TagSpecification.1.Tag.1.Value": "tagged-config"}

@@ -92,6 +92,7 @@ class Limits(unittest.TestCase):
         def put(value: str, name: str = "/size", **more: Any) -> Callable[[], Any]:
             return lambda: ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True, **more)
 
+        self.refused(put(""), "ValidationException", "Member must have length greater than or equal to 1")
         put("x" * 4_096)()
         self.refused(put("x" * 4_097), "ValidationException", "4096")
         # Two bytes each.

@@ -11,10 +11,10 @@ use tagged_config_stores::{Entry, Journal};
 use crate::receipt;
 
 /// A journal that does not answer holds back no push for longer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(1_200);
 /// One attempt. A connection that died while the function was frozen then costs one attempt, and not the entry. A cold
 /// start has DNS and TLS in its first.
-const ATTEMPT: Duration = Duration::from_millis(350);
+const ATTEMPT: Duration = Duration::from_millis(600);
 /// Entries under way at once.
 const CONCURRENCY: usize = 32;
 

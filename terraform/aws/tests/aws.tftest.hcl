@@ -191,7 +191,7 @@ run "load_test_runner" {
 
   assert {
     condition     = setunion(keys(data.aws_vpc_endpoint_service.interface), ["dynamodb", "s3"]) == toset(keys(module.endpoints.policies))
-    error_message = "An endpoint is made that nobody asked AWS about."
+    error_message = "An endpoint is made without a check of its service."
   }
 }
 

@@ -101,14 +101,14 @@ impl Around {
 }
 
 impl Handled {
-    /// The kinds of the entries, and how many changes were told, in order.
-    fn journalled_and_told(&self) -> (Vec<ChangeKind>, usize) {
+    /// The kinds of the entries, and how many changes were sent, in order.
+    fn journalled_and_sent(&self) -> (Vec<ChangeKind>, usize) {
         let entries = self.journal.iter().flat_map(|journal| {
             let entries = journal.1.lock().unwrap();
             entries.iter().map(|entry| entry.kind).collect::<Vec<_>>()
         });
-        let told = self.refresher.1.lock().unwrap();
-        let changes = told.iter().map(|message| match message {
+        let sent = self.refresher.1.lock().unwrap();
+        let changes = sent.iter().map(|message| match message {
             Message::Refresh(request) => request.changes.len(),
             Message::Flush(_) => 0,
         });
@@ -153,7 +153,7 @@ async fn a_poison_record_is_named_and_holds_back_nobody() {
     let handler = Around::WORKING.handler();
     assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));
     assert_eq!(
-        handler.journalled_and_told(),
+        handler.journalled_and_sent(),
         (vec![ChangeKind::Edited; 2], 2)
     );
 }
@@ -166,7 +166,7 @@ async fn dead_tasks_find_the_changes_in_the_journal() {
     };
     let handler = around.handler();
     assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));
-    assert_eq!(handler.journalled_and_told().0.len(), 2);
+    assert_eq!(handler.journalled_and_sent().0.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn a_journal_that_is_down_holds_back_no_push() {
     };
     let handler = around.handler();
     assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));
-    assert_eq!(handler.journalled_and_told(), (vec![], 2));
+    assert_eq!(handler.journalled_and_sent(), (vec![], 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,14 +265,14 @@ async fn without_discovery_the_journal_is_enough_and_without_both_it_is_tried_ag
 async fn a_throttled_source_is_announced_without_its_value() {
     // Without a readable source once early, and once more at the end.
     let edited = vec![ChangeKind::Edited, ChangeKind::Edited];
-    for (source, kinds, told) in [(false, edited, 2), (true, vec![ChangeKind::Written], 1)] {
+    for (source, kinds, sent) in [(false, edited, 2), (true, vec![ChangeKind::Written], 1)] {
         let around = Around {
             source,
             ..Around::WORKING
         };
         let handler = around.handler();
         handler.handle(&parameter_event()).await.unwrap();
-        assert_eq!(handler.journalled_and_told(), (kinds, told));
+        assert_eq!(handler.journalled_and_sent(), (kinds, sent));
     }
 }
 
@@ -284,7 +284,7 @@ async fn a_flush_reaches_tasks_by_a_call_and_by_the_journal() {
         answer,
         json!({"flushed": {"targets": 1, "acknowledged": 1}})
     );
-    assert_eq!(handler.journalled_and_told(), (vec![ChangeKind::Flush], 0));
+    assert_eq!(handler.journalled_and_sent(), (vec![ChangeKind::Flush], 0));
     assert!(matches!(
         handler.refresher.1.lock().unwrap()[..],
         [Message::Flush(_)]
@@ -315,6 +315,6 @@ async fn other_events_are_ignored() {
     ] {
         let handler = Around::WORKING.handler();
         handler.handle(&event).await.unwrap();
-        assert_eq!(handler.journalled_and_told(), (vec![], 0));
+        assert_eq!(handler.journalled_and_sent(), (vec![], 0));
     }
 }

@@ -312,7 +312,8 @@ resource "aws_cloudwatch_metric_alarm" "lost_events" {
   ok_actions          = var.alarm_action_arns
 }
 
-# The function answers normally and names the records that failed, so that the metric Errors does not have them.
+# The function answers normally and names the records that failed, so that the metric Errors does not have them. Its retries are over
+# within seconds: one minute is all that there is to see.
 resource "aws_cloudwatch_metric_alarm" "batch_failures" {
   alarm_name          = "${var.name}-batch-failures"
   alarm_description   = "The invalidator cannot handle changes of the table: they reach caches by the time to live."
@@ -320,7 +321,7 @@ resource "aws_cloudwatch_metric_alarm" "batch_failures" {
   metric_name         = "refresh_batch_failures"
   statistic           = "Sum"
   period              = 60
-  evaluation_periods  = 2
+  evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"
@@ -337,7 +338,7 @@ resource "aws_cloudwatch_metric_alarm" "stream_failures" {
   dimensions          = { EventSourceMappingUUID = var.stream_mapping_id }
   statistic           = "Sum"
   period              = 60
-  evaluation_periods  = 2
+  evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"

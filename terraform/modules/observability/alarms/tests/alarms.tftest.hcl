@@ -206,6 +206,19 @@ run "no_task_is_an_alarm_even_without_data" {
   }
 }
 
+run "a_batch_that_fails_for_good_is_an_alarm" {
+  command = plan
+
+  # Four tries are over within seconds: no second minute has a failure.
+  assert {
+    condition = alltrue([
+      for alarm in [aws_cloudwatch_metric_alarm.batch_failures, aws_cloudwatch_metric_alarm.stream_failures] :
+      alarm.threshold == 0 && alarm.evaluation_periods == 1 && alarm.period == 60
+    ])
+    error_message = "A batch of the stream could fail for good unseen."
+  }
+}
+
 run "no_error_at_all_is_refused" {
   command = plan
 
