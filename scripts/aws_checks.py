@@ -373,12 +373,13 @@ def parts_plans_and_half_made(target: Target) -> None:
     half_made(target)
 
 
-def on_its_own(checks: Checks, work: Callable[[Target], None]) -> None:
-    """Work on a copy and an account that nothing else uses."""
+def on_its_own(checks: Checks, work: Callable[[Target], None]) -> tuple[set[str], set[str]]:
+    """Work on a copy and an account that nothing else uses; the actions that the deployer was granted, and used."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_the_tree(Path(temporary))
         with moto(folder / "moto.log") as url:
             work(Target(checks, folder, url))
+        return deployer_checks.granted(folder / "terraform" / "deployer"), deployer_checks.used((folder / "moto.log").read_text())
 
 
 def main() -> int:
@@ -388,8 +389,11 @@ def main() -> int:
     # Terraform waits more than it works.
     with ThreadPoolExecutor(2) as pool:
         try:
-            for done in [pool.submit(on_its_own, checks, work) for work in (whole, parts_plans_and_half_made)]:
-                done.result()
+            running = [pool.submit(on_its_own, checks, work) for work in (whole, parts_plans_and_half_made)]
+            granted, used = (set().union(*actions) for actions in zip(*(done.result() for done in running)))
+            superfluous = deployer_checks.superfluous(granted, used)
+            print(f"the deployer has {len(granted)} actions; {len(granted & used)} were used, the others by the reasons of UNUSED")
+            checks.count("every action of the deployer has a use, or a reason", not superfluous, f"without: {superfluous}\n")
         except BaseException:
             checks.end()
             raise

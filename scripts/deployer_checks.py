@@ -7,8 +7,10 @@ an action that the role has not fails there.
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 from launcher import terraform, terraform_binary  # noqa: E402
 from launcher.progress import Progress  # noqa: E402
 
+UNUSED: dict[str, tuple[str, ...]] = {
+    "changes in place that no run makes": (
+        "*:Update*", "*:Modify*", "*:Untag*", "*:RemoveTags*", "*:DeleteTags", "apigateway:PATCH", "cognito-idp:AddCustomAttributes",
+        "ec2:Replace*", "ecr:PutImage*ability", "ecr:PutImageScanningConfiguration", "elasticloadbalancing:Set*",
+        "iam:PutRolePermissionsBoundary", "kms:PutKeyPolicy", "lambda:*FunctionConcurrency", "logs:*ssociateKmsKey",
+        "logs:DeleteRetentionPolicy",
+    ),
+    "AWS asks for it on behalf of the caller, and no emulator does": (
+        "dynamodb:DescribeStream", "dynamodb:Get*", "kms:GenerateDataKey*", "kms:ReEncrypt*", "logs:*LogDeliver*", "route53:*",
+        "cognito-idp:DeleteUserPoolClient",
+    ),
+    "moto has no scaling and no saved queries": ("application-autoscaling:*", "logs:*QueryDefinition*"),
+    "moto has no registry: images are pushed by Docker": ("ecr:Batch*", "ecr:*Layer*"),
+    "an own domain of the user pool is an option": ("cognito-idp:*UserPoolDomain",),
+    "the smoke test and the rollout are tried on stand-ins": (
+        "cognito-idp:Admin*", "cognito-idp:ListUsers", "ecs:DescribeTasks", "ecs:ListTasks", "elasticloadbalancing:DescribeTargetHealth",
+    ),
+    "no letter is dead there": ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),
+    "the local stack's namespace is one without DNS": ("servicediscovery:CreateHttpNamespace",),
+    "left over only on AWS, and removed by destroy": (
+        "ec2:DeleteNetworkInterface", "s3:AbortMultipartUpload", "servicediscovery:DeregisterInstance", "servicediscovery:ListServices",
+    ),
+    "read by Terraform's provider, or by preflight, only where AWS says more than moto": (
+        "*:ListTagsForResource", "ec2:DescribeAccountAttributes", "ec2:DescribeRegions", "lambda:GetFunctionConfiguration",
+        "lambda:ListEventSourceMappings", "s3:GetObjectVersion", "servicequotas:ListServiceQuotas",
+    ),
+}
+"""Patterns of actions of the deployer's role that no run on moto uses, by the reason why it has them."""
 SESSION_SECONDS = 3600
 BOUNDARY = "arn:aws:iam::aws:policy/AdministratorAccess"
 """It bounds nothing: that every role has it is what counts."""
@@ -92,6 +122,31 @@ def refused(env: str, environment: Mapping[str, str]) -> dict[str, bool]:
         "a tenant's parameter": lambda: ssm.get_parameter(Name=f"/tagged-config-{env}/config/tenants/a/rate"),
     }
     return {title: _is_refused(attempt) for title, attempt in tries.items()}
+
+
+def used(log: str) -> set[str]:
+    """The actions that a log of moto_iam.py says were used."""
+    return set(re.findall(r"^USED (\S+)$", log, re.MULTILINE))
+
+
+def granted(root: Path) -> set[str]:
+    """The actions that the applied policies of the role allow; `root` is the copy of terraform/deployer that was applied."""
+    return {
+        action
+        for state in root.glob("*.tfstate")
+        for resource in json.loads(state.read_text())["resources"]
+        if resource["type"] in ("aws_iam_policy", "aws_iam_role_policy")
+        for instance in resource["instances"]
+        for statement in json.loads(instance["attributes"]["policy"])["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+
+
+def superfluous(granted: set[str], used: set[str]) -> list[str]:
+    """Actions that are granted without a use or a reason. Some are used by chance: while something takes its time."""
+    patterns = [pattern for several in UNUSED.values() for pattern in several]
+    return sorted(action for action in granted - used if not any(fnmatch.fnmatchcase(action, pattern) for pattern in patterns))
 
 
 def _is_refused(attempt: Callable[[], object]) -> bool:

@@ -32,6 +32,7 @@ from moto.sts.models import sts_backends  # noqa: E402
 
 # MiniStack matches Lambda's paths by a table of its own, which has no function's event settings.
 iam_actions._BOTOCORE_SERVICE_MAP["lambda"] = ["lambda"]
+_used: set[str] = set()
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 
 
@@ -45,6 +46,8 @@ def denial(environ: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], b
     policies = [iam_evaluator.parse_policy_document(text) for text in _policies(role)]
     try:
         refused = next((check for check in authorization.checks(call) if not _allowed(policies, role.arn, call, check)), None)
+        if refused is None:
+            _note_use({check.action for check in authorization.checks(call)})
     except authorization.Unreadable:
         # The service says what is wrong with it.
         return None
@@ -56,6 +59,14 @@ def denial(environ: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], b
     return iam_actions.access_denied_response(
         scope[3], refused.action, role.arn, "denied", headers={}, resource_arn=refused.resource or "*"
     )
+
+
+def _note_use(actions: set[str]) -> None:
+    """Writes each action that is used to the log, once."""
+    for action in sorted(actions - _used):
+        # One write, on a line of its own: other threads write there, too.
+        sys.stderr.write(f"\nUSED {action}\n")
+    _used.update(actions)
 
 
 def _call(environ: dict[str, Any], body: bytes, service: str, region: str, account: str) -> authorization.Call:

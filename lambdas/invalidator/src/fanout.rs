@@ -271,7 +271,9 @@ impl Refresher for GrpcRefresher {
             }
         };
         let mut answer = call(first.clone()).await;
-        if let (Ok(()), Some(kept)) = (&answer, self.kept().get_mut(&target)) {
+        // A refusal has come by the connection, too.
+        let has_come = answer.is_ok() || was_refused(&answer);
+        if let (true, Some(kept)) = (has_come, self.kept().get_mut(&target)) {
             kept.has_answered = true;
         }
         if !was_refused(&answer) {
