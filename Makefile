@@ -38,6 +38,7 @@ local-why: ## Explain the calls that IAM denied: who, what, on which resource, w
 
 .PHONY: iam-proof
 iam-proof: ## Take each action of each role away in turn, and show that its program fails and names it (make local DOCKER=0)
+	@test -x .local/venv/bin/python || { echo "error: the local stack does not run: make local DOCKER=0" >&2; exit 1; }
 	@.local/venv/bin/python localstack/iam_proof.py
 
 .PHONY: local-restart

@@ -30,7 +30,8 @@ from typing import Any, Callable, Iterator
 
 import iam_enforcement
 from launcher import aws, build, credentials, processes, running
-from launcher.layout import SHARED, Layout
+from launcher.errors import StackError
+from launcher.layout import REPOSITORY, SHARED, Layout
 from launcher.settings import CONFIG_SERVICE, USERS, Settings
 
 NAMED_SECONDS = 15
@@ -347,6 +348,9 @@ def main() -> int:
     if not stack.enforces_iam or stack.docker_network:
         print("error: start a stack whose services are processes and whose emulator enforces IAM: make local DOCKER=0", file=sys.stderr)
         return 1
+    if stack.profile == "release" and arguments.only in (None, "load-test"):
+        print("building the load test's harness (a first build takes some minutes)", file=sys.stderr, flush=True)
+        subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", "-p", "loadtest"], cwd=REPOSITORY, check=True)
     proof = Proof(stack, layout)
     passed = failed = 0
     inside = []
@@ -378,4 +382,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (StackError, subprocess.CalledProcessError) as problem:
+        sys.exit(f"error: {problem}")
