@@ -154,8 +154,8 @@ def _roles(stack: Stack) -> list[str]:
     ]
 
 
-# How a kind is looked up that the index of tags may name long after it is gone: service and kind, as in the ARN, to the
-# service's client, the call, its arguments and the list in its answer. Calls that fail for what is not there need no list.
+# The tagging API may list a resource long after it was deleted, so these kinds are looked up: service and kind, as in the ARN, to
+# the service's client, the call, its arguments and the list in its answer. Calls that fail for a missing resource need no list.
 _LOOK_UPS: dict[tuple[str, str], tuple[str, str, Callable[[str, str], dict], str | None]] = {
     ("elasticloadbalancing", "loadbalancer"): ("elbv2", "describe_load_balancers", lambda arn, _: {"LoadBalancerArns": [arn]}, None),
     ("elasticloadbalancing", "targetgroup"): ("elbv2", "describe_target_groups", lambda arn, _: {"TargetGroupArns": [arn]}, None),

@@ -32,7 +32,7 @@ import deployer_checks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false"]
-# What prod asks for and dev does not.
+# What prod requires and dev does not.
 PROD = ['alert_emails=["a@example.com"]']
 OVERRIDES = {
     # It knows buckets by path alone, and answers with 500 to what it lacks.

@@ -1,11 +1,11 @@
 """IAM for moto: what a session of a role may do, by the role's own policies, resources and conditions included.
 
-Moto's own (INITIAL_NO_AUTH_ACTION_COUNT, /moto-api/reset-auth) cannot be used for that: it asks every action of the resource `*`
+Moto's own (INITIAL_NO_AUTH_ACTION_COUNT, /moto-api/reset-auth) cannot be used for that: it evaluates every action on the resource `*`
 alone, so that a statement with an ARN allows nothing; it evaluates no condition and asks for no role that is passed on; and its
 server refuses the signatures of some REST services, such as Lambda and API Gateway.
 What a request needs comes from localstack/authorization.py; how a policy is evaluated, from MiniStack.
 
-Runs in moto's process. Whoever is no session of a role is the account's owner, and may do everything.
+Runs in moto's process. A caller that is not a session of a role is the account's owner, and may do everything.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ locals {
       resources  = ["${local.arn["cognito-idp"]}:userpool/*"]
       conditions = local.owned
     },
-    # What Cognito asks of who creates a pool with tags.
+    # Cognito requires it for creating a pool with tags.
     {
       sid        = "TagNewUserPool"
       actions    = ["cognito-idp:TagResource"]
