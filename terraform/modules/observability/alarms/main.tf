@@ -287,18 +287,14 @@ resource "aws_cloudwatch_metric_alarm" "dead_letter" {
   ok_actions          = var.alarm_action_arns
 }
 
-# What ends in a queue is counted at once here: a queue that was empty for six hours shows its first message up to 15 minutes
-# late. An event that finds no way into its queue is in no queue at all.
-resource "aws_cloudwatch_metric_alarm" "lost_events" {
-  for_each = {
-    dropped            = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = { FunctionName = var.function_name } }
-    dead-letter-errors = { namespace = "AWS/Lambda", metric = "DeadLetterErrors", dimensions = { FunctionName = var.function_name } }
-    undelivered        = { namespace = "AWS/Events", metric = "InvocationsSentToDlq", dimensions = { RuleName = var.rule_name } }
-    undelivered-errors = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = { RuleName = var.rule_name } }
-  }
+# Any one is an alarm: each is over within its minute. What ends in a queue is counted at once here: a queue that was empty for six
+# hours shows its first message up to 15 minutes late, and an event that finds no way into its queue is in no queue at all. Where a
+# batch of the stream fails, the function answers normally, with the records that failed, and its metric Errors does not have it.
+resource "aws_cloudwatch_metric_alarm" "lost_changes" {
+  for_each = local.lost_changes
 
-  alarm_name          = "${var.name}-events-${each.key}"
-  alarm_description   = "Changes of parameters did not reach the invalidator, or it could not handle them (${each.value.metric})."
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = "${each.value.description} (${each.value.metric})."
   namespace           = each.value.namespace
   metric_name         = each.value.metric
   dimensions          = each.value.dimensions
@@ -312,38 +308,30 @@ resource "aws_cloudwatch_metric_alarm" "lost_events" {
   ok_actions          = var.alarm_action_arns
 }
 
-# The function answers normally and names the records that failed, so that the metric Errors does not have them. Its retries are over
-# within seconds: one minute is all that there is to see.
-resource "aws_cloudwatch_metric_alarm" "batch_failures" {
-  alarm_name          = "${var.name}-batch-failures"
-  alarm_description   = "The invalidator cannot handle changes of the table: they reach caches by the time to live."
-  namespace           = var.metrics_namespace
-  metric_name         = "refresh_batch_failures"
-  statistic           = "Sum"
-  period              = 60
-  evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_action_arns
-  ok_actions          = var.alarm_action_arns
-}
+locals {
+  lost_event = "Changes of parameters did not reach the invalidator, or it could not handle them"
+  function   = { FunctionName = var.function_name }
+  rule       = { RuleName = var.rule_name }
 
-# Counted by Lambda, not by the function: invocations that never got so far.
-resource "aws_cloudwatch_metric_alarm" "stream_failures" {
-  alarm_name          = "${var.name}-stream-failures"
-  alarm_description   = "Lambda cannot invoke the invalidator with changes of the table."
-  namespace           = "AWS/Lambda"
-  metric_name         = "FailedInvokeEventCount"
-  dimensions          = { EventSourceMappingUUID = var.stream_mapping_id }
-  statistic           = "Sum"
-  period              = 60
-  evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_action_arns
-  ok_actions          = var.alarm_action_arns
+  lost_changes = {
+    events-dropped            = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = local.function, description = local.lost_event }
+    events-dead-letter-errors = { namespace = "AWS/Lambda", metric = "DeadLetterErrors", dimensions = local.function, description = local.lost_event }
+    events-undelivered        = { namespace = "AWS/Events", metric = "InvocationsSentToDlq", dimensions = local.rule, description = local.lost_event }
+    events-undelivered-errors = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = local.rule, description = local.lost_event }
+    batch-failures = {
+      namespace   = var.metrics_namespace
+      metric      = "refresh_batch_failures"
+      dimensions  = {}
+      description = "The invalidator cannot handle changes of the table: they reach caches by the time to live"
+    }
+    # Counted by Lambda, not by the function: invocations that never got so far.
+    stream-failures = {
+      namespace   = "AWS/Lambda"
+      metric      = "FailedInvokeEventCount"
+      dimensions  = { EventSourceMappingUUID = var.stream_mapping_id }
+      description = "Lambda cannot invoke the invalidator with changes of the table"
+    }
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "invalidator_errors" {

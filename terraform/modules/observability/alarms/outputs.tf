@@ -4,7 +4,7 @@ output "alarm_arns" {
     { for name, alarm in aws_cloudwatch_metric_alarm.dead_letter : "dead-letter-${name}" => alarm.arn },
     { for name, alarm in aws_cloudwatch_metric_alarm.latency : "latency-${name}" => alarm.arn },
     { for name, alarm in aws_cloudwatch_metric_alarm.healthy_tasks : "healthy-tasks-${name}" => alarm.arn },
-    { for name, alarm in aws_cloudwatch_metric_alarm.lost_events : "events-${name}" => alarm.arn },
+    { for name, alarm in aws_cloudwatch_metric_alarm.lost_changes : name => alarm.arn },
     {
       availability       = aws_cloudwatch_metric_alarm.availability.arn
       edge-errors        = aws_cloudwatch_metric_alarm.edge_errors.arn
@@ -17,8 +17,6 @@ output "alarm_arns" {
       journal-writes     = aws_cloudwatch_metric_alarm.journal_writes.arn
       fanout-failures    = aws_cloudwatch_metric_alarm.fanout_failures.arn
       invalidator-errors = aws_cloudwatch_metric_alarm.invalidator_errors.arn
-      batch-failures     = aws_cloudwatch_metric_alarm.batch_failures.arn
-      stream-failures    = aws_cloudwatch_metric_alarm.stream_failures.arn
       key-mirror-stopped = aws_cloudwatch_metric_alarm.key_mirror_stopped.arn
       stream-lag         = aws_cloudwatch_metric_alarm.stream_lag.arn
     },
