@@ -47,6 +47,14 @@ class WhatIsAsked(unittest.TestCase):
         )
         self.assertIn("iam:PassRole", [check.action for check in asked])
 
+    def test_what_is_stored_or_handed_on_is_no_parameter(self) -> None:
+        body = b'{"Role": "arn:aws:iam::111122223333:role/a", "tags": ["a"]}'
+        self.assertEqual(authorization.members("s3", "PutObject", body), {})
+        self.assertEqual(authorization.members("lambda", "Invoke", body), {})
+        self.assertEqual(authorization.members("lambda", "CreateFunction", body)["tags"], ["a"])
+        # Not even of a body that is half written.
+        self.assertEqual([authorization.members("ssm", "GetParameters", half) for half in (b'{"Names":', b"[1]", b"")], [{}, {}, {}])
+
     def test_a_function_by_any_of_its_names(self) -> None:
         arn = "arn:aws:lambda:eu-west-1:111122223333:function:f"
         for name, expected in (

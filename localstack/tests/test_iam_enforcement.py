@@ -136,6 +136,8 @@ class Requests(IamTest):
         put = {"Name": "/config/made", "Value": "1", "Type": "SecureString"}
         self.denied(lambda: ssm.put_parameter(**put, KeyId=self.key), "kms:Encrypt")
         ssm.put_parameter(**put)
+        # Without a type it stays what it is.
+        self.denied(lambda: ssm.put_parameter(Name="/config/secret", Value="1", Overwrite=True, KeyId=self.key), "kms:Encrypt")
 
     def test_an_encrypted_table_needs_its_key(self) -> None:
         dynamodb = self.client("dynamodb", self.role(allow("dynamodb:GetItem")))
@@ -175,13 +177,15 @@ class OtherResources(IamTest):
             return error.response["Error"]["Code"]
         return ""
 
-    def raw(self, keys: dict[str, str], service: str, target: str, body: str) -> tuple[int, str]:
-        """A signed request with a body that no client would send."""
-        request = AWSRequest("POST", self.emulator.url, data=body.encode(), headers={
-            "X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.0"})
+    def raw(
+        self, keys: dict[str, str], service: str, target: str, body: str, method: str = "POST", path: str = ""
+    ) -> tuple[int, str]:
+        """A signed request that no client would send."""
+        headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.0"} if target else {}
+        request = AWSRequest(method, self.emulator.url + path, data=body.encode(), headers=headers)
         held = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN"))
         SigV4Auth(held, service, "us-east-1").add_auth(request)
-        sent = urllib.request.Request(self.emulator.url, body.encode(), dict(request.headers), method="POST")
+        sent = urllib.request.Request(self.emulator.url + path, body.encode(), dict(request.headers), method=method)
         try:
             with urllib.request.urlopen(sent, timeout=10) as answer:
                 return answer.status, answer.read().decode()
@@ -191,7 +195,8 @@ class OtherResources(IamTest):
     def test_the_tags_of_one_resource_are_not_anothers(self) -> None:
         root = self.emulator.client("ec2")
         vpc = root.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-        mine, foreign = (
+        # The one that is checked first is the tagged one.
+        mine, foreign = sorted(
             root.create_vpc_endpoint(VpcId=vpc, ServiceName=f"com.amazonaws.us-east-1.{service}")["VpcEndpoint"]["VpcEndpointId"]
             for service in ("s3", "dynamodb")
         )
@@ -234,6 +239,19 @@ class OtherResources(IamTest):
         for several in (["kept", "a"], ["a", "kept"]):
             objects = [{"Key": key} for key in several]
             self.assertEqual(self.code(lambda: s3.delete_objects(Bucket="objects", Delete={"Objects": objects})), "AccessDenied")
+
+    def test_an_alias_stands_for_its_key(self) -> None:
+        self.emulator.client("kms").create_alias(AliasName="alias/one", TargetKeyId=self.key)
+        other = self.emulator.client("kms").create_key()["KeyMetadata"]["Arn"]
+        self.client("kms", self.role(allow("kms:DescribeKey", resource=self.key))).describe_key(KeyId="alias/one")
+        self.emulator.role(f"{self.name}-2", TASKS, allow("kms:DescribeKey", resource=other))
+        kms = self.client("kms", self.session(f"{self.name}-2"))
+        self.denied(lambda: kms.describe_key(KeyId="alias/one"), f"on resource: {self.key}")
+
+    def test_a_path_of_an_older_version_has_its_action(self) -> None:
+        keys = self.role(allow("s3:GetObject"))
+        status, said = self.raw(keys, "lambda", "", "", "DELETE", "/2014-01-01/functions/f")
+        self.assertEqual((status, "lambda:DeleteFunction" in said), (403, True), said)
 
     def test_what_an_object_holds_asks_for_nothing(self) -> None:
         self.emulator.client("s3").create_bucket(Bucket="contents")
