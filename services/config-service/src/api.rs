@@ -15,18 +15,19 @@ use tokio::time::Instant;
 use read::LayerState;
 
 use crate::{
+    admission::quota::TenantLimit,
+    api::page_token::PageTokens,
     cache::{Cache, Explained},
-    changes::{Changes, LastChange},
-    content,
+    change::sweep::SweepHealth,
+    change::{Changes, LastChange},
     errors::ApiError,
-    hub::{Hub, TooMany},
-    limits::TenantLimit,
-    metrics::{Bounds, Metrics, Present, ReadCounters, ReadResult},
-    page_token::PageTokens,
-    sweep::SweepHealth,
+    telemetry::metrics::{Bounds, Metrics, Present, ReadCounters, ReadResult},
+    watch::registry::{Hub, TooMany},
     watch::{self, Watch},
 };
 
+pub(crate) mod content;
+pub(crate) mod page_token;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -18,19 +18,19 @@ use tonic::transport::Server;
 
 use crate::{
     api::ConfigApi,
+    api::page_token::PageTokens,
     cache::Cache,
-    changes::Changes,
+    change::Changes,
+    change::pause::{self, Trust},
+    change::sweep::{PAUSE, SweepHealth, Sweeper},
     config::Config,
-    connection::{CONNECTION_GRACE, incoming},
-    emf,
-    grpc::GrpcService,
-    http::{HttpState, router},
-    hub::Hub,
-    metrics::Metrics,
-    page_token::PageTokens,
-    refresh::Refresh,
-    sweep::{PAUSE, SweepHealth, Sweeper},
-    trust::{self, Trust},
+    telemetry::emf,
+    telemetry::metrics::Metrics,
+    transport::connection::{CONNECTION_GRACE, incoming},
+    transport::grpc::GrpcService,
+    transport::http::{HttpState, router},
+    transport::refresh::Refresh,
+    watch::registry::Hub,
 };
 
 /// HTTP/2 pings that find dead peers.
@@ -75,7 +75,7 @@ impl App {
         } = self;
         let sdk = aws::sdk_config().await;
         let metrics = Metrics::new();
-        let clock = trust::system_clock();
+        let clock = pause::system_clock();
         let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
         let trust = Arc::new(Trust::new(clock, PAUSE));
         let cache = Arc::new(Cache::new(

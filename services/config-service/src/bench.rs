@@ -12,14 +12,14 @@ use tonic::service::Routes;
 
 use crate::{
     api::ConfigApi,
+    api::page_token::PageTokens,
     cache::{Cache, CacheConfig, Lookup},
-    changes::Changes,
-    grpc::GrpcService,
-    hub::Hub,
-    metrics::Metrics,
-    page_token::PageTokens,
-    sweep::SweepHealth,
-    trust::{Clock, Trust},
+    change::Changes,
+    change::pause::{Clock, Trust},
+    change::sweep::SweepHealth,
+    telemetry::metrics::Metrics,
+    transport::grpc::GrpcService,
+    watch::registry::Hub,
 };
 
 /// A service over some stores, without listeners.

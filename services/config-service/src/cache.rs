@@ -21,16 +21,16 @@ use tokio::time::Instant;
 
 use crate::{
     cache::{
-        flights::{Flights, Outcome, Ticket},
-        places::{Charge, Places},
+        partitions::{Charge, Places},
+        single_flight::{Flights, Outcome, Ticket},
     },
-    hub::Hub,
-    metrics::{Metrics, Repairer},
-    trust::{Epoch, Trust},
+    change::pause::{Epoch, Trust},
+    telemetry::metrics::{Metrics, Repairer},
+    watch::registry::Hub,
 };
 
-mod flights;
-mod places;
+mod partitions;
+mod single_flight;
 #[cfg(test)]
 mod tests;
 
@@ -460,7 +460,12 @@ impl Cache {
         self.peek(id).map_or(0, |entry| entry.peak.version)
     }
 
-    async fn lead(&self, store: &dyn Store, led: Vec<(Location, flights::Leader)>, began: Began) {
+    async fn lead(
+        &self,
+        store: &dyn Store,
+        led: Vec<(Location, single_flight::Leader)>,
+        began: Began,
+    ) {
         let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
         let outcomes: Vec<Outcome> = match store.read(&locations).await {
             Ok(records) => records.into_iter().map(Ok).collect(),
@@ -481,7 +486,7 @@ impl Cache {
         &self,
         location: &Location,
         order: Order,
-        leader: &flights::Leader,
+        leader: &single_flight::Leader,
         began: Began,
         outcome: Outcome,
     ) -> Outcome {

@@ -13,7 +13,7 @@ use tagged_config_stores::{
 
 use crate::{
     cache::CacheConfig,
-    refresh::{GOOD_CREDENTIAL_BYTES, RefreshCredentials},
+    transport::refresh::{GOOD_CREDENTIAL_BYTES, RefreshCredentials},
 };
 
 const DEFAULT_TTL: Duration = Duration::from_mins(1);

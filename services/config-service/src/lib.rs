@@ -1,36 +1,26 @@
 //! config-service: serves the configuration of the caller's tenant over gRPC and REST. The library exists for the program
 //! and for its benchmarks; nothing else is public.
 
+mod admission;
 mod api;
 mod app;
 #[doc(hidden)]
 pub mod bench;
 mod cache;
-mod changes;
+mod change;
 mod config;
-mod connection;
-mod content;
-mod emf;
 mod errors;
-mod grpc;
-mod healthcheck;
-mod http;
-mod hub;
-mod limits;
-mod metrics;
-mod page_token;
-mod refresh;
-mod sweep;
-mod trust;
+mod telemetry;
+mod transport;
 mod watch;
 
 use std::process::ExitCode;
 
-use tagged_config_runtime::{EXIT_USAGE, env::ProcessEnv, telemetry};
+use tagged_config_runtime::{EXIT_USAGE, env::ProcessEnv, telemetry as tracing_setup};
 
 /// The program: serves until it is told to stop, or checks its own health with `--healthcheck`.
 pub async fn run() -> ExitCode {
-    telemetry::init();
+    tracing_setup::init();
     let config = match config::Config::from_env(&ProcessEnv) {
         Ok(config) => config,
         Err(error) => {
@@ -39,7 +29,7 @@ pub async fn run() -> ExitCode {
         }
     };
     if std::env::args().nth(1).as_deref() == Some("--healthcheck") {
-        return healthcheck::run(config.listen.grpc).await;
+        return transport::healthcheck::run(config.listen.grpc).await;
     }
     let served = match app::App::bind(config).await {
         Ok(app) => app.run(app::until_signalled()).await,

@@ -1,6 +1,8 @@
 //! WatchConfig: a snapshot of some keys, then what changes. Reads through the cache like everybody, each time its caller
 //! is ready for more, and tells what differs from what it told before.
 
+pub(crate) mod registry;
+
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
@@ -12,8 +14,8 @@ use tonic::Code;
 use crate::{
     api::{ConfigApi, Served},
     errors::ApiError,
-    hub::Registration,
-    metrics::ReadResult,
+    telemetry::metrics::ReadResult,
+    watch::registry::Registration,
 };
 
 /// Most keys of one watch.

@@ -9,7 +9,7 @@ use super::ConfigApi;
 use crate::{
     cache::{Cache, Entry, Lookup},
     errors::ApiError,
-    metrics::ReadResult,
+    telemetry::metrics::ReadResult,
 };
 
 /// How long a reader waits for the source before it takes the last known value.

@@ -6,7 +6,7 @@ use tokio::time::advance;
 use super::{read::PATIENCE, *};
 use crate::{
     cache::{CacheConfig, State},
-    trust::Trust,
+    change::pause::Trust,
 };
 
 struct Fixture {
@@ -26,7 +26,7 @@ fn fixture() -> Fixture {
         max_stale: Duration::from_hours(1),
         bytes: 1 << 20,
     };
-    let clock: crate::trust::Clock = Arc::new(|| 0);
+    let clock: crate::change::pause::Clock = Arc::new(|| 0);
     let trust = Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX));
     let cache = Arc::new(Cache::new(
         config,

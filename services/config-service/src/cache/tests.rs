@@ -449,7 +449,7 @@ async fn inv8_an_entry_knows_its_age_and_ends_with_its_ttl() {
     let exposition = f
         .cache
         .metrics
-        .exposition(crate::metrics::Present::of(0, 0));
+        .exposition(crate::telemetry::metrics::Present::of(0, 0));
     assert!(
         exposition.contains(r#"config_repairs_total{by="ttl"} 1"#),
         "the TTL found what no event brought"

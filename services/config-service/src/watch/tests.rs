@@ -7,13 +7,13 @@ use tagged_config_testkit::{Issuer, MemoryStore};
 
 use super::*;
 use crate::{
+    api::page_token::PageTokens,
     cache::{Cache, CacheConfig, ChangedTo},
-    changes::Changes,
-    hub::Hub,
-    metrics::Metrics,
-    page_token::PageTokens,
-    sweep::SweepHealth,
-    trust::{Clock, Trust},
+    change::Changes,
+    change::pause::{Clock, Trust},
+    change::sweep::SweepHealth,
+    telemetry::metrics::Metrics,
+    watch::registry::Hub,
 };
 
 const TTL: Duration = Duration::from_mins(1);

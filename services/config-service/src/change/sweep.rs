@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use crate::{
-    changes::{Changes, unix_ms},
-    metrics::Metrics,
-    trust::{Clock, Trust},
+    change::pause::{Clock, Trust},
+    change::{Changes, unix_ms},
+    telemetry::metrics::Metrics,
 };
 
 /// How often [`Trust`] hears that the process runs.

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tagged_config_domain::{Backend, LocationId, Record, StoreError};
 use tokio::sync::watch;
 
-use crate::trust::Epoch;
+use crate::change::pause::Epoch;
 
 /// What a read brought; shared by all who waited for it.
 pub(crate) type Outcome = Result<Option<Record>, Arc<StoreError>>;

@@ -1,5 +1,8 @@
 //! What becomes of a change, however it is learnt of: by push, or by the sweep of the journal.
 
+pub(crate) mod pause;
+pub(crate) mod sweep;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -15,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     cache::{Applied, Cache, ChangedTo},
-    metrics::{Metrics, Repairer},
+    telemetry::metrics::{Metrics, Repairer},
 };
 
 /// How long a change is remembered, so that the sweeps that look back pass it over.

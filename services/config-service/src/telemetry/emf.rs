@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tagged_config_domain::Backend;
 use tokio::time::MissedTickBehavior;
 
-use crate::metrics::{
+use crate::telemetry::metrics::{
     CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
     CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES, Metrics,
     Present, ReadResult, Repairer,

@@ -22,16 +22,16 @@ use uuid::Uuid;
 use crate::{
     api::{ConfigApi, Served},
     errors::ApiError,
-    grpc::millis,
-    http::{etag::EntityTag, problem::Problem},
-    metrics::{Metrics, ReadResult},
+    telemetry::metrics::{Metrics, ReadResult},
+    transport::grpc::millis,
+    transport::http::{etag::EntityTag, problem::Problem},
 };
 
 mod etag;
 mod problem;
 
 /// The contract, as it is served.
-const OPENAPI: &str = include_str!("../openapi.yaml");
+const OPENAPI: &str = include_str!("../../openapi.yaml");
 /// Largest batch request, in bytes: 100 keys of the longest kind, with room.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
 

@@ -25,9 +25,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     api::{ConfigApi, ExplainedLayer, Served},
     cache::State,
-    connection::{Accepted, CONNECTION_GRACE},
     errors::ApiError,
-    metrics::ReadResult,
+    telemetry::metrics::ReadResult,
+    transport::connection::{Accepted, CONNECTION_GRACE},
     watch::{self, Ended},
 };
 

@@ -11,8 +11,8 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::{
     cache::{Cache, CacheConfig, Lookup},
-    hub::Hub,
-    metrics::Repairer,
+    telemetry::metrics::Repairer,
+    watch::registry::Hub,
 };
 
 static ISSUER: LazyLock<Issuer> = LazyLock::new(Issuer::new);

@@ -13,7 +13,7 @@ use tagged_config_proto::{
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use crate::changes::Changes;
+use crate::change::Changes;
 
 /// A credential of fewer bytes is warned of.
 pub(crate) const GOOD_CREDENTIAL_BYTES: usize = 16;
