@@ -4,12 +4,14 @@
 //! Imports no AWS SDK and no transport. Nothing here is serialisable: the crates at the edge convert.
 //! Used by every other crate of the workspace.
 
+pub mod admission;
 pub mod identity;
 pub mod key;
 pub mod location;
 pub mod record;
 pub mod store;
 
+pub use admission::{Admitted, AnswerPermit, Gate, Quota, Refused, Resource};
 pub use identity::{
     Principal, Role, TenantId,
     token::{SigningKeys, TokenError, TokenRules},

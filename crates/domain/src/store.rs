@@ -1,15 +1,12 @@
 //! The trait that every backend implements, and its errors. To add a backend: implement [`Store`] in a
 //! file of its own in the stores crate, add its spec, and wire it in the factory.
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{Backend, ConfigName, Layers, Location, Record, TenantId};
+use crate::{Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId};
 
 /// Where configuration of one kind is kept. Implementations are shared between all requests.
 ///
@@ -23,12 +20,19 @@ pub trait Store: Send + Sync + 'static {
     /// What decides which of two values of one location is the newer.
     fn order(&self) -> Order;
 
-    /// Reads past the cache that one tenant may cause: a second, and at once. Chosen so that one tenant cannot use up
-    /// what the backend gives all of them.
-    fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
-        const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap(); // evaluated by the compiler
-        const BURST: NonZeroU32 = NonZeroU32::new(2_000).unwrap(); // evaluated by the compiler
-        (PER_SECOND, BURST)
+    /// The reads of this backend that one tenant may cause in one process, in the units that [`Self::read_units`] counts.
+    /// Chosen so that one tenant cannot use up what the backend gives all of them.
+    fn read_quota(&self) -> Quota {
+        Quota {
+            per_second: 1_000,
+            burst: 2_000,
+        }
+    }
+
+    /// What a read that returned so many bytes costs; at least 1.
+    fn read_units(&self, bytes: usize) -> u32 {
+        let _ = bytes;
+        1
     }
 
     /// The places where this name of this tenant may lie.
@@ -36,12 +40,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// What lies at these places now, in their order, as consistently as the backend can read. One call to
     /// the backend where it can answer them together. Secrets come without their value.
-    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError>;
+    async fn read(
+        &self,
+        admitted: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError>;
 
     /// One place with its value, also if it is a secret. Never cached.
-    async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
+    async fn reveal(
+        &self,
+        admitted: &Admitted,
+        location: &Location,
+    ) -> Result<Option<Record>, StoreError> {
         Ok(self
-            .read(std::slice::from_ref(location))
+            .read(admitted, std::slice::from_ref(location))
             .await?
             .pop()
             .flatten())
@@ -50,7 +62,7 @@ pub trait Store: Send + Sync + 'static {
     /// A page of the tenant's own names, in byte order, read consistently.
     async fn list(
         &self,
-        _tenant: &TenantId,
+        _admitted: &Admitted,
         _request: &ListRequest<'_>,
     ) -> Result<ListPage, StoreError> {
         Err(StoreError::Unsupported {
@@ -63,7 +75,7 @@ pub trait Store: Send + Sync + 'static {
     /// Writes the tenant's own value and returns it as it now stands.
     async fn put(
         &self,
-        _tenant: &TenantId,
+        _admitted: &Admitted,
         _name: ConfigName<'_>,
         _value: NewValue<'_>,
         _precondition: Precondition,
@@ -78,7 +90,7 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes the tenant's own value and returns the deletion's version.
     async fn delete(
         &self,
-        _tenant: &TenantId,
+        _admitted: &Admitted,
         _name: ConfigName<'_>,
         _precondition: Precondition,
     ) -> Result<i64, StoreError> {

@@ -15,17 +15,17 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, error::BuildError, types::AttributeValue};
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order,
-    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
+    Admitted, Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue,
+    Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
+    bulkhead::{Bulkhead, Permit},
     dynamodb::{condition::Condition, item::Item, writes::Update},
     journal::Journal,
-    turns::Turns,
 };
 
 mod condition;
@@ -36,10 +36,15 @@ mod writes;
 pub const BACKEND: Backend = Backend("dynamodb");
 /// Largest value that is written, in bytes. An item may have 400 KB in all.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
-/// Reads under way at once; more wait their turn.
+/// Calls in flight: reads and pages; and of these, those of one tenant.
 const MAX_READS: usize = 64;
-/// Of these, those of one tenant.
-const MAX_READS_OF_A_TENANT: usize = 16;
+const MAX_READS_OF_A_TENANT: usize = 8;
+/// Writes in flight, and of these, those of one tenant.
+const MAX_WRITES: usize = 32;
+const MAX_WRITES_OF_A_TENANT: usize = 4;
+/// What a consistent read of so many bytes costs: one read unit.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
+const READ_UNIT_BYTES: usize = 4 * 1024;
 /// How often a write starts over because another one came first.
 const MAX_ATTEMPTS: u32 = 12;
 
@@ -57,7 +62,8 @@ pub struct DynamoDbStore {
     client: Client,
     table: String,
     journal: Option<Journal>,
-    reads: Turns,
+    reads: Bulkhead,
+    writes: Bulkhead,
     versions: VersionClock,
 }
 
@@ -70,17 +76,14 @@ impl DynamoDbStore {
             client: Client::new(sdk),
             table: config.table,
             journal: config.journal.map(|table| Journal::new(sdk, table)),
-            reads: Turns::new(MAX_READS, MAX_READS_OF_A_TENANT),
+            reads: Bulkhead::new(MAX_READS, MAX_READS_OF_A_TENANT),
+            writes: Bulkhead::new(MAX_WRITES, MAX_WRITES_OF_A_TENANT),
             versions: VersionClock::system(),
         }
     }
 
+    /// What lies there. The read of a write holds the write's permit, and needs none of its own.
     async fn get(&self, location: &Location) -> Result<Option<Item>, StoreError> {
-        let _turn = self
-            .reads
-            .take(location.owner(), OPERATION_TIMEOUT)
-            .await
-            .ok_or(StoreError::Throttled { backend: BACKEND })?;
         let answer = self
             .client
             .get_item()
@@ -91,6 +94,13 @@ impl DynamoDbStore {
             .await
             .map_err(|e| store_error(BACKEND, e))?;
         Ok(answer.item)
+    }
+
+    async fn permit(bulkhead: &Bulkhead, tenant: &TenantId) -> Result<Permit, StoreError> {
+        bulkhead
+            .acquire(Some(tenant), OPERATION_TIMEOUT)
+            .await
+            .ok_or(StoreError::Throttled { backend: BACKEND })
     }
 
     /// A version above `old`; returns when the clock has reached it.
@@ -232,14 +242,23 @@ impl Store for DynamoDbStore {
         Order::ConsistentReads
     }
 
+    fn read_units(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(READ_UNIT_BYTES).max(1)).unwrap_or(u32::MAX)
+    }
+
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
         Layers::own(Location::owned_by(tenant, BACKEND, |tenant| {
             (partition_key(tenant), sort_key(name.as_str()))
         }))
     }
 
-    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
+    async fn read(
+        &self,
+        admitted: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError> {
         let reads = locations.iter().map(|location| async {
+            let _permit = Self::permit(&self.reads, admitted.tenant()).await?;
             self.get(location)
                 .await?
                 .as_ref()
@@ -251,10 +270,11 @@ impl Store for DynamoDbStore {
 
     async fn list(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         request: &ListRequest<'_>,
     ) -> Result<ListPage, StoreError> {
-        let partition = partition_key(tenant);
+        let _permit = Self::permit(&self.reads, admitted.tenant()).await?;
+        let partition = partition_key(admitted.tenant());
         let start = request.after.map(|after| {
             HashMap::from([
                 ("PK".to_owned(), AttributeValue::S(partition.clone())),
@@ -291,7 +311,7 @@ impl Store for DynamoDbStore {
 
     async fn put(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         name: ConfigName<'_>,
         new: NewValue<'_>,
         precondition: Precondition,
@@ -304,7 +324,8 @@ impl Store for DynamoDbStore {
                 actual,
             });
         }
-        let layers = self.locate(tenant, name);
+        let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
+        let layers = self.locate(admitted.tenant(), name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
             let now = OffsetDateTime::now_utc();
@@ -348,11 +369,12 @@ impl Store for DynamoDbStore {
 
     async fn delete(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         name: ConfigName<'_>,
         precondition: Precondition,
     ) -> Result<i64, StoreError> {
-        let layers = self.locate(tenant, name);
+        let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
+        let layers = self.locate(admitted.tenant(), name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
             let Some(old) = self.get(layers.first()).await? else {

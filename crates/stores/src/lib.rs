@@ -5,11 +5,12 @@
 //! [`factory`]. Nothing else changes.
 
 pub mod aws;
+mod bulkhead;
 pub mod dynamodb;
 pub mod factory;
+mod fair_queue;
 pub mod journal;
 pub mod parameter_store;
-mod turns;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
 pub use factory::{StoreSpec, Stores, UnknownTag};

@@ -12,11 +12,10 @@ use aws_sdk_ssm::{
     types::{Parameter, ParameterType},
 };
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition,
-    Record, Revision, Store, StoreError, TenantId,
+    Admitted, Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order,
+    Precondition, Quota, Record, Revision, Store, StoreError, TenantId,
 };
 
-use crate::aws::store_error;
 use crate::parameter_store::batch::Batcher;
 
 mod batch;
@@ -39,7 +38,6 @@ pub const DEFAULT_CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap(); /
 
 /// The parameters under the root.
 pub struct ParameterStore {
-    client: Client,
     root: String,
     batcher: Batcher,
 }
@@ -71,10 +69,8 @@ impl ParameterStoreConfig {
 impl ParameterStore {
     /// A store over these parameters. Must be called within a Tokio runtime: calls are batched by a task.
     pub fn new(sdk: &SdkConfig, config: ParameterStoreConfig) -> Self {
-        let client = Client::new(sdk);
         Self {
-            batcher: Batcher::spawn(client.clone(), config.calls_per_second),
-            client,
+            batcher: Batcher::spawn(Client::new(sdk), config.calls_per_second),
             root: config.root,
         }
     }
@@ -90,11 +86,12 @@ impl Store for ParameterStore {
         Order::Revisions
     }
 
-    fn reads_per_tenant(&self) -> (NonZeroU32, NonZeroU32) {
-        // A tenant alone cannot use up the names of a task's calls: ten a call.
-        const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap(); // evaluated by the compiler
-        const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap(); // evaluated by the compiler
-        (PER_SECOND, BURST)
+    fn read_quota(&self) -> Quota {
+        // One tenant cannot use up the names of a task's calls: ten a call. Unit: one key.
+        Quota {
+            per_second: 50,
+            burst: 200,
+        }
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
@@ -107,36 +104,33 @@ impl Store for ParameterStore {
         )
     }
 
-    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
+    async fn read(
+        &self,
+        admitted: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let paths = locations.iter().map(|l| l.id().partition().to_owned());
         self.batcher
-            .get(
-                locations
-                    .iter()
-                    .map(|l| l.id().partition().to_owned())
-                    .collect(),
-            )
+            .get(admitted.tenant(), paths.collect(), Secrets::Hidden)
             .await
     }
 
-    async fn reveal(&self, location: &Location) -> Result<Option<Record>, StoreError> {
-        self.batcher.take_turn().await?;
-        let answer = self
-            .client
-            .get_parameters()
-            .names(location.id().partition())
-            .with_decryption(true)
-            .send()
-            .await
-            .map_err(|e| store_error(BACKEND, e))?;
-        Ok(answer
-            .parameters()
-            .first()
-            .map(|parameter| record(parameter, Secrets::Shown)))
+    async fn reveal(
+        &self,
+        admitted: &Admitted,
+        location: &Location,
+    ) -> Result<Option<Record>, StoreError> {
+        let path = location.id().partition().to_owned();
+        let mut found = self
+            .batcher
+            .get(admitted.tenant(), vec![path], Secrets::Shown)
+            .await?;
+        Ok(found.pop().flatten())
     }
 
     async fn put(
         &self,
-        _: &TenantId,
+        _: &Admitted,
         _: ConfigName<'_>,
         _: NewValue<'_>,
         _: Precondition,
@@ -152,7 +146,7 @@ impl Store for ParameterStore {
 
     async fn delete(
         &self,
-        _: &TenantId,
+        _: &Admitted,
         _: ConfigName<'_>,
         _: Precondition,
     ) -> Result<i64, StoreError> {

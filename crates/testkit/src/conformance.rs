@@ -6,7 +6,7 @@ use tagged_config_domain::{
     ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId,
 };
 
-use crate::Issuer;
+use crate::{Issuer, admitted};
 
 /// A store under test, and a way to write behind its back.
 #[async_trait]
@@ -49,7 +49,7 @@ async fn get(store: &dyn Store, tenant: &TenantId, name: &str) -> Option<Record>
     let layers = store.locate(tenant, name_of(name));
     let locations: Vec<_> = layers.iter().cloned().collect();
     store
-        .read(&locations)
+        .read(&admitted(tenant), &locations)
         .await
         .expect("the store answers")
         .into_iter()
@@ -102,7 +102,10 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     // One call for several places, answered in their order.
     let places = ["words", "nothing/here", "deep/er/name.with-all_kinds"]
         .map(|n| store.locate(a, name_of(n)).first().clone());
-    let found = store.read(&places).await.expect("the store answers");
+    let found = store
+        .read(&admitted(a), &places)
+        .await
+        .expect("the store answers");
     assert_eq!(
         found.iter().map(Option::is_some).collect::<Vec<_>>(),
         [true, false, true]
@@ -149,15 +152,23 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     };
 
     assert_eq!(
-        conflict(store.put(e, name, new("1"), Precondition::Version(5)).await),
+        conflict(
+            store
+                .put(&admitted(e), name, new("1"), Precondition::Version(5))
+                .await
+        ),
         None
     );
     assert_eq!(
-        conflict(store.put(e, name, new("1"), Precondition::Exists).await),
+        conflict(
+            store
+                .put(&admitted(e), name, new("1"), Precondition::Exists)
+                .await
+        ),
         None
     );
     let first = store
-        .put(e, name, new("1"), Precondition::Absent)
+        .put(&admitted(e), name, new("1"), Precondition::Absent)
         .await
         .expect("absent");
     assert_eq!(
@@ -168,28 +179,32 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     assert!(first.modified_ms.is_some());
     let v1 = first.revision.version;
     assert_eq!(
-        conflict(store.put(e, name, new("2"), Precondition::Absent).await),
+        conflict(
+            store
+                .put(&admitted(e), name, new("2"), Precondition::Absent)
+                .await
+        ),
         Some(v1)
     );
     assert_eq!(
         conflict(
             store
-                .put(e, name, new("2"), Precondition::Version(v1 - 1))
+                .put(&admitted(e), name, new("2"), Precondition::Version(v1 - 1))
                 .await
         ),
         Some(v1)
     );
     let v2 = store
-        .put(e, name, new("2"), Precondition::Version(v1))
+        .put(&admitted(e), name, new("2"), Precondition::Version(v1))
         .await
         .expect("the version is right");
     let v3 = store
-        .put(e, name, new("3"), Precondition::None)
+        .put(&admitted(e), name, new("3"), Precondition::None)
         .await
         .expect("no condition");
     let v4 = store
         .put(
-            e,
+            &admitted(e),
             name,
             new("4"),
             Precondition::Content(v3.revision.version, *v3.digest()),
@@ -203,7 +218,7 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     conflict(
         store
             .put(
-                e,
+                &admitted(e),
                 name,
                 new("5"),
                 Precondition::Content(v4.revision.version, *v4.digest()),
@@ -211,7 +226,7 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
             .await,
     );
     let v5 = store
-        .put(e, name, new("5"), Precondition::None)
+        .put(&admitted(e), name, new("5"), Precondition::None)
         .await
         .expect("over a hand edit");
     assert!(
@@ -220,23 +235,31 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     );
 
     assert!(matches!(
-        store.delete(f, name, Precondition::None).await,
+        store.delete(&admitted(f), name, Precondition::None).await,
         Err(StoreError::NotFound)
     ));
     assert!(matches!(
         store
-            .delete(e, name, Precondition::Version(v4.revision.version))
+            .delete(
+                &admitted(e),
+                name,
+                Precondition::Version(v4.revision.version)
+            )
             .await,
         Err(StoreError::Conflict { .. })
     ));
     let deleted = store
-        .delete(e, name, Precondition::Version(v5.revision.version))
+        .delete(
+            &admitted(e),
+            name,
+            Precondition::Version(v5.revision.version),
+        )
         .await
         .expect("the version is right");
     assert!(deleted > v5.revision.version);
     assert_eq!(get(store, e, "w/1").await, None);
     let v6 = store
-        .put(e, name, new("6"), Precondition::Absent)
+        .put(&admitted(e), name, new("6"), Precondition::Absent)
         .await
         .expect("deleted");
     assert!(
@@ -247,7 +270,7 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     let largest = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
     assert_eq!(
         store
-            .put(e, name, new(&largest), Precondition::None)
+            .put(&admitted(e), name, new(&largest), Precondition::None)
             .await
             .expect("fits")
             .value
@@ -256,7 +279,9 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     );
     let larger = format!("{largest} ");
     assert!(matches!(
-        store.put(e, name, new(&larger), Precondition::None).await,
+        store
+            .put(&admitted(e), name, new(&larger), Precondition::None)
+            .await,
         Err(StoreError::TooLarge { .. })
     ));
     assert_eq!(
@@ -285,7 +310,10 @@ async fn lists(subject: &dyn Subject, g: &TenantId, h: &TenantId) {
                 after: after.as_deref(),
                 limit,
             };
-            let page = store.list(g, &request).await.expect("the store answers");
+            let page = store
+                .list(&admitted(g), &request)
+                .await
+                .expect("the store answers");
             assert!(page.entries.len() <= limit);
             for (name, record) in page.entries {
                 assert_eq!(&*record.expect("good").value, "1", "another tenant's value");
@@ -308,19 +336,23 @@ async fn refuses_writes(subject: &dyn Subject, i: &TenantId) {
         content_type: "application/json",
         modified_by: "tester",
     };
-    let put = store.put(i, name_of("x"), new, Precondition::None).await;
+    let put = store
+        .put(&admitted(i), name_of("x"), new, Precondition::None)
+        .await;
     assert!(
         matches!(put, Err(StoreError::Unsupported { .. })),
         "{put:?}"
     );
-    let deleted = store.delete(i, name_of("x"), Precondition::None).await;
+    let deleted = store
+        .delete(&admitted(i), name_of("x"), Precondition::None)
+        .await;
     assert!(
         matches!(deleted, Err(StoreError::Unsupported { .. })),
         "{deleted:?}"
     );
     let listed = store
         .list(
-            i,
+            &admitted(i),
             &ListRequest {
                 prefix: "",
                 after: None,

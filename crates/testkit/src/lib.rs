@@ -7,9 +7,11 @@
     reason = "a failed expectation is a failed test"
 )]
 
+pub mod admission;
 pub mod conformance;
 mod issuer;
 mod memory;
 
+pub use admission::admitted;
 pub use issuer::{AUDIENCE, ISSUER, Issuer, SharedJwks};
 pub use memory::MemoryStore;

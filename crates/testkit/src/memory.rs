@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use tagged_config_domain::{
-    Backend, ConfigName, Layers, ListPage, ListRequest, Location, NewValue, Order, Precondition,
-    Record, Revision, Store, StoreError, TenantId, VersionClock,
+    Admitted, Backend, ConfigName, Layers, ListPage, ListRequest, Location, NewValue, Order,
+    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
 };
 use tokio::sync::Semaphore;
 
@@ -165,7 +165,11 @@ impl Store for MemoryStore {
         )
     }
 
-    async fn read(&self, locations: &[Location]) -> Result<Vec<Option<Record>>, StoreError> {
+    async fn read(
+        &self,
+        _: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError> {
         self.reads.fetch_add(1, Atomic::SeqCst);
         let found = {
             let values = self.lock();
@@ -186,13 +190,13 @@ impl Store for MemoryStore {
 
     async fn list(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         request: &ListRequest<'_>,
     ) -> Result<ListPage, StoreError> {
         self.up()?;
         let values = self.lock();
         let own = values.iter().filter(|((partition, name), _)| {
-            partition == tenant.as_str()
+            partition == admitted.tenant().as_str()
                 && name.starts_with(request.prefix)
                 && request.after.is_none_or(|after| name.as_str() > after)
         });
@@ -210,7 +214,7 @@ impl Store for MemoryStore {
 
     async fn put(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         name: ConfigName<'_>,
         new: NewValue<'_>,
         precondition: Precondition,
@@ -225,7 +229,10 @@ impl Store for MemoryStore {
             });
         }
         let mut values = self.lock();
-        let key = (tenant.as_str().to_owned(), name.as_str().to_owned());
+        let key = (
+            admitted.tenant().as_str().to_owned(),
+            name.as_str().to_owned(),
+        );
         let old = values.get(&key);
         check(precondition, old)?;
         let old_version = old.map_or(0, |record| record.revision.version);
@@ -245,13 +252,16 @@ impl Store for MemoryStore {
 
     async fn delete(
         &self,
-        tenant: &TenantId,
+        admitted: &Admitted,
         name: ConfigName<'_>,
         precondition: Precondition,
     ) -> Result<i64, StoreError> {
         self.up()?;
         let mut values = self.lock();
-        let key = (tenant.as_str().to_owned(), name.as_str().to_owned());
+        let key = (
+            admitted.tenant().as_str().to_owned(),
+            name.as_str().to_owned(),
+        );
         let Some(old) = values.get(&key) else {
             check(precondition, None)?;
             return Err(StoreError::NotFound);

@@ -11,7 +11,7 @@ use tagged_config_stores::{
     ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, ParameterStore, ParameterStoreConfig,
 };
 use tagged_config_testkit::{
-    Issuer,
+    Issuer, admitted,
     conformance::{self, Subject},
 };
 
@@ -143,9 +143,13 @@ async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
             content_type: "text/plain",
             modified_by: "e2e",
         };
-        let put = store.put(&tenant, name, value, Precondition::None).await?;
+        let put = store
+            .put(&admitted(&tenant), name, value, Precondition::None)
+            .await?;
         wanted.push((ChangeKind::Written, put.revision.version));
-        store.delete(&tenant, name, Precondition::None).await?;
+        store
+            .delete(&admitted(&tenant), name, Precondition::None)
+            .await?;
         wanted.push((ChangeKind::Removed, put.revision.version));
     }
     let read = async || anyhow::Ok(journal.read(begun, now_ms()).await?);
