@@ -43,10 +43,12 @@ impl<T> FairQueue<T> {
     }
 
     /// Items that wait, also those that are too late.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

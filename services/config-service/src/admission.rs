@@ -1,3 +1,44 @@
-//! What one tenant may use of what all share.
+//! What one tenant may use of what all share. The gate itself is the domain's ([`Gate`]), so that no store can be reached
+//! without it; its quotas are here.
 
-pub(crate) mod quota;
+use tagged_config_domain::{Gate, Quota, Resource};
+use tagged_config_stores::Stores;
+
+/// Consistent reads that bypass the cache (`min_version`).
+const FORCED_READS: Quota = Quota {
+    per_second: 50,
+    burst: 50,
+};
+/// Writes. The journal takes some 1,300 entries a second for all tenants and tasks, and a new key makes two.
+const WRITES: Quota = Quota {
+    per_second: 100,
+    burst: 200,
+};
+/// Keys of new watches: many watches are opened anew when a task stops.
+const WATCHED_KEYS: Quota = Quota {
+    per_second: 5_000,
+    burst: 50_000,
+};
+/// Requests that only look at what the task has in memory.
+const REQUESTS: Quota = Quota {
+    per_second: 1_000,
+    burst: 2_000,
+};
+/// Large answers under way may use this part of what the cache may use: one in so many. They are copied once or twice.
+const ANSWER_PART: u64 = 4;
+const MIN_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The gate of a process whose cache has so many bytes.
+pub(crate) fn gate(stores: &Stores, cache_bytes: u64) -> Gate {
+    let reads = stores
+        .all()
+        .map(|store| (Resource::Reads(store.backend()), store.read_quota()));
+    let others = [
+        (Resource::ForcedReads, FORCED_READS),
+        (Resource::Writes, WRITES),
+        (Resource::WatchedKeys, WATCHED_KEYS),
+        (Resource::Requests, REQUESTS),
+    ];
+    let answer_bytes = (cache_bytes / ANSWER_PART).max(MIN_ANSWER_BYTES);
+    Gate::new(reads.chain(others), answer_bytes)
+}

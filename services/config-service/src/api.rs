@@ -1,12 +1,12 @@
 //! What the service does, for both transports: the tenant comes in a [`Principal`], the key is checked, its
 //! tag picks the store, the cache stands before it.
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
-    Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
-    Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
+    AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
+    Order, Origin, Precondition, Principal, Record, Resource, Role, Store, StoreError, TenantId,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -15,14 +15,13 @@ use tokio::time::Instant;
 use read::LayerState;
 
 use crate::{
-    admission::quota::TenantLimit,
     api::page_token::PageTokens,
     cache::{Cache, Explained},
     change::sweep::SweepHealth,
     change::{Changes, LastChange},
     errors::ApiError,
-    telemetry::metrics::{Bounds, Metrics, Present, ReadCounters, ReadResult},
-    watch::registry::{Hub, TooMany},
+    telemetry::metrics::{Bounds, GaugeSnapshot, Metrics, ReadCounters, ReadResult},
+    watch::registry::{TooMany, WatchRegistry},
     watch::{self, Watch},
 };
 
@@ -39,10 +38,12 @@ pub(crate) const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 50;
 /// Keys of one batch that are read at once.
 const BATCH_CONCURRENCY: usize = 32;
-/// Consistent reads that one tenant may force: a second, and at once.
-const FORCED_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap(); // evaluated by the compiler
-/// Writes of one tenant: a second, and at once.
-const WRITES_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap(); // evaluated by the compiler
+/// Bytes of values in one batch's answer. gRPC clients take 4 MiB by default.
+pub(crate) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// What a secret's read costs: it is decrypted, and never cached.
+const REVEAL_UNITS: u32 = 2;
+/// A page costs at least one unit for so many entries.
+const ENTRIES_PER_UNIT: usize = 10;
 /// When a caller may try again whose watch was one too many.
 const WATCHES_RETRY: Duration = Duration::from_secs(5);
 
@@ -51,21 +52,18 @@ pub(crate) struct ConfigApi {
     stores: Stores,
     cache: Arc<Cache>,
     changes: Arc<Changes>,
-    hub: Arc<Hub>,
+    registry: Arc<WatchRegistry>,
+    gate: Gate,
     sweeps: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
     /// Reads of each backend, counted.
     reads: Vec<(Backend, ReadCounters)>,
     page_tokens: PageTokens,
-    forced: TenantLimit,
-    writes: TenantLimit,
-    /// Reads of each backend.
-    misses: Vec<(Backend, TenantLimit)>,
     instance: Arc<str>,
 }
 
 /// A configuration as it is served.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Served {
     /// The key.
     pub key: String,
@@ -77,14 +75,16 @@ pub(crate) struct Served {
     pub source: Backend,
     /// Hit, miss or stale.
     pub result: ReadResult,
-    /// How long ago the source was known to hold it.
+    /// How long ago the backend was known to hold it.
     pub age: Duration,
+    /// The memory that the answer may use until it is sent.
+    pub permit: AnswerPermit,
 }
 
-/// What is known of one place of a key.
+/// What is known of one location of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct ExplainedLayer {
-    /// Whose value lies there.
+    /// Whose value it holds.
     pub origin: Origin,
     /// In the backend's terms.
     pub location: String,
@@ -122,6 +122,7 @@ impl ConfigApi {
     /// The operations over these stores.
     pub(crate) fn new(
         stores: Stores,
+        gate: Gate,
         cache: Arc<Cache>,
         changes: Arc<Changes>,
         sweeps: Arc<SweepHealth>,
@@ -129,14 +130,6 @@ impl ConfigApi {
         page_tokens: PageTokens,
         instance: Arc<str>,
     ) -> Self {
-        let misses = stores
-            .all()
-            .map(|store| {
-                let (per_second, burst) = store.reads_per_tenant();
-                let limit = TenantLimit::new("reads of what is not cached", per_second, burst);
-                (store.backend(), limit)
-            })
-            .collect();
         let reads = stores
             .backends()
             .into_iter()
@@ -145,19 +138,13 @@ impl ConfigApi {
         Self {
             reads,
             stores,
-            hub: Arc::clone(cache.hub()),
+            registry: Arc::clone(cache.registry()),
+            gate,
             cache,
             changes,
             sweeps,
             metrics,
             page_tokens,
-            forced: TenantLimit::new(
-                "reads with min_version",
-                FORCED_PER_SECOND,
-                FORCED_PER_SECOND,
-            ),
-            writes: TenantLimit::new("writes", WRITES_PER_SECOND, WRITES_PER_SECOND),
-            misses,
             instance,
         }
     }
@@ -184,13 +171,13 @@ impl ConfigApi {
         self.sweeps.bound()
     }
 
-    /// What metrics tell of this moment.
-    pub(crate) fn present(&self) -> Present {
+    /// Gauge values, sampled now.
+    pub(crate) fn gauges(&self) -> GaugeSnapshot {
         let ttl = self.cache.staleness_bound();
-        Present {
+        GaugeSnapshot {
             cache_bytes: self.cache.bytes(),
             cache_entries: self.cache.entries(),
-            watches: self.hub.watches(),
+            watches: self.registry.watches(),
             bounds: Bounds {
                 push_lost: self.journal_bound().map_or(ttl, |bound| bound.min(ttl)),
                 journal_unreachable: ttl,
@@ -199,7 +186,7 @@ impl ConfigApi {
         }
     }
 
-    /// What this task knows of a key's places, in the order in which they are asked. Asks no source.
+    /// What this task knows of a key's locations, in the order in which they are read. Does not read the backend.
     pub(crate) fn explain(
         &self,
         caller: &Principal,
@@ -207,6 +194,7 @@ impl ConfigApi {
     ) -> Result<(Backend, Vec<ExplainedLayer>), ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Admin)?;
+        self.gate.admit(caller.tenant(), Resource::Requests, 1)?;
         let now = Instant::now();
         let layers = store.locate(caller.tenant(), key.name());
         let explained = layers
@@ -221,12 +209,14 @@ impl ConfigApi {
         Ok((store.backend(), explained))
     }
 
-    /// One key. `min_version` 0 asks for nothing.
+    /// One key. `min_version` 0 sets no condition. From `fallback_at` on, the last known value is served instead of waiting
+    /// for the backend.
     pub(crate) async fn get(
         &self,
         caller: &Principal,
         key: &str,
         min_version: i64,
+        fallback_at: Instant,
     ) -> Result<Served, ApiError> {
         let (key, store) = self.route(key)?;
         let layers = store.locate(caller.tenant(), key.name());
@@ -241,7 +231,7 @@ impl ConfigApi {
             ));
         }
         if min_version == 0
-            && let Some(found) = self.cached(store, &layers)
+            && let Some(found) = self.cached(caller.tenant(), store, &layers)
         {
             return self.serve(caller, store, &key, &layers, found).await;
         }
@@ -250,7 +240,8 @@ impl ConfigApi {
             self.at_least(caller.tenant(), store, &layers, min_version)
                 .await
         } else {
-            self.read_through(caller.tenant(), store, &layers).await
+            self.read_through(caller.tenant(), store, &layers, fallback_at)
+                .await
         };
         self.metrics.read_took(started.elapsed());
         match found {
@@ -263,8 +254,8 @@ impl ConfigApi {
         }
     }
 
-    /// One place of a watch, read like any other; secrets are not watched.
-    pub(crate) async fn look(
+    /// One key of a watch, read like any other; secrets are not watched.
+    pub(crate) async fn read_watched(
         &self,
         tenant: &TenantId,
         backend: &Backend,
@@ -275,9 +266,12 @@ impl ConfigApi {
             .stores
             .by_backend(backend.0)
             .ok_or(ApiError::NotFound)?;
-        let (origin, state) = match self.cached(store, layers) {
+        let (origin, state) = match self.cached(tenant, store, layers) {
             Some(found) => found,
-            None => self.read_through(tenant, store, layers).await?,
+            None => {
+                self.read_through(tenant, store, layers, fallback_at(None))
+                    .await?
+            }
         };
         let state = state.ok_or(ApiError::NotFound)?;
         let record = state.record.ok_or(ApiError::NotFound)?;
@@ -287,6 +281,7 @@ impl ConfigApi {
             ));
         }
         Ok(Served {
+            permit: self.gate.admit_answer(tenant, record.value.len() as u64)?,
             key: key.to_owned(),
             record,
             origin,
@@ -296,9 +291,9 @@ impl ConfigApi {
         })
     }
 
-    /// The highest version that is known of the first place.
-    pub(crate) fn peak_version(&self, layers: &Layers) -> i64 {
-        self.cache.peak_version(layers.first().id())
+    /// The highest version that was seen of the first location.
+    pub(crate) fn highest_seen_version(&self, layers: &Layers) -> i64 {
+        self.cache.highest_seen_version(layers.first().id())
     }
 
     /// A watch of the caller's keys, each once.
@@ -324,8 +319,11 @@ impl ConfigApi {
                 names.push(name);
             }
         }
+        let units = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        self.gate
+            .admit(caller.tenant(), Resource::WatchedKeys, units)?;
         let registration = self
-            .hub
+            .registry
             .register(caller.tenant(), places)
             .map_err(|TooMany| ApiError::RateLimited {
                 what: "watches",
@@ -334,11 +332,13 @@ impl ConfigApi {
         Ok(Watch::new(Arc::clone(self), names, backends, registration))
     }
 
-    /// Many keys, each on its own: one failure fails no other.
+    /// Many keys, each on its own: one failure fails no other. Keys whose values do not fit into [`MAX_BATCH_BYTES`] fail with
+    /// RESOURCE_EXHAUSTED. From `fallback_at` on, last known values are served instead of waiting for the backend.
     pub(crate) async fn batch(
         &self,
         caller: &Principal,
         keys: Vec<String>,
+        fallback_at: Instant,
     ) -> Result<Batch, ApiError> {
         if keys.len() > MAX_BATCH {
             return Err(ApiError::Invalid(format!(
@@ -346,21 +346,27 @@ impl ConfigApi {
                 keys.len()
             )));
         }
-        let mut distinct: Vec<String> = Vec::with_capacity(keys.len());
-        for key in keys {
-            if !distinct.contains(&key) {
-                distinct.push(key);
-            }
-        }
+        let mut seen = HashSet::new();
+        let distinct: Vec<String> = keys
+            .into_iter()
+            .filter(|key| seen.insert(key.clone()))
+            .collect();
         let reads = distinct.into_iter().map(|key| async move {
-            let answer = self.get(caller, &key, 0).await;
+            let answer = self.get(caller, &key, 0, fallback_at).await;
             (key, answer)
         });
         let mut batch = Batch::default();
         let mut answers = stream::iter(reads).buffered(BATCH_CONCURRENCY);
+        let mut bytes = 0;
         while let Some((key, answer)) = answers.next().await {
             match answer {
-                Ok(served) => batch.entries.push(served),
+                Ok(served) if bytes + served.record.value.len() > MAX_BATCH_BYTES => {
+                    batch.errors.push((key, ApiError::BatchFull));
+                }
+                Ok(served) => {
+                    bytes += served.record.value.len();
+                    batch.entries.push(served);
+                }
                 Err(ApiError::NotFound) => batch.missing.push(key),
                 Err(error) => batch.errors.push((key, error)),
             }
@@ -407,10 +413,18 @@ impl ConfigApi {
             after: after.as_deref(),
             limit,
         };
+        let reads = Resource::Reads(store.backend());
+        let admitted = self.gate.admit(caller.tenant(), reads, 1)?;
         let listed = store
-            .list(caller.tenant(), &request)
+            .list(&admitted, &request)
             .await
             .map_err(|error| logged(error, "list"))?;
+        let records = listed.entries.iter();
+        let bytes: usize = records
+            .filter_map(|(_, record)| Some(record.as_ref().ok()?.value.len()))
+            .sum();
+        let entries = u32::try_from(listed.entries.len() / ENTRIES_PER_UNIT).unwrap_or(u32::MAX);
+        admitted.charge(store.read_units(bytes).max(entries).saturating_sub(1));
         let mut page = Page::default();
         for (name, record) in listed.entries {
             // A name outside the grammar was written by hand and cannot be asked for.
@@ -420,6 +434,9 @@ impl ConfigApi {
             let key = prefix.key_of(name);
             match record {
                 Ok(record) => page.entries.push(Served {
+                    permit: self
+                        .gate
+                        .admit_answer(caller.tenant(), record.value.len() as u64)?,
                     key,
                     record,
                     origin: Origin::Tenant,
@@ -449,16 +466,14 @@ impl ConfigApi {
     ) -> Result<Record, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
-        self.writes.check(caller.tenant())?;
+        let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
         let content_type = content::check(value, content_type)?;
         let new = NewValue {
             value,
             content_type: &content_type,
             modified_by: caller.subject(),
         };
-        let written = store
-            .put(caller.tenant(), key.name(), new, precondition)
-            .await;
+        let written = store.put(&admitted, key.name(), new, precondition).await;
         self.after_write(
             caller,
             "put",
@@ -478,10 +493,8 @@ impl ConfigApi {
     ) -> Result<i64, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
-        self.writes.check(caller.tenant())?;
-        let deleted = store
-            .delete(caller.tenant(), key.name(), precondition)
-            .await;
+        let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
+        let deleted = store.delete(&admitted, key.name(), precondition).await;
         self.after_write(caller, "delete", &key, store, deleted.as_ref().copied());
         deleted.map_err(|error| logged(error, "delete"))
     }
@@ -497,8 +510,7 @@ impl ConfigApi {
         outcome: Result<i64, &StoreError>,
     ) {
         let layers = store.locate(caller.tenant(), key.name());
-        self.cache
-            .invalidate(layers.first().id(), Revision::default());
+        self.cache.invalidate(layers.first().id());
         match outcome {
             Ok(version) => tracing::info!(
                 operation,
@@ -553,8 +565,10 @@ impl ConfigApi {
                 .iter()
                 .find(|layer| layer.origin() == origin)
                 .ok_or(ApiError::NotFound)?;
+            let reads = Resource::Reads(store.backend());
+            let admitted = self.gate.admit(caller.tenant(), reads, REVEAL_UNITS)?;
             let revealed = store
-                .reveal(location)
+                .reveal(&admitted, location)
                 .await
                 .map_err(|error| logged(error, "reveal"))?;
             record = revealed.ok_or(ApiError::NotFound)?;
@@ -568,6 +582,9 @@ impl ConfigApi {
             "read"
         );
         let age = since.elapsed();
+        let permit = self
+            .gate
+            .admit_answer(caller.tenant(), record.value.len() as u64)?;
         Ok(Served {
             key: key.as_str().to_owned(),
             record,
@@ -575,8 +592,17 @@ impl ConfigApi {
             source: store.backend(),
             result,
             age,
+            permit,
         })
     }
+}
+
+/// The moment from which the last known value is served to a caller that has so long, instead of waiting for the backend.
+pub(crate) fn fallback_at(deadline: Option<Duration>) -> Instant {
+    let wait = deadline.map_or(read::PATIENCE, |deadline| {
+        read::PATIENCE.min(deadline * 3 / 4)
+    });
+    Instant::now() + wait
 }
 
 /// The error for the caller, after the log has what the caller is not shown.

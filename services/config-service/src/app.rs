@@ -17,12 +17,13 @@ use tokio::{net::TcpListener, time::timeout};
 use tonic::transport::Server;
 
 use crate::{
+    admission,
     api::ConfigApi,
     api::page_token::PageTokens,
-    cache::Cache,
-    change::Changes,
-    change::pause::{self, Trust},
+    cache::{Cache, Surroundings},
+    change::pause::{self, PauseDetector},
     change::sweep::{PAUSE, SweepHealth, Sweeper},
+    change::{Changes, unix_ms},
     config::Config,
     telemetry::emf,
     telemetry::metrics::Metrics,
@@ -30,7 +31,7 @@ use crate::{
     transport::grpc::GrpcService,
     transport::http::{HttpState, router},
     transport::refresh::Refresh,
-    watch::registry::Hub,
+    watch::registry::WatchRegistry,
 };
 
 /// HTTP/2 pings that find dead peers.
@@ -77,15 +78,20 @@ impl App {
         let metrics = Metrics::new();
         let clock = pause::system_clock();
         let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
-        let trust = Arc::new(Trust::new(clock, PAUSE));
+        let pauses = Arc::new(PauseDetector::new(clock, PAUSE));
+        let cache_bytes = config.cache.bytes;
         let cache = Arc::new(Cache::new(
             config.cache,
-            fastrand::f64,
-            Arc::clone(&trust),
-            Hub::new(),
+            Surroundings {
+                jitter: fastrand::f64,
+                unix_ms,
+            },
+            Arc::clone(&pauses),
+            WatchRegistry::new(),
             Arc::clone(&metrics),
         ));
         let stores = Stores::build(config.stores, &sdk);
+        let gate = admission::gate(&stores, cache_bytes);
         let changes = Arc::new(Changes::new(
             stores.clone(),
             Arc::clone(&cache),
@@ -95,7 +101,7 @@ impl App {
             config.journal.map(|table| Journal::new(&sdk, table)),
             config.sweep_interval,
             Arc::clone(&changes),
-            trust,
+            pauses,
             Arc::clone(&sweeps),
             Arc::clone(&metrics),
         );
@@ -108,6 +114,7 @@ impl App {
         let page_tokens = PageTokens::new(config.refresh.exposed());
         let api = Arc::new(ConfigApi::new(
             stores,
+            gate,
             cache,
             Arc::clone(&changes),
             sweeps,
@@ -132,7 +139,7 @@ impl App {
             let (metrics, api) = (Arc::clone(&metrics), Arc::clone(&api));
             let stop = shutdown.clone();
             tokio::spawn(async move {
-                emf::emit_every(interval, metrics, || api.present(), backends, stop.wait()).await;
+                emf::emit_every(interval, metrics, || api.gauges(), backends, stop.wait()).await;
             })
         });
         // Each process has an age of its own, so that the tasks of one deployment do not all reconnect at once.

@@ -11,15 +11,16 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use crate::{
-    api::ConfigApi,
+    admission,
     api::page_token::PageTokens,
-    cache::{Cache, CacheConfig, Lookup},
-    change::Changes,
-    change::pause::{Clock, Trust},
+    api::{ConfigApi, fallback_at},
+    cache::{Cache, CacheConfig, Lookup, Surroundings},
+    change::pause::{Clock, PauseDetector},
     change::sweep::SweepHealth,
+    change::{Changes, unix_ms},
     telemetry::metrics::Metrics,
     transport::grpc::GrpcService,
-    watch::registry::Hub,
+    watch::registry::WatchRegistry,
 };
 
 /// A service over some stores, without listeners.
@@ -43,12 +44,15 @@ impl Service {
         let clock: Clock =
             Arc::new(move || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         let sweeps = SweepHealth::new(Arc::clone(&clock), Duration::from_secs(2));
-        let trust = Arc::new(Trust::new(clock, sweeps.promise()));
+        let pauses = Arc::new(PauseDetector::new(clock, sweeps.promise()));
         let cache = Arc::new(Cache::new(
             config,
-            || 0.0,
-            trust,
-            Hub::new(),
+            Surroundings {
+                jitter: || 0.0,
+                unix_ms,
+            },
+            pauses,
+            WatchRegistry::new(),
             Arc::clone(&metrics),
         ));
         let changes = Arc::new(Changes::new(
@@ -56,8 +60,10 @@ impl Service {
             Arc::clone(&cache),
             Arc::clone(&metrics),
         ));
+        let gate = admission::gate(&stores, cache_bytes);
         let api = ConfigApi::new(
             stores,
+            gate,
             Arc::clone(&cache),
             Arc::clone(&changes),
             Arc::new(sweeps),
@@ -74,7 +80,10 @@ impl Service {
 
     /// One key, as both transports ask for it; whether it is there.
     pub async fn get(&self, caller: &Principal, key: &str) -> bool {
-        self.api.get(caller, key, 0).await.is_ok()
+        self.api
+            .get(caller, key, 0, fallback_at(None))
+            .await
+            .is_ok()
     }
 
     /// Looks a location up; whether it is a hit.

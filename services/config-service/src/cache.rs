@@ -1,205 +1,138 @@
-//! The local cache, keyed by the backend's own location. See `ARCHITECTURE.md`, "Cache invariants": each
-//! has a test below this module.
+//! The local cache, keyed by the backend's own location. See `ARCHITECTURE.md`, "Cache invariants": each has a test below
+//! this module.
 //!
-//! Readers look up without a lock of ours. All that changes an entry happens under the lock of the
-//! location's stripe, together with the table of reads that are under way ([`Flights`]): so an invalidation
-//! and the end of a read can never interleave.
+//! [`entry`] is the state machine of one location, and decides everything. This module is its concurrent shell: readers look
+//! entries up without a lock of ours; all that changes an entry happens under the lock of the location's stripe, together
+//! with the table of reads in flight ([`single_flight`]), so that a change and the end of a read cannot interleave.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tagged_config_domain::{
-    Location, LocationId, Order, Record, Revision, Store, StoreError, TenantId,
+    Admitted, Location, LocationId, Order, Record, Revision, Store, StoreError,
 };
 use tagged_config_stores::ChangeKind;
 use tokio::time::Instant;
 
+pub(crate) use self::{
+    entry::{Applied, ChangedTo},
+    partitions::Cached,
+    single_flight::{Found, Outcome},
+};
+use self::{
+    entry::{Began, Context, Effects, Event, Use},
+    partitions::Partitions,
+    single_flight::{Flights, Leader, Stripe, Ticket},
+};
 use crate::{
-    cache::{
-        partitions::{Charge, Places},
-        single_flight::{Flights, Outcome, Ticket},
-    },
-    change::pause::{Epoch, Trust},
-    telemetry::metrics::{Metrics, Repairer},
-    watch::registry::Hub,
+    change::pause::PauseDetector,
+    telemetry::metrics::{Metrics, RepairedBy},
+    watch::registry::WatchRegistry,
 };
 
+mod entry;
 mod partitions;
+#[cfg(all(test, feature = "shuttle"))]
+mod shuttle_tests;
 mod single_flight;
-#[cfg(test)]
+mod sync;
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
-
-/// After a failed read the last known value is served without asking again for this long.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// After this part of its TTL a value is read again while it is still served.
-const RENEW_AT: f64 = 0.8;
-/// How long a value is served that is known to be older than one that was announced.
-const LAGGING_TTL: Duration = Duration::from_millis(250);
 
 /// Settings of [`Cache`].
 #[derive(Clone, Debug)]
 pub(crate) struct CacheConfig {
-    /// How long an entry is served without asking the source. Jittered downwards by up to a tenth.
+    /// How long an entry is served without a read of the backend. Jittered downwards by up to a tenth.
     pub ttl: Duration,
-    /// How old the last known value may get while the source does not answer.
+    /// How old the last known value may get while the backend does not answer.
     pub max_stale: Duration,
-    /// Bytes in all, an eighth of them for absences.
+    /// Bytes in all, an eighth of them for negative entries.
     pub bytes: u64,
 }
 
-/// Values and absences by location.
-pub(crate) struct Cache {
-    config: CacheConfig,
-    places: Places,
-    flights: Flights,
-    jitter: fn() -> f64,
-    trust: Arc<Trust>,
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+/// What a cache takes from its surroundings, so that tests can replace it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    /// 0.0 to 1.0.
+    pub jitter: fn() -> f64,
+    /// Unix milliseconds.
+    pub unix_ms: fn() -> i64,
 }
 
-/// What is known of one location.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    /// What the source held, `None` for nothing.
-    pub record: Option<Record>,
-    /// When the source was last known to hold it: for a read, when it began.
-    pub since: Instant,
-    /// Whose it is, where that is known.
-    owner: Option<TenantId>,
-    charge: Option<Arc<Charge>>,
-    learnt: Epoch,
-    /// From here to `fresh_until` a reader has it read again without waiting.
-    renew_from: Instant,
-    renewing: OnceFlag,
-    fresh_until: Instant,
-    /// A change was announced that this entry does not show.
-    invalidated: bool,
-    /// Highest revision that was ever seen here, also if the present one is lower (a hand edit).
-    peak: Revision,
-    retry_after: Option<Instant>,
+/// Values and negative entries by location.
+pub(crate) struct Cache {
+    config: CacheConfig,
+    entries: Partitions,
+    flights: Flights,
+    surroundings: Surroundings,
+    pauses: Arc<PauseDetector>,
+    registry: Arc<WatchRegistry>,
+    metrics: Arc<Metrics>,
 }
 
 /// The answer to a look-up.
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
     /// Within its TTL, and no change was announced.
-    Fresh(Arc<Entry>),
-    /// The source failed a moment ago: the last known state.
-    Stale(Arc<Entry>),
-    /// To be read; with the last known state, in case the source does not answer.
-    Miss(Option<Arc<Entry>>),
+    Fresh(Arc<Cached>),
+    /// The backend failed a moment ago: the last known state, to be served without waiting.
+    Stale(Arc<Cached>),
+    /// To be read; with the last known state as a fallback, if there is one that is not too old.
+    Miss(Option<Arc<Cached>>),
 }
 
-/// What a change event says of a location.
-#[derive(Clone, Debug)]
-pub(crate) enum ChangedTo {
-    /// This value, of this revision.
-    Value(Record),
-    /// Nothing any more. For [`Order::Revisions`]: what was there was last modified at or before these unix
-    /// milliseconds; up to 999 ms later is undecided.
-    Absent(i64),
-    /// Something: read it. The revision is the announced one, or the lowest.
-    Unknown(Revision),
+/// How long a reader waits for a read in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// Until it ends.
+    UntilDone,
+    /// At most so long after the read began, and not beyond a moment.
+    AtMost(Duration, Instant),
 }
 
-/// What a change event did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
-    /// The cache holds the new state.
-    Updated,
-    /// The next read asks the source.
-    Invalidated,
-    /// Nothing was cached.
-    NotCached,
-    /// The cache holds this or newer.
-    NotNewer,
-}
-
-/// What Explain tells of an entry.
+/// What Explain says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Explained {
     /// What a read would do.
     pub state: State,
     /// The version that is cached, 0 for none.
     pub version: i64,
-    /// How long ago the source was known to hold it.
+    /// How long ago the backend was known to hold it.
     pub age: Duration,
 }
 
 /// What a read of an entry would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Ask: nothing is cached.
+    /// Read the backend: nothing is cached.
     NotCached,
     /// Answer with the value.
     Value,
     /// Answer that there is none.
     Absent,
-    /// Ask: a change was announced.
+    /// Read the backend: a change was announced, or the last read failed.
     Invalidated,
-    /// Ask: it is too old, or not trusted after a pause.
+    /// Read the backend: the entry is too old, or not trusted after a pause.
     Expired,
-}
-
-/// True once; a copy starts anew.
-#[derive(Debug, Default)]
-struct OnceFlag(AtomicBool);
-
-impl Clone for OnceFlag {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl OnceFlag {
-    fn take(&self) -> bool {
-        !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed)
-    }
-}
-
-/// When a read began: what it brings is true as of then.
-#[derive(Clone, Copy)]
-struct Began {
-    at: Instant,
-    epoch: Epoch,
-}
-
-impl Applied {
-    /// As messages spell it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Updated => "updated",
-            Self::Invalidated => "invalidated",
-            Self::NotCached => "not-cached",
-            Self::NotNewer => "not-newer",
-        }
-    }
 }
 
 // === impl Cache ===
 
 impl Cache {
-    /// An empty cache. `jitter` gives 0.0 to 1.0.
+    /// An empty cache.
     pub(crate) fn new(
         config: CacheConfig,
-        jitter: fn() -> f64,
-        trust: Arc<Trust>,
-        hub: Arc<Hub>,
+        surroundings: Surroundings,
+        pauses: Arc<PauseDetector>,
+        registry: Arc<WatchRegistry>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            places: Places::new(config.bytes),
+            entries: Partitions::new(config.bytes),
             flights: Flights::new(),
             config,
-            jitter,
-            trust,
-            hub,
+            surroundings,
+            pauses,
+            registry,
             metrics,
         }
     }
@@ -209,206 +142,133 @@ impl Cache {
         self.config.ttl
     }
 
-    /// How old the last known value may get while the source does not answer.
+    /// How old the last known value may get while the backend does not answer.
     pub(crate) fn max_stale(&self) -> Duration {
         self.config.max_stale
     }
 
-    /// Who is told of changes.
-    pub(crate) fn hub(&self) -> &Arc<Hub> {
-        &self.hub
+    /// The watches that are notified of changes.
+    pub(crate) fn registry(&self) -> &Arc<WatchRegistry> {
+        &self.registry
     }
 
-    /// Bytes in use, values and absences.
+    /// Bytes in use.
     pub(crate) fn bytes(&self) -> u64 {
-        self.places.bytes()
+        self.entries.bytes()
     }
 
-    /// Entries, values and absences.
+    /// Values and negative entries.
     pub(crate) fn entries(&self) -> usize {
-        self.places.len()
+        self.entries.len()
     }
 
     /// What is known of a location now.
     pub(crate) fn lookup(&self, id: &LocationId, now: Instant) -> Lookup {
-        let Some(entry) = self.places.get(id) else {
+        let Some(entry) = self.entries.get(id) else {
             return Lookup::Miss(None);
         };
-        if !entry.invalidated && now < entry.fresh_until && self.trust.holds(entry.learnt) {
-            return Lookup::Fresh(entry);
+        let is_trusted = self.pauses.is_trusted(entry.epoch);
+        match entry.usable(now, is_trusted, self.config.max_stale) {
+            Use::Fresh => Lookup::Fresh(entry),
+            Use::Stale => Lookup::Stale(entry),
+            Use::Fallback => Lookup::Miss(Some(entry)),
+            Use::None => Lookup::Miss(None),
         }
-        if now.saturating_duration_since(entry.since) > self.config.max_stale {
-            return Lookup::Miss(None);
-        }
-        if entry.retry_after.is_some_and(|retry| now < retry) {
-            Lookup::Stale(entry)
-        } else {
-            Lookup::Miss(Some(entry))
-        }
-    }
-
-    /// Whether this reader is the one to have a fresh entry read again, before it expires.
-    pub(crate) fn is_to_renew(entry: &Entry, now: Instant) -> bool {
-        now >= entry.renew_from
-            && entry.retry_after.is_none_or(|retry| now >= retry)
-            && entry.renewing.take()
     }
 
     /// What is known of a location, for operators.
     pub(crate) fn explain(&self, id: &LocationId, now: Instant) -> Explained {
-        let Some(entry) = self.peek(id) else {
+        let Some(entry) = self.entries.peek(id) else {
             return Explained {
                 state: State::NotCached,
                 version: 0,
                 age: Duration::ZERO,
             };
         };
-        let state = if entry.invalidated {
-            State::Invalidated
-        } else if now >= entry.fresh_until || !self.trust.holds(entry.learnt) {
-            State::Expired
-        } else if entry.record.is_some() {
-            State::Value
-        } else {
-            State::Absent
+        let state = match entry.state {
+            entry::State::Fresh { until, .. }
+                if now >= until || !self.pauses.is_trusted(entry.epoch) =>
+            {
+                State::Expired
+            }
+            entry::State::Fresh { .. } if entry.record.is_some() => State::Value,
+            entry::State::Fresh { .. } => State::Absent,
+            entry::State::Invalidated | entry::State::Failing { .. } => State::Invalidated,
         };
         Explained {
             state,
-            version: entry
-                .record
-                .as_ref()
-                .map_or(0, |record| record.revision.version),
+            version: version_of(&entry),
             age: now.saturating_duration_since(entry.since),
         }
     }
 
-    /// Forgets everything, also what reads under way will bring.
+    /// Drops all entries, and detaches all reads in flight.
     pub(crate) fn clear(&self) {
-        self.flights.cancel_all();
-        self.places.clear();
-        self.hub.all_changed();
+        self.flights.detach_all();
+        self.entries.clear();
+        self.registry.all_changed();
     }
 
-    /// Reads these locations of one store, sharing what others read already: one call for all that nobody
-    /// reads yet. The call outlives its callers. In the order of `locations`.
+    /// Reads these locations of one store, sharing reads in flight: one call for all that nobody reads yet, which goes on
+    /// when its callers leave. In the order of `locations`.
     pub(crate) async fn fill(
         self: &Arc<Self>,
         store: &Arc<dyn Store>,
+        admitted: &Admitted,
         locations: &[Location],
+        wait: Wait,
     ) -> Vec<Outcome> {
-        let began = Began {
-            at: Instant::now(),
-            epoch: self.trust.epoch(),
-        };
-        let mut tickets = Vec::with_capacity(locations.len());
+        let began = self.began();
+        let mut waiters = Vec::with_capacity(locations.len());
         let mut led = Vec::new();
         for location in locations {
-            match self.flights.join_or_lead(location.id(), began.epoch) {
-                Ticket::Join(waiter) => tickets.push(waiter),
+            match self.flights.join_or_lead(location.id(), began) {
+                Ticket::Follow(waiter) => waiters.push(waiter),
                 Ticket::Lead(leader, waiter) => {
                     led.push((location.clone(), leader));
-                    tickets.push(waiter);
+                    waiters.push(waiter);
                 }
             }
         }
         if !led.is_empty() {
             let (cache, store) = (Arc::clone(self), Arc::clone(store));
-            tokio::spawn(async move { cache.lead(&*store, led, began).await });
+            let admitted = admitted.clone();
+            tokio::spawn(async move { cache.lead(&*store, &admitted, led).await });
         }
-        let mut outcomes = Vec::with_capacity(tickets.len());
-        for ticket in tickets {
-            outcomes.push(ticket.outcome(store.backend()).await);
+        let mut outcomes = Vec::with_capacity(waiters.len());
+        for waiter in waiters {
+            let deadline = match wait {
+                Wait::UntilDone => None,
+                Wait::AtMost(after, until) => Some(until.min(waiter.began() + after)),
+            };
+            outcomes.push(waiter.outcome(store.backend(), deadline).await);
         }
         outcomes
     }
 
-    /// Like a change event of which nothing more is known: reads that begin from now on are right.
-    pub(crate) fn invalidate(&self, id: &LocationId, revision: Revision) -> Applied {
-        self.apply(id, Order::ConsistentReads, ChangedTo::Unknown(revision))
+    /// Like a change event that says nothing more: reads that begin from now on are right.
+    pub(crate) fn invalidate(&self, id: &LocationId) -> Applied {
+        let change = ChangedTo::Unknown(Revision::default());
+        self.apply(id, Order::ConsistentReads, change, None)
     }
 
-    /// Takes in a change event.
-    pub(crate) fn apply(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
-        let applied = self.take_in(id, order, change);
-        if applied != Applied::NotNewer {
-            self.hub.changed(id);
-        }
-        applied
-    }
-
-    fn take_in(&self, id: &LocationId, order: Order, change: ChangedTo) -> Applied {
+    /// Applies a change event. `written_at_ms`: when the backend was written, where known, rounded down.
+    pub(crate) fn apply(
+        &self,
+        id: &LocationId,
+        order: Order,
+        change: ChangedTo,
+        written_at_ms: Option<i64>,
+    ) -> Applied {
+        let event = Event::Pushed {
+            change,
+            written_at_ms,
+        };
         let mut flights = self.flights.lock(id);
-        let was_read = flights.cancel(id);
-        let now = Instant::now();
-        let Some(entry) = self.peek(id) else {
-            return match change {
-                ChangedTo::Value(record) if was_read => {
-                    let peak = record.revision;
-                    let began = Began {
-                        at: now,
-                        epoch: self.trust.epoch(),
-                    };
-                    self.store(id, self.entry(Some(record), None, began, peak));
-                    Applied::Updated
-                }
-                _ => Applied::NotCached,
-            };
-        };
-        // Trusted no more than what was there: of other changes in between nothing is known.
-        let told = Began {
-            at: now,
-            epoch: entry.learnt,
-        };
-        match change {
-            ChangedTo::Value(record) => {
-                let same =
-                    entry.record.as_ref().is_some_and(|held| *held == record) && !entry.invalidated;
-                if record.revision > entry.peak {
-                    let peak = record.revision;
-                    self.store(
-                        id,
-                        self.entry(Some(record), entry.owner.clone(), told, peak),
-                    );
-                    Applied::Updated
-                } else if same || order == Order::Revisions && !entry.invalidated {
-                    Applied::NotNewer
-                } else if order == Order::Revisions && record.revision == entry.peak {
-                    self.store(
-                        id,
-                        self.entry(Some(record), entry.owner.clone(), told, entry.peak),
-                    );
-                    Applied::Updated
-                } else {
-                    self.mark_invalidated(id, &entry, entry.peak)
-                }
-            }
-            ChangedTo::Absent(until_ms) => match (&entry.record, order) {
-                (Some(held), Order::Revisions) if held.revision.incarnation <= until_ms => {
-                    self.store(id, self.entry(None, entry.owner.clone(), told, entry.peak));
-                    Applied::Updated
-                }
-                (Some(held), Order::Revisions)
-                    if held.revision.incarnation > until_ms.saturating_add(999) =>
-                {
-                    Applied::NotNewer
-                }
-                (None, Order::Revisions) if !entry.invalidated => Applied::NotNewer,
-                _ => self.mark_invalidated(id, &entry, entry.peak),
-            },
-            ChangedTo::Unknown(revision) => {
-                if order == Order::Revisions
-                    && revision != Revision::default()
-                    && revision <= entry.peak
-                    && !entry.invalidated
-                {
-                    return Applied::NotNewer;
-                }
-                self.mark_invalidated(id, &entry, entry.peak.max(revision))
-            }
-        }
+        self.step(&mut flights, id, order, event).0
     }
 
-    /// Takes in what the journal says: the next read asks the source, unless what is cached is that new.
+    /// Applies an entry of the change journal: the next read reads the backend, unless what is cached is that new.
     pub(crate) fn catch_up(
         &self,
         id: &LocationId,
@@ -417,262 +277,140 @@ impl Cache {
         revision: Revision,
     ) -> Applied {
         let mut flights = self.flights.lock(id);
-        let Some(entry) = self.peek(id) else {
-            flights.cancel(id);
-            self.hub.changed(id);
-            return Applied::NotCached;
-        };
-        let is_known = match (kind, &entry.record, order) {
-            (ChangeKind::Written, ..) => entry.peak >= revision,
-            (ChangeKind::Removed, None, _) => true,
-            (ChangeKind::Removed, Some(held), Order::ConsistentReads) => held.revision > revision,
-            (ChangeKind::Removed, Some(held), Order::Revisions) => {
-                held.revision.incarnation > revision.incarnation.saturating_add(999)
-            }
-            (ChangeKind::Edited | ChangeKind::Flush, ..) => false,
-        };
-        if is_known {
-            return Applied::NotNewer;
-        }
-        flights.cancel(id);
-        if entry.invalidated {
-            return Applied::NotNewer;
-        }
-        // Of consistent reads the push that may still come brings the value; of others, old copies must be told.
-        let peak = match order {
-            Order::ConsistentReads => entry.peak,
-            Order::Revisions => entry.peak.max(revision),
-        };
-        let applied = self.mark_invalidated(id, &entry, peak);
-        self.hub.changed(id);
-        applied
+        self.step(&mut flights, id, order, Event::Journal { kind, revision })
+            .0
     }
 
     /// The version that is cached, 0 for none.
     pub(crate) fn cached_version(&self, id: &LocationId) -> i64 {
-        self.peek(id)
-            .and_then(|entry| entry.record.as_ref().map(|record| record.revision.version))
-            .unwrap_or(0)
+        self.entries.peek(id).map_or(0, |entry| version_of(&entry))
     }
 
-    /// The highest version that is known of a location, 0 for none.
-    pub(crate) fn peak_version(&self, id: &LocationId) -> i64 {
-        self.peek(id).map_or(0, |entry| entry.peak.version)
+    /// The highest version that was seen of a location, 0 for none.
+    pub(crate) fn highest_seen_version(&self, id: &LocationId) -> i64 {
+        let entry = self.entries.peek(id);
+        entry.map_or(0, |entry| entry.highest_seen.version)
     }
 
-    async fn lead(
-        &self,
-        store: &dyn Store,
-        led: Vec<(Location, single_flight::Leader)>,
-        began: Began,
-    ) {
+    /// The last known state of a location, however old.
+    pub(crate) fn last_known(&self, id: &LocationId) -> Option<Arc<Cached>> {
+        self.entries.peek(id)
+    }
+
+    fn began(&self) -> Began {
+        Began {
+            at: Instant::now(),
+            at_ms: (self.surroundings.unix_ms)(),
+            epoch: self.pauses.epoch(),
+        }
+    }
+
+    async fn lead(&self, store: &dyn Store, admitted: &Admitted, led: Vec<(Location, Leader)>) {
         let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-        let outcomes: Vec<Outcome> = match store.read(&locations).await {
-            Ok(records) => records.into_iter().map(Ok).collect(),
+        let outcomes: Vec<Result<_, Arc<StoreError>>> = match store.read(admitted, &locations).await
+        {
+            Ok(records) => {
+                let bytes = |record: &Option<Record>| record.as_ref().map_or(0, |r| r.value.len());
+                let units = records.iter().map(|r| store.read_units(bytes(r)) - 1);
+                admitted.charge(units.fold(0, u32::saturating_add));
+                records.into_iter().map(Ok).collect()
+            }
             Err(error) => {
                 let error = Arc::new(error);
                 leaders.iter().map(|_| Err(Arc::clone(&error))).collect()
             }
         };
         for ((location, leader), outcome) in locations.iter().zip(leaders).zip(outcomes) {
-            let outcome = self.land(location, store.order(), &leader, began, outcome);
-            leader.finish(outcome);
+            self.complete(location, store.order(), leader, outcome);
         }
     }
 
-    /// Takes in what a read brought, unless the location changed while it was under way; then it is still
-    /// the answer for those who asked before the change.
-    fn land(
+    /// Ends a read: caches what it found unless it was detached, and answers its waiters.
+    fn complete(
         &self,
         location: &Location,
         order: Order,
-        leader: &single_flight::Leader,
-        began: Began,
-        outcome: Outcome,
-    ) -> Outcome {
+        leader: Leader,
+        outcome: Result<Option<Record>, Arc<StoreError>>,
+    ) {
         let id = location.id();
+        let began = leader.began;
         let mut flights = self.flights.lock(id);
-        if !flights.complete(id, leader) {
-            if let Ok(record) = &outcome
-                && self.doubt(location, began, record.as_ref())
-            {
-                // One that was made before this one may still be under way: its answer must not be taken in after it.
-                flights.cancel(id);
-            }
-            return outcome;
-        }
-        let now = Instant::now();
-        let old = self.peek(id);
-        match &outcome {
-            Err(error) => {
-                if let Some(old) = old.filter(|_| !error.is_an_answer()) {
-                    let retry_after = Some(now + RETRY_AFTER);
-                    self.store(
-                        id,
-                        Entry {
-                            retry_after,
-                            ..(*old).clone()
-                        },
-                    );
-                }
-                outcome
-            }
+        let is_attached = flights.complete(id, &leader);
+        let owner = location.owner().cloned();
+        let outcome = match outcome {
             Ok(record) => {
-                let Some(old) = old else {
-                    let peak = record.as_ref().map(|r| r.revision).unwrap_or_default();
-                    self.store(
-                        id,
-                        self.entry(record.clone(), location.owner().cloned(), began, peak),
-                    );
-                    self.hub.changed(id);
-                    return outcome;
+                let event = if is_attached {
+                    Event::Read {
+                        began,
+                        record: record.clone(),
+                        owner,
+                    }
+                } else {
+                    Event::DetachedRead {
+                        began,
+                        record: record.clone(),
+                        owner,
+                    }
                 };
-                let revision = record.as_ref().map(|r| r.revision);
-                if order == Order::Revisions && revision.is_some_and(|revision| revision < old.peak)
-                {
-                    return Ok(self.land_older_copy(id, record.clone(), &old, began));
-                }
-                let missed = !old.invalidated && old.retry_after.is_none() && old.record != *record;
-                if missed {
-                    self.metrics.repaired(Repairer::ttl);
-                }
-                let peak = old.peak.max(revision.unwrap_or_default());
-                self.store(
-                    id,
-                    self.entry(record.clone(), location.owner().cloned(), began, peak),
-                );
-                if old.record != *record {
-                    self.hub.changed(id);
-                }
-                outcome
+                let (_, effects) = self.step(&mut flights, id, order, event);
+                let since = match &effects.answer {
+                    Some(_) => self.entries.peek(id).map_or(began.at, |entry| entry.since),
+                    None => began.at,
+                };
+                Ok(Found {
+                    record: effects.answer.unwrap_or(record),
+                    since,
+                })
             }
-        }
-    }
-
-    /// A read brought something else than what is cached, and was detached from it by a change: what is cached is doubtful, and
-    /// what stands in while the source does not answer must not go back behind what readers were given. Whether they were
-    /// given something newer.
-    fn doubt(&self, location: &Location, began: Began, record: Option<&Record>) -> bool {
-        let Some(old) = self.peek(location.id()) else {
-            let Some(record) = record else {
-                return false;
-            };
-            let owner = location.owner().cloned();
-            let mut entry = self.entry(Some(record.clone()), owner, began, record.revision);
-            entry.invalidated = true;
-            self.store(location.id(), entry);
-            return true;
+            Err(error) => {
+                if is_attached && !error.is_an_answer() {
+                    self.step(&mut flights, id, order, Event::ReadFailed);
+                }
+                Err(error)
+            }
         };
-        let known = old.record.as_ref();
-        let is_newer = known.map(|known| known.revision) < record.map(|record| record.revision);
-        // A read that began before what is cached was learnt is the older one, unless its version says that it was made late.
-        if known == record || began.at <= old.since && !is_newer {
-            return false;
-        }
-        let mut entry = (*old).clone();
-        entry.invalidated = true;
-        if let Some(record) = record.filter(|_| is_newer) {
-            entry.peak = entry.peak.max(record.revision);
-            entry.record = Some(record.clone());
-            entry.since = began.at;
-            entry.learnt = began.epoch;
-        }
-        self.store(location.id(), entry);
-        is_newer
+        drop(flights);
+        leader.finish(outcome);
     }
 
-    /// The last known state of a location, however old.
-    pub(crate) fn last_known(&self, id: &LocationId) -> Option<Arc<Entry>> {
-        self.peek(id)
-    }
-
-    /// A lagging replica answered with less than we know of. What we hold stays if it is that newer value;
-    /// either way we ask again soon.
-    fn land_older_copy(
+    /// Runs the state machine of a location, under its lock.
+    fn step(
         &self,
+        flights: &mut Stripe,
         id: &LocationId,
-        copy: Option<Record>,
-        old: &Entry,
-        began: Began,
-    ) -> Option<Record> {
-        let now = Instant::now();
-        let held_is_newer =
-            old.record.as_ref().map(|r| r.revision) >= copy.as_ref().map(|r| r.revision);
-        let record = if held_is_newer || old.record.is_none() && !old.invalidated {
-            old.record.clone()
-        } else {
-            copy
+        order: Order,
+        event: Event,
+    ) -> (Applied, Effects) {
+        let old = self.entries.peek(id);
+        let jitter = (self.surroundings.jitter)().clamp(0.0, 1.0);
+        let context = Context {
+            order,
+            now: Instant::now(),
+            now_ms: (self.surroundings.unix_ms)(),
+            ttl: self.config.ttl.mul_f64(1.0 - 0.1 * jitter),
+            is_trusted: old
+                .as_ref()
+                .is_some_and(|old| self.pauses.is_trusted(old.epoch)),
         };
-        self.store(
-            id,
-            Entry {
-                record: record.clone(),
-                fresh_until: now + LAGGING_TTL,
-                renew_from: now + LAGGING_TTL,
-                learnt: began.epoch,
-                invalidated: false,
-                ..old.clone()
-            },
-        );
-        record
-    }
-
-    fn entry(
-        &self,
-        record: Option<Record>,
-        owner: Option<TenantId>,
-        began: Began,
-        peak: Revision,
-    ) -> Entry {
-        let Began {
-            at: since,
-            epoch: learnt,
-        } = began;
-        let ttl = self
-            .config
-            .ttl
-            .mul_f64(1.0 - 0.1 * (self.jitter)().clamp(0.0, 1.0));
-        Entry {
-            record,
-            since,
-            owner,
-            charge: None,
-            learnt,
-            renew_from: since + ttl.mul_f64(RENEW_AT),
-            renewing: OnceFlag::default(),
-            fresh_until: since + ttl,
-            invalidated: false,
-            peak,
-            retry_after: None,
+        let step = entry::step(old.as_deref().map(Deref::deref), event, &context);
+        if step.effects.detach {
+            flights.detach(id);
         }
-    }
-
-    fn mark_invalidated(&self, id: &LocationId, entry: &Entry, peak: Revision) -> Applied {
-        self.store(
-            id,
-            Entry {
-                invalidated: true,
-                retry_after: None,
-                peak,
-                ..entry.clone()
-            },
-        );
-        Applied::Invalidated
-    }
-
-    fn store(&self, id: &LocationId, entry: Entry) {
-        self.places.store(id, entry);
-    }
-
-    fn peek(&self, id: &LocationId) -> Option<Arc<Entry>> {
-        self.places.peek(id)
+        if let Some(entry) = step.entry {
+            self.entries.store(id, entry);
+        }
+        if step.effects.is_repair {
+            self.metrics.repaired(RepairedBy::ttl);
+        }
+        if step.effects.notify {
+            self.registry.changed(id);
+        }
+        (step.applied, step.effects)
     }
 }
 
-/// The failure of a read whose task ended without a result.
-fn abandoned(backend: tagged_config_domain::Backend) -> Arc<StoreError> {
-    Arc::new(StoreError::Unavailable {
-        backend,
-        source: "the read was abandoned".into(),
-    })
+fn version_of(entry: &Cached) -> i64 {
+    let record = entry.record.as_ref();
+    record.map_or(0, |record| record.revision.version)
 }

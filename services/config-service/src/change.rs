@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     cache::{Applied, Cache, ChangedTo},
-    telemetry::metrics::{Metrics, Repairer},
+    telemetry::metrics::{Metrics, RepairedBy},
 };
 
 /// How long a change is remembered, so that the sweeps that look back pass it over.
@@ -114,7 +114,10 @@ impl Changes {
         let (written_at_ms, whole_seconds) =
             (change.written_at_ms, change.written_at_whole_seconds);
         let (name, version) = (ChangeId::from_bytes(&change.id), change.version);
-        let applied = self.cache.apply(&id, store.order(), changed_to(change));
+        let written = (written_at_ms > 0).then_some(written_at_ms);
+        let applied = self
+            .cache
+            .apply(&id, store.order(), changed_to(change), written);
         if let Some(name) = name {
             let mut seen = self.seen.lock();
             seen.unconfirmed.remove(&name);
@@ -171,7 +174,7 @@ impl Changes {
         let before = seen.unconfirmed.len();
         seen.unconfirmed.retain(|_, deadline| now < *deadline);
         for _ in seen.unconfirmed.len()..before {
-            self.metrics.repaired(Repairer::sweep);
+            self.metrics.repaired(RepairedBy::sweep);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tagged_config_auth::AuthError;
-use tagged_config_domain::{KeyError, Role, StoreError};
+use tagged_config_domain::{KeyError, Refused, Role, StoreError};
 use tagged_config_stores::UnknownTag;
 use thiserror::Error;
 use tonic::Code;
@@ -49,6 +49,9 @@ pub(crate) enum ApiError {
         /// When trying again may help.
         retry_after: Duration,
     },
+    /// The batch's answer is full.
+    #[error("the batch's answer is full ({} MiB); request this key alone", crate::api::MAX_BATCH_BYTES >> 20)]
+    BatchFull,
     /// The caller's deadline passed.
     #[error("the deadline passed before the source answered")]
     DeadlineExceeded,
@@ -163,6 +166,13 @@ impl ApiError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate-limited",
                 "Too many requests",
+            ),
+            // Of a key, within an answer that is otherwise good.
+            Self::BatchFull => shown(
+                ResourceExhausted,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "batch-full",
+                "The batch's answer is full",
             ),
             Self::DeadlineExceeded => shown(
                 DeadlineExceeded,
@@ -297,6 +307,15 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        Self::RateLimited {
+            what: refused.what,
+            retry_after: refused.retry_after,
+        }
+    }
+}
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
@@ -362,6 +381,7 @@ mod tests {
                 Code::ResourceExhausted,
                 429,
             ),
+            (ApiError::BatchFull, Code::ResourceExhausted, 413),
             (ApiError::DeadlineExceeded, Code::DeadlineExceeded, 504),
             (
                 ApiError::BodyTooLarge { limit: 1 },

@@ -1,5 +1,5 @@
-//! WatchConfig: a snapshot of some keys, then what changes. Reads through the cache like everybody, each time its caller
-//! is ready for more, and tells what differs from what it told before.
+//! WatchConfig: a snapshot of some keys, then what changes. Each time its caller is ready for more, a watch reads its marked
+//! keys through the cache, like every other reader, and sends what differs from what it sent before.
 
 pub(crate) mod registry;
 
@@ -20,25 +20,25 @@ use crate::{
 
 /// Most keys of one watch.
 pub(crate) const MAX_KEYS: usize = 500;
-/// How often a silent watch says that it lives.
+/// How often a watch without changes sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A key that could not be read is read again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 /// Keys that are read at once.
 const CONCURRENCY: usize = 32;
-/// Each TTL every key is looked at this often, so that the cache renews what nobody else reads.
-const LOOKS: u32 = 5;
+/// Each TTL every key is read this often, so that the cache refreshes what has no other reader.
+const POLLS: u32 = 5;
 
-/// What a watch tells.
+/// What a watch sends.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The key's present value.
     Upserted(Box<Served>),
-    /// There is none any more. The highest version that is known.
+    /// It has none any more. The highest version that was seen.
     Deleted(String, i64),
     /// See the proto file.
     InSync(bool),
-    /// It lives.
+    /// The watch is alive.
     Heartbeat,
     /// The key cannot be served now.
     Failed(String, ApiError),
@@ -69,7 +69,7 @@ pub(crate) struct Watch {
     keys: Vec<String>,
     backends: Vec<Backend>,
     registration: Registration,
-    told: Vec<Told>,
+    sent: Vec<Sent>,
     queue: VecDeque<Event>,
     in_snapshot: bool,
     /// Keys to be read again at this time.
@@ -77,11 +77,17 @@ pub(crate) struct Watch {
     retry_at: Option<Instant>,
 }
 
-/// What was told of a key last.
+/// What was sent of a key last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum Sent {
     Nothing,
-    Value(Origin, Revision, [u8; 16]),
+    Value {
+        origin: Origin,
+        revision: Revision,
+        digest: [u8; 16],
+        /// A value that becomes stale, or is current again, is sent again.
+        stale: bool,
+    },
     Failed(i32),
 }
 
@@ -98,7 +104,7 @@ impl Watch {
         Self {
             api,
             backends,
-            told: vec![Told::Nothing; keys.len()],
+            sent: vec![Sent::Nothing; keys.len()],
             keys,
             registration,
             queue: VecDeque::new(),
@@ -110,12 +116,12 @@ impl Watch {
 
     /// The events, until one of the limits. It does nothing while nobody polls it.
     pub(crate) fn events(self, limits: Limits) -> impl Stream<Item = Result<Event, Ended>> + Send {
-        let look = (self.api.staleness_bound() / LOOKS).max(Duration::from_millis(10));
+        let poll = (self.api.staleness_bound() / POLLS).max(Duration::from_millis(10));
         let running = Running {
             watch: self,
             stop: Box::pin(limits.stop.wait()),
             limits,
-            looks: every(look),
+            polls: every(poll),
             heartbeats: every(HEARTBEAT),
             ended: false,
         };
@@ -124,20 +130,26 @@ impl Watch {
         })
     }
 
-    /// Reads what is marked, and queues what differs from what was told.
-    async fn look(&mut self) {
-        let turn = self.registration.marks().take();
-        let reads = turn.keys.into_iter().filter_map(|key| {
+    /// Reads what is marked, and queues what differs from what was sent.
+    async fn poll(&mut self) {
+        let marked = self.registration.marks().take();
+        let reads = marked.keys.into_iter().filter_map(|key| {
             let name = self.keys.get(key)?.as_str();
             let layers = self.registration.layers(key)?;
             let (api, backend) = (&self.api, self.backends.get(key)?);
             let tenant = self.registration.tenant();
-            Some(async move { (key, name, api.look(tenant, backend, name, layers).await) })
+            Some(async move {
+                (
+                    key,
+                    name,
+                    api.read_watched(tenant, backend, name, layers).await,
+                )
+            })
         });
         let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
         let mut events = VecDeque::new();
         for (key, name, answer) in answers {
-            let Some(told) = self.told.get_mut(key) else {
+            let Some(sent) = self.sent.get_mut(key) else {
                 continue;
             };
             let retryable = match &answer {
@@ -154,28 +166,29 @@ impl Watch {
             }
             let (now, event) = match answer {
                 Ok(served) => (
-                    Told::Value(
-                        served.origin,
-                        served.record.revision,
-                        *served.record.digest(),
-                    ),
+                    Sent::Value {
+                        origin: served.origin,
+                        revision: served.record.revision,
+                        digest: *served.record.digest(),
+                        stale: served.result == ReadResult::stale,
+                    },
                     Event::Upserted(Box::new(served)),
                 ),
                 Err(ApiError::NotFound) => {
                     let version = self
                         .registration
                         .layers(key)
-                        .map(|l| self.api.peak_version(l));
+                        .map(|l| self.api.highest_seen_version(l));
                     let deleted = Event::Deleted(name.to_owned(), version.unwrap_or_default());
-                    (Told::Nothing, deleted)
+                    (Sent::Nothing, deleted)
                 }
                 Err(error) => (
-                    Told::Failed(error.answer().code.into()),
+                    Sent::Failed(error.answer().code.into()),
                     Event::Failed(name.to_owned(), error),
                 ),
             };
-            if *told != now {
-                *told = now;
+            if *sent != now {
+                *sent = now;
                 events.push_back(event);
             }
         }
@@ -184,7 +197,7 @@ impl Watch {
         }
         if std::mem::take(&mut self.in_snapshot) {
             events.push_back(Event::InSync(true));
-        } else if turn.slow && !events.is_empty() {
+        } else if marked.slow && !events.is_empty() {
             events.push_front(Event::InSync(false));
             events.push_back(Event::InSync(true));
         }
@@ -197,7 +210,7 @@ struct Running {
     watch: Watch,
     limits: Limits,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    looks: Interval,
+    polls: Interval,
     heartbeats: Interval,
     ended: bool,
 }
@@ -228,15 +241,15 @@ impl Running {
                     return Some(Err(Ended::TokenExpired));
                 }
                 () = tokio::time::sleep_until(self.limits.connection_ends) => self.ended = true,
-                () = self.watch.registration.marks().wait() => self.watch.look().await,
+                () = self.watch.registration.marks().wait() => self.watch.poll().await,
                 () = retry => {
                     self.watch.retry_at = None;
                     let keys = std::mem::take(&mut self.watch.retry);
-                    self.watch.registration.marks().look_at(keys);
+                    self.watch.registration.marks().mark_again(keys);
                 }
-                _ = self.looks.tick() => {
+                _ = self.polls.tick() => {
                     let all = 0..self.watch.keys.len();
-                    self.watch.registration.marks().look_at(all);
+                    self.watch.registration.marks().mark_again(all);
                 }
                 _ = self.heartbeats.tick() => return Some(Ok(Event::Heartbeat)),
             }

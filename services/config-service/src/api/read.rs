@@ -2,17 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tagged_config_domain::{Layers, Origin, Record, Revision, Store, StoreError, TenantId};
-use tokio::time::{Instant, timeout};
+use tagged_config_domain::{
+    Layers, Location, Origin, Record, Resource, Store, StoreError, TenantId,
+};
+use tokio::time::Instant;
 
 use super::ConfigApi;
 use crate::{
-    cache::{Cache, Entry, Lookup},
+    cache::{Cached, Found, Lookup, Wait},
     errors::ApiError,
     telemetry::metrics::ReadResult,
 };
 
-/// How long a reader waits for the source before it takes the last known value.
+/// How long a reader waits for a read, from when the read began, before it takes the last known value.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The state of one layer after reading.
@@ -23,30 +25,29 @@ pub(super) struct LayerState {
 }
 
 impl ConfigApi {
-    /// The answer that needs no call: the first layer that holds a value, all before it being known absent.
+    /// The answer that needs no read: the first layer that holds a value, all before it being known to hold none.
     pub(super) fn cached(
         &self,
+        tenant: &TenantId,
         store: &Arc<dyn Store>,
         layers: &Layers,
     ) -> Option<(Origin, Option<LayerState>)> {
         let now = Instant::now();
         let mut worst = ReadResult::hit;
         let mut last = None;
-        let mut renewed = Vec::new();
+        let mut due = Vec::new();
         for layer in layers.iter() {
             let entry = match self.cache.lookup(layer.id(), now) {
-                Lookup::Fresh(entry) => {
-                    if Cache::is_to_renew(&entry, now) {
-                        renewed.push(layer.clone());
-                    }
-                    entry
-                }
+                Lookup::Fresh(entry) => entry,
                 Lookup::Stale(entry) => {
                     worst = ReadResult::stale;
                     entry
                 }
                 Lookup::Miss(_) => return None,
             };
+            if entry.starts_refresh(now) {
+                due.push(layer.clone());
+            }
             let found = entry.record.is_some();
             last = Some((layer.origin(), Some(LayerState::of(&entry, worst))));
             if found {
@@ -56,19 +57,28 @@ impl ConfigApi {
         if let Some((_, Some(state))) = &last {
             self.count(store.backend(), state.result);
         }
-        if !renewed.is_empty() {
-            let (cache, store) = (Arc::clone(&self.cache), Arc::clone(store));
-            tokio::spawn(async move { cache.fill(&store, &renewed).await });
+        if !due.is_empty() {
+            self.refresh_in_background(tenant, store, due);
         }
         last
     }
 
-    /// Reads what is not known, and falls back on what was known if the source does not answer in time.
+    /// Reads what is due without waiting: refresh-ahead, or stale-while-revalidate.
+    fn refresh_in_background(&self, tenant: &TenantId, store: &Arc<dyn Store>, due: Vec<Location>) {
+        // A tenant that is over its quota keeps what is cached until its TTL ends.
+        if let Ok(admitted) = self.gate.admit(tenant, Resource::Reads(store.backend()), 1) {
+            let (cache, store) = (Arc::clone(&self.cache), Arc::clone(store));
+            tokio::spawn(async move { cache.fill(&store, &admitted, &due, Wait::UntilDone).await });
+        }
+    }
+
+    /// Reads what is not known, and falls back on the last known value at `fallback_at`.
     pub(super) async fn read_through(
         &self,
         tenant: &TenantId,
         store: &Arc<dyn Store>,
         layers: &Layers,
+        fallback_at: Instant,
     ) -> Result<(Origin, Option<LayerState>), ApiError> {
         let now = Instant::now();
         let known: Vec<Lookup> = layers
@@ -84,31 +94,21 @@ impl ConfigApi {
         let has_fallback = known
             .iter()
             .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
-        let limit = self.misses.iter();
-        let mut limit = limit.filter(|(backend, _)| *backend == store.backend());
-        let allowed = limit
-            .next()
-            .map_or(Ok(()), |(_, limit)| limit.check(tenant));
-        let allowed = match allowed {
-            Err(refused) if !has_fallback => return Err(refused),
-            allowed => allowed.is_ok(),
+        let wait = if has_fallback {
+            Wait::AtMost(PATIENCE, fallback_at)
+        } else {
+            Wait::UntilDone
         };
-        let fill = self.cache.fill(store, &wanted);
-        let outcomes = if !allowed {
-            let refused = Arc::new(StoreError::Throttled {
-                backend: store.backend(),
-            });
-            wanted.iter().map(|_| Err(Arc::clone(&refused))).collect()
-        } else if has_fallback {
-            // The read goes on without us.
-            timeout(PATIENCE, fill).await.unwrap_or_else(|_| {
-                let late = Arc::new(StoreError::TimedOut {
+        let reads = Resource::Reads(store.backend());
+        let outcomes = match self.gate.admit(tenant, reads, 1) {
+            Ok(admitted) => self.cache.fill(store, &admitted, &wanted, wait).await,
+            Err(refused) if !has_fallback => return Err(refused.into()),
+            Err(_) => {
+                let refused = Arc::new(StoreError::Throttled {
                     backend: store.backend(),
                 });
-                wanted.iter().map(|_| Err(Arc::clone(&late))).collect()
-            })
-        } else {
-            fill.await
+                wanted.iter().map(|_| Err(Arc::clone(&refused))).collect()
+            }
         };
         let mut outcomes = outcomes.into_iter();
         let mut worst = ReadResult::miss;
@@ -121,17 +121,13 @@ impl ConfigApi {
                     LayerState::of(&entry, worst)
                 }
                 Lookup::Miss(fallback) => match (outcomes.next(), fallback) {
-                    (Some(Ok(record)), _) => LayerState {
-                        record,
-                        since: Instant::now(),
-                        result: worst,
-                    },
+                    (Some(Ok(found)), _) => LayerState::read(found, worst),
                     (Some(Err(error)), _) if error.is_an_answer() => {
                         return Err(ApiError::Store(error));
                     }
                     (_, Some(entry)) => {
                         worst = ReadResult::stale;
-                        // Others may have learnt more while this reader waited.
+                        // Other readers may have learnt more while this one waited.
                         let newest = self.cache.last_known(layer.id());
                         LayerState::of(&newest.unwrap_or(entry), worst)
                     }
@@ -165,61 +161,56 @@ impl ConfigApi {
         layers: &Layers,
         min_version: i64,
     ) -> Result<(Origin, Option<LayerState>), ApiError> {
-        let version_of = |found: &(Origin, Option<LayerState>)| {
-            found
-                .1
-                .as_ref()
-                .and_then(|state| state.record.as_ref())
-                .map(|record| record.revision.version)
-        };
-        if let Lookup::Fresh(entry) = self.cache.lookup(layers.first().id(), Instant::now())
+        let own = layers.first();
+        if let Lookup::Fresh(entry) = self.cache.lookup(own.id(), Instant::now())
             && entry
                 .record
                 .as_ref()
                 .is_some_and(|record| record.revision.version >= min_version)
         {
             self.count(store.backend(), ReadResult::hit);
-            return Ok((
-                layers.first().origin(),
-                Some(LayerState::of(&entry, ReadResult::hit)),
-            ));
+            return Ok((own.origin(), Some(LayerState::of(&entry, ReadResult::hit))));
         }
-        self.forced.check(tenant)?;
-        self.cache
-            .invalidate(layers.first().id(), Revision::default());
+        self.gate.admit(tenant, Resource::ForcedReads, 1)?;
+        let reads = Resource::Reads(store.backend());
+        let admitted = self.gate.admit(tenant, reads, 1)?;
+        self.cache.invalidate(own.id());
         let outcome = self
             .cache
-            .fill(store, std::slice::from_ref(layers.first()))
+            .fill(store, &admitted, std::slice::from_ref(own), Wait::UntilDone)
             .await
             .pop();
-        let record = match outcome {
-            Some(Ok(record)) => record,
+        let found = match outcome {
+            Some(Ok(found)) => found,
             Some(Err(error)) => return Err(ApiError::Store(error)),
-            None => None,
+            None => return Err(ApiError::NotFound),
         };
-        let found = (
-            layers.first().origin(),
-            Some(LayerState {
-                record,
-                since: Instant::now(),
-                result: ReadResult::miss,
+        match &found.record {
+            Some(record) if record.revision.version < min_version => Err(ApiError::TooOld {
+                have: record.revision.version,
             }),
-        );
-        match version_of(&found) {
-            Some(have) if have < min_version => Err(ApiError::TooOld { have }),
             _ => {
                 self.count(store.backend(), ReadResult::miss);
-                Ok(found)
+                let state = LayerState::read(found, ReadResult::miss);
+                Ok((own.origin(), Some(state)))
             }
         }
     }
 }
 
 impl LayerState {
-    fn of(entry: &Entry, result: ReadResult) -> Self {
+    fn of(entry: &Cached, result: ReadResult) -> Self {
         Self {
             record: entry.record.clone(),
             since: entry.since,
+            result,
+        }
+    }
+
+    fn read(found: Found, result: ReadResult) -> Self {
+        Self {
+            record: found.record,
+            since: found.since,
             result,
         }
     }

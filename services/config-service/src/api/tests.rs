@@ -1,12 +1,14 @@
 //! The operations over a cache and stores in memory.
 
+use tagged_config_domain::{Quota, Revision};
 use tagged_config_testkit::{Issuer, MemoryStore};
 use tokio::time::advance;
 
 use super::{read::PATIENCE, *};
 use crate::{
-    cache::{CacheConfig, State},
-    change::pause::Trust,
+    admission,
+    cache::{CacheConfig, State, Surroundings},
+    change::pause::PauseDetector,
 };
 
 struct Fixture {
@@ -27,12 +29,15 @@ fn fixture() -> Fixture {
         bytes: 1 << 20,
     };
     let clock: crate::change::pause::Clock = Arc::new(|| 0);
-    let trust = Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX));
+    let pauses = Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX));
     let cache = Arc::new(Cache::new(
         config,
-        || 0.0,
-        trust,
-        Hub::new(),
+        Surroundings {
+            jitter: || 0.0,
+            unix_ms: || 0,
+        },
+        pauses,
+        WatchRegistry::new(),
         Arc::clone(&metrics),
     ));
     let (tenant_store, shared_store) = (
@@ -44,10 +49,12 @@ fn fixture() -> Fixture {
         ("param", shared_store.clone()),
     ]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let gate = admission::gate(&stores, 1 << 30);
     let issuer = Issuer::new();
     Fixture {
         api: Arc::new(ConfigApi::new(
             stores,
+            gate,
             cache,
             Arc::new(changes),
             Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
@@ -86,7 +93,7 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", 0)
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
             .await
             .unwrap()
             .record
@@ -94,13 +101,15 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
         "1"
     );
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_x", 0).await,
+        f.api
+            .get(&f.b, "tenant_config_x", 0, fallback_at(None))
+            .await,
         Err(ApiError::NotFound)
     ));
     put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", 0)
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
             .await
             .unwrap()
             .record
@@ -112,7 +121,9 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
         .await
         .unwrap();
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_x", 0).await,
+        f.api
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+            .await,
         Err(ApiError::NotFound)
     ));
 }
@@ -122,7 +133,10 @@ async fn a_tenant_in_the_key_is_just_a_name() {
     let f = fixture();
     f.tenant_store.set("B", "x", record("\"of B\""));
     for name in ["B/x", "B_x", "TENANT", "TENANT-B", "B"] {
-        let got = f.api.get(&f.a, &format!("tenant_config_{name}"), 0).await;
+        let got = f
+            .api
+            .get(&f.a, &format!("tenant_config_{name}"), 0, fallback_at(None))
+            .await;
         assert!(matches!(got, Err(ApiError::NotFound)), "{name}");
     }
     for key in [
@@ -131,7 +145,10 @@ async fn a_tenant_in_the_key_is_just_a_name() {
         "tenant_config_B%2Fx",
     ] {
         assert!(
-            matches!(f.api.get(&f.a, key, 0).await, Err(ApiError::Key { .. })),
+            matches!(
+                f.api.get(&f.a, key, 0, fallback_at(None)).await,
+                Err(ApiError::Key { .. })
+            ),
             "{key}"
         );
     }
@@ -141,7 +158,12 @@ async fn a_tenant_in_the_key_is_just_a_name() {
 async fn unknown_tags_list_the_known() {
     let f = fixture();
     for key in ["blob_config_x", "x", "", "tenant_x"] {
-        let message = f.api.get(&f.a, key, 0).await.unwrap_err().message();
+        let message = f
+            .api
+            .get(&f.a, key, 0, fallback_at(None))
+            .await
+            .unwrap_err()
+            .message();
         assert!(
             message.contains("tenant_config_, param_config_"),
             "{message}"
@@ -165,7 +187,7 @@ async fn readers_cannot_write_and_nothing_changes() {
     assert!(put(&f, &f.a, "tenant_config_x", "{half").await.is_err());
     assert_eq!(
         &*f.api
-            .get(&f.a_reader, "tenant_config_x", 0)
+            .get(&f.a_reader, "tenant_config_x", 0, fallback_at(None))
             .await
             .unwrap()
             .record
@@ -179,17 +201,29 @@ async fn an_override_hides_the_default_for_its_tenant_alone() {
     let f = fixture();
     f.shared_store.set("global/tax", "", record("0.2"));
     f.shared_store.set("B", "tax", record("0.1"));
-    let got = f.api.get(&f.a, "param_config_tax", 0).await.unwrap();
+    let got = f
+        .api
+        .get(&f.a, "param_config_tax", 0, fallback_at(None))
+        .await
+        .unwrap();
     assert_eq!(
         (&*got.record.value, got.origin, got.result),
         ("0.2", Origin::Global, ReadResult::miss)
     );
-    let got = f.api.get(&f.b, "param_config_tax", 0).await.unwrap();
+    let got = f
+        .api
+        .get(&f.b, "param_config_tax", 0, fallback_at(None))
+        .await
+        .unwrap();
     assert_eq!((&*got.record.value, got.origin), ("0.1", Origin::Tenant));
     assert_eq!(f.shared_store.reads(), 2, "both layers in one call");
     for who in [&f.a, &f.b] {
         assert_eq!(
-            f.api.get(who, "param_config_tax", 0).await.unwrap().result,
+            f.api
+                .get(who, "param_config_tax", 0, fallback_at(None))
+                .await
+                .unwrap()
+                .result,
             ReadResult::hit
         );
     }
@@ -206,11 +240,17 @@ async fn secrets_are_for_admins_and_never_cached() {
     f.shared_store
         .set("global/key", "", record("\"s3cret\"").secret());
     assert!(matches!(
-        f.api.get(&f.a, "param_config_key", 0).await,
+        f.api
+            .get(&f.a, "param_config_key", 0, fallback_at(None))
+            .await,
         Err(ApiError::Forbidden(Role::Admin))
     ));
     for _ in 0..2 {
-        let got = f.api.get(&f.a_admin, "param_config_key", 0).await.unwrap();
+        let got = f
+            .api
+            .get(&f.a_admin, "param_config_key", 0, fallback_at(None))
+            .await
+            .unwrap();
         assert_eq!(
             (&*got.record.value, got.result),
             ("\"s3cret\"", ReadResult::miss)
@@ -226,7 +266,10 @@ async fn a_read_of_a_version_reads_the_source_once() {
         .unwrap()
         .revision
         .version;
-    f.api.get(&f.a, "tenant_config_x", 0).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+        .await
+        .unwrap();
     // Another replica writes; nothing tells this one.
     let later = Record::new(
         "2",
@@ -240,7 +283,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
     f.tenant_store.set("A", "x", later);
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", v1)
+            .get(&f.a, "tenant_config_x", v1, fallback_at(None))
             .await
             .unwrap()
             .record
@@ -250,7 +293,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
     );
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", v1 + 10)
+            .get(&f.a, "tenant_config_x", v1 + 10, fallback_at(None))
             .await
             .unwrap()
             .record
@@ -259,24 +302,33 @@ async fn a_read_of_a_version_reads_the_source_once() {
     );
     assert_eq!(
         f.api
-            .get(&f.a, "tenant_config_x", v1 + 10)
+            .get(&f.a, "tenant_config_x", v1 + 10, fallback_at(None))
             .await
             .unwrap()
             .result,
         ReadResult::hit
     );
-    let too_old = f.api.get(&f.a, "tenant_config_x", v1 + 11).await;
+    let too_old = f
+        .api
+        .get(&f.a, "tenant_config_x", v1 + 11, fallback_at(None))
+        .await;
     assert!(matches!(too_old, Err(ApiError::TooOld { have }) if have == v1 + 10));
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_none", 1).await,
+        f.api
+            .get(&f.a, "tenant_config_none", 1, fallback_at(None))
+            .await,
         Err(ApiError::NotFound)
     ));
     assert!(matches!(
-        f.api.get(&f.a, "param_config_x", 1).await,
+        f.api
+            .get(&f.a, "param_config_x", 1, fallback_at(None))
+            .await,
         Err(ApiError::Invalid(_))
     ));
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_x", -1).await,
+        f.api
+            .get(&f.a, "tenant_config_x", -1, fallback_at(None))
+            .await,
         Err(ApiError::Invalid(_))
     ));
 }
@@ -288,7 +340,11 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
     put(&f, &f.b, "tenant_config_x", "1").await.unwrap();
     let mut limited = 0;
     for _ in 0..200 {
-        match f.api.get(&f.a, "tenant_config_x", i64::MAX).await {
+        match f
+            .api
+            .get(&f.a, "tenant_config_x", i64::MAX, fallback_at(None))
+            .await
+        {
             Err(ApiError::RateLimited { .. }) => limited += 1,
             Err(ApiError::TooOld { .. }) => {}
             other => panic!("{other:?}"),
@@ -296,7 +352,9 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
     }
     assert!(limited > 0);
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_x", i64::MAX).await,
+        f.api
+            .get(&f.b, "tenant_config_x", i64::MAX, fallback_at(None))
+            .await,
         Err(ApiError::TooOld { .. })
     ));
 }
@@ -305,22 +363,33 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
 async fn with_its_backend_down_the_last_value_is_served_as_stale() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    f.api.get(&f.a, "tenant_config_x", 0).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+        .await
+        .unwrap();
     f.tenant_store.set_down(true);
     advance(Duration::from_mins(2)).await;
     for _ in 0..3 {
-        let got = f.api.get(&f.a, "tenant_config_x", 0).await.unwrap();
+        let got = f
+            .api
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+            .await
+            .unwrap();
         assert_eq!((&*got.record.value, got.result), ("1", ReadResult::stale));
         assert!(got.age >= Duration::from_mins(2));
     }
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_cold", 0).await,
+        f.api
+            .get(&f.a, "tenant_config_cold", 0, fallback_at(None))
+            .await,
         Err(ApiError::Store(_))
     ));
     advance(Duration::from_hours(1)).await;
     assert!(
         matches!(
-            f.api.get(&f.a, "tenant_config_x", 0).await,
+            f.api
+                .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+                .await,
             Err(ApiError::Store(_))
         ),
         "the maximum age"
@@ -328,7 +397,11 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
     f.tenant_store.set_down(false);
     advance(Duration::from_secs(2)).await;
     assert_eq!(
-        f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result,
+        f.api
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+            .await
+            .unwrap()
+            .result,
         ReadResult::miss
     );
 }
@@ -337,12 +410,19 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
 async fn a_backend_that_hangs_does_not_hold_back_known_values() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    f.api.get(&f.a, "tenant_config_x", 0).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+        .await
+        .unwrap();
     f.tenant_store.hold_reads();
     advance(Duration::from_mins(2)).await;
     let started = Instant::now();
     assert_eq!(
-        f.api.get(&f.a, "tenant_config_x", 0).await.unwrap().result,
+        f.api
+            .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+            .await
+            .unwrap()
+            .result,
         ReadResult::stale
     );
     assert!(started.elapsed() <= PATIENCE + Duration::from_millis(1));
@@ -362,7 +442,7 @@ async fn a_batch_fails_key_by_key() {
     ];
     let batch = f
         .api
-        .batch(&f.a, keys.map(ToOwned::to_owned).into())
+        .batch(&f.a, keys.map(ToOwned::to_owned).into(), fallback_at(None))
         .await
         .unwrap();
     assert_eq!(
@@ -384,7 +464,7 @@ async fn a_batch_fails_key_by_key() {
     );
     let many = (0..101).map(|n| format!("tenant_config_{n}")).collect();
     assert!(matches!(
-        f.api.batch(&f.a, many).await,
+        f.api.batch(&f.a, many, fallback_at(None)).await,
         Err(ApiError::Invalid(_))
     ));
 }
@@ -444,7 +524,7 @@ async fn pages_are_the_callers_own() {
 async fn a_value_near_its_ttl_is_read_again_while_it_is_served() {
     let f = fixture();
     f.tenant_store.set("A", "x", record("1"));
-    let get = || f.api.get(&f.a, "tenant_config_x", 0);
+    let get = || f.api.get(&f.a, "tenant_config_x", 0, fallback_at(None));
     get().await.unwrap();
     let reads = f.tenant_store.reads();
     advance(Duration::from_secs(50)).await;
@@ -471,7 +551,10 @@ async fn a_value_near_its_ttl_is_read_again_while_it_is_served() {
 async fn a_value_is_explained_to_admins_only() {
     let f = fixture();
     f.shared_store.set("global/x", "", record("1"));
-    f.api.get(&f.a, "param_config_x", 0).await.unwrap();
+    f.api
+        .get(&f.a, "param_config_x", 0, fallback_at(None))
+        .await
+        .unwrap();
     let (source, layers) = f.api.explain(&f.a_admin, "param_config_x").unwrap();
     assert_eq!(source.0, "memory-layered");
     let states: Vec<_> = layers
@@ -494,33 +577,65 @@ async fn a_value_is_explained_to_admins_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_that_asks_for_too_much_is_refused_alone() {
+async fn a_tenant_that_is_over_a_quota_is_refused_alone() {
     let mut f = fixture();
-    let (one, five) = (NonZeroU32::MIN, NonZeroU32::new(5).unwrap());
+    let quota = Quota {
+        per_second: 1,
+        burst: 5,
+    };
     let api = Arc::get_mut(&mut f.api).unwrap();
-    for (_, limit) in &mut api.misses {
-        *limit = TenantLimit::new("reads", one, five);
-    }
-    api.writes = TenantLimit::new("writes", one, five);
+    let resources = [
+        Resource::Reads(f.tenant_store.backend()),
+        Resource::Writes,
+        Resource::ForcedReads,
+        Resource::WatchedKeys,
+        Resource::Requests,
+    ];
+    api.gate = Gate::new(resources.map(|resource| (resource, quota)), 1 << 20);
     let is_refused = |error: &ApiError| matches!(error, ApiError::RateLimited { .. });
     f.tenant_store.set("A", "known", record("1"));
-    f.api.get(&f.a, "tenant_config_known", 0).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_known", 0, fallback_at(None))
+        .await
+        .unwrap();
     let mut refused = 0;
     for n in 0..20 {
-        let answer = f.api.get(&f.a, &format!("tenant_config_cold{n}"), 0).await;
+        let answer = f
+            .api
+            .get(
+                &f.a,
+                &format!("tenant_config_cold{n}"),
+                0,
+                fallback_at(None),
+            )
+            .await;
         refused += usize::from(answer.is_err_and(|error| is_refused(&error)));
     }
     assert!(refused > 0, "no limit on reads");
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_cold", 0).await,
+        f.api
+            .get(&f.b, "tenant_config_cold", 0, fallback_at(None))
+            .await,
         Err(ApiError::NotFound)
     ));
-    // What is known stands in.
+    // The last known value is the fallback.
     advance(Duration::from_mins(2)).await;
     for n in 0..20 {
-        let _ = f.api.get(&f.a, &format!("tenant_config_more{n}"), 0).await;
+        let _ = f
+            .api
+            .get(
+                &f.a,
+                &format!("tenant_config_more{n}"),
+                0,
+                fallback_at(None),
+            )
+            .await;
     }
-    let known = f.api.get(&f.a, "tenant_config_known", 0).await.unwrap();
+    let known = f
+        .api
+        .get(&f.a, "tenant_config_known", 0, fallback_at(None))
+        .await
+        .unwrap();
     assert_eq!(known.result, ReadResult::stale);
     let mut refused = 0;
     for _ in 0..20 {
@@ -528,5 +643,188 @@ async fn a_tenant_that_asks_for_too_much_is_refused_alone() {
         refused += usize::from(answer.is_err_and(|error| is_refused(&error)));
     }
     assert!(refused > 0, "no limit on writes");
+    let mut refused = 0;
+    for _ in 0..20 {
+        let page = f.api.list(&f.a, "tenant_config_", 1, "").await;
+        refused += usize::from(page.is_err_and(|error| is_refused(&error)));
+    }
+    assert!(refused > 0, "no limit on lists");
+    let mut refused = 0;
+    for n in 0..20 {
+        let watch = f.api.watch(&f.a, vec![format!("tenant_config_absent{n}")]);
+        refused += usize::from(watch.is_err_and(|error| is_refused(&error)));
+    }
+    assert!(refused > 0, "no limit on watches");
+    let mut refused = 0;
+    for _ in 0..20 {
+        let explained = f.api.explain(&f.a_admin, "tenant_config_known");
+        refused += usize::from(explained.is_err_and(|error| is_refused(&error)));
+    }
+    assert!(refused > 0, "no limit on explain");
+    assert!(f.api.list(&f.b, "tenant_config_", 1, "").await.is_ok());
     assert!(put(&f, &f.b, "tenant_config_w", "1").await.is_ok());
+}
+
+/// Findings H2 and case 9: a secret's reads have a quota, though its entry is a hit.
+#[tokio::test(start_paused = true)]
+async fn reads_of_a_secret_have_a_quota() {
+    let mut f = fixture();
+    let quota = Quota {
+        per_second: 50,
+        burst: 200,
+    };
+    let reads = Resource::Reads(f.shared_store.backend());
+    Arc::get_mut(&mut f.api).unwrap().gate = Gate::new([(reads, quota)], 1 << 20);
+    f.shared_store.set("A", "key", record("s").secret());
+    let mut refused = 0;
+    for _ in 0..300 {
+        match f
+            .api
+            .get(&f.a_admin, "param_config_key", 0, fallback_at(None))
+            .await
+        {
+            Ok(served) => assert_eq!(served.result, ReadResult::miss),
+            Err(ApiError::RateLimited { retry_after, .. }) => {
+                assert!(retry_after > Duration::ZERO);
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 100, "{refused}");
+    let other = f
+        .api
+        .get(&f.b, "param_config_cold", 0, fallback_at(None))
+        .await;
+    assert!(matches!(other, Err(ApiError::NotFound)), "{other:?}");
+}
+
+/// Finding H3: a batch's answer is bounded in bytes; the rest is reported for each key.
+#[tokio::test(start_paused = true)]
+async fn a_batchs_answer_is_bounded_in_bytes() {
+    let f = fixture();
+    let value = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
+    let keys: Vec<String> = (0..17)
+        .map(|n| format!("tenant_config_big/{n:02}"))
+        .collect();
+    for n in 0..17 {
+        f.tenant_store
+            .set("A", &format!("big/{n:02}"), record(&value));
+    }
+    let batch = f
+        .api
+        .batch(&f.a, keys.clone(), fallback_at(None))
+        .await
+        .unwrap();
+    assert_eq!(batch.entries.len(), 12, "3 MiB");
+    assert_eq!(batch.errors.len(), 5);
+    for (key, error) in &batch.errors {
+        assert_eq!(error.answer().code, tonic::Code::ResourceExhausted);
+        assert!(error.message().contains("alone"), "{}", error.message());
+        assert!(f.api.get(&f.a, key, 0, fallback_at(None)).await.is_ok());
+    }
+    assert_eq!(batch.entries[0].key, keys[0], "in the order of the request");
+}
+
+/// Finding H4: a page is charged what it costs.
+#[tokio::test(start_paused = true)]
+async fn pages_are_charged_by_their_size() {
+    let f = fixture();
+    for n in 0..100 {
+        f.tenant_store.set("A", &format!("k{n:03}"), record("1"));
+    }
+    let mut pages = 0;
+    while f.api.list(&f.a, "tenant_config_", 100, "").await.is_ok() {
+        pages += 1;
+        assert!(pages < 1_000, "no limit");
+    }
+    assert!(pages > 100, "{pages}");
+}
+
+/// Finding M14: while the backend hangs, readers of a known value wait for the read in flight at most once, and a batch waits
+/// no longer than one key.
+#[tokio::test(start_paused = true)]
+async fn while_the_backend_hangs_known_values_are_served_soon() {
+    let f = fixture();
+    let keys: Vec<String> = (0..100).map(|n| format!("tenant_config_k{n}")).collect();
+    for n in 0..100 {
+        f.tenant_store.set("A", &format!("k{n}"), record("1"));
+    }
+    f.api
+        .batch(&f.a, keys.clone(), fallback_at(None))
+        .await
+        .unwrap();
+    advance(Duration::from_mins(2)).await;
+    f.tenant_store.hold_reads();
+    let started = Instant::now();
+    let batch = f.api.batch(&f.a, keys, fallback_at(None)).await.unwrap();
+    assert_eq!(batch.entries.len(), 100);
+    assert!(
+        batch
+            .entries
+            .iter()
+            .all(|served| served.result == ReadResult::stale)
+    );
+    assert!(
+        started.elapsed() <= PATIENCE + Duration::from_millis(100),
+        "{:?}",
+        started.elapsed()
+    );
+    for _ in 0..3 {
+        advance(Duration::from_millis(500)).await;
+        let started = Instant::now();
+        let served = f
+            .api
+            .get(&f.a, "tenant_config_k0", 0, fallback_at(None))
+            .await
+            .unwrap();
+        assert_eq!(served.result, ReadResult::stale);
+        assert!(
+            started.elapsed() < Duration::from_millis(10),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+    // A caller with less time than that gets its answer in time.
+    let f = fixture();
+    f.tenant_store.set("A", "x", record("1"));
+    f.api
+        .get(&f.a, "tenant_config_x", 0, fallback_at(None))
+        .await
+        .unwrap();
+    advance(Duration::from_mins(2)).await;
+    f.tenant_store.hold_reads();
+    let limit = Duration::from_millis(200);
+    let started = Instant::now();
+    let served = f
+        .api
+        .get(&f.a, "tenant_config_x", 0, fallback_at(Some(limit)))
+        .await
+        .unwrap();
+    assert_eq!(served.result, ReadResult::stale);
+    assert!(started.elapsed() < limit);
+}
+
+/// Finding L22: the age of a read counts from when it began, also for those that joined it later.
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_joined_read_counts_from_its_beginning() {
+    let f = fixture();
+    f.tenant_store.set("A", "x", record("1"));
+    f.tenant_store.hold_reads();
+    let api = Arc::clone(&f.api);
+    let (a, other) = (f.a.clone(), Arc::clone(&f.api));
+    let first =
+        tokio::spawn(async move { api.get(&a, "tenant_config_x", 0, fallback_at(None)).await });
+    while f.tenant_store.reads() == 0 {
+        tokio::task::yield_now().await;
+    }
+    advance(Duration::from_secs(2)).await;
+    let a = f.a.clone();
+    let second =
+        tokio::spawn(async move { other.get(&a, "tenant_config_x", 0, fallback_at(None)).await });
+    tokio::task::yield_now().await;
+    f.tenant_store.release(1);
+    for read in [first, second] {
+        assert_eq!(read.await.unwrap().unwrap().age, Duration::from_secs(2));
+    }
 }

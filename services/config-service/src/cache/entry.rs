@@ -259,7 +259,12 @@ impl Entry {
     }
 
     /// The entry after a change event that carried its new state.
-    fn pushed(&self, record: Option<Record>, written_at_ms: Option<i64>, context: &Context) -> Self {
+    fn pushed(
+        &self,
+        record: Option<Record>,
+        written_at_ms: Option<i64>,
+        context: &Context,
+    ) -> Self {
         let mut entry = self.clone().raised(
             record.as_ref().map(|r| r.revision).unwrap_or_default(),
             context,
@@ -286,6 +291,12 @@ impl Entry {
         self
     }
 
+    /// Whether this is known to be deleted.
+    fn has_removed(&self, record: &Record) -> bool {
+        self.removed_until_ms
+            .is_some_and(|until| record.revision.incarnation <= until)
+    }
+
     /// Whether a read that found this came from a copy that lags behind what is known.
     fn is_ahead_of(&self, found: Option<&Record>, now: Instant) -> bool {
         let is_recent = now < self.highest_seen_at + MAX_LAG;
@@ -297,6 +308,9 @@ impl Entry {
                 .is_some_and(|until| announced <= until.saturating_add(EVENT_RESOLUTION_MS));
             return is_recent && !is_removed && self.highest_seen > Revision::default();
         };
+        if self.has_removed(found) {
+            return true;
+        }
         let holds_newer = self
             .record
             .as_ref()
@@ -412,6 +426,7 @@ fn completed(
 
 /// A lagging copy answered with less than is known. A held value that is newer stays; either way the next read is soon.
 fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -> Step {
+    let copy = copy.filter(|copy| !old.has_removed(copy));
     let held = old.record.as_ref().map(|r| r.revision);
     let keeps_held = held >= copy.as_ref().map(|r| r.revision) || held.is_none() && old.is_fresh();
     let record = if keeps_held { old.record.clone() } else { copy };
@@ -498,8 +513,11 @@ fn value(old: &Entry, record: Record, written_at_ms: Option<i64>, context: &Cont
     }
 }
 
-/// A pushed value replaces a fresh entry if its version is higher than every one seen, and its time does not say that it was
-/// written before the entry was known. A negative entry has no version: only the time decides.
+/// Whether a pushed value may replace an entry that is fresh, for backends with consistent reads.
+///
+/// Versions that the service gives are timestamps and rise, so between two of them the version decides. Versions that were
+/// written by hand say nothing, and a negative entry has none: the pushed value must have been written after the entry was
+/// known. In doubt the answer is no, and one read decides.
 fn value_by_time(
     old: &Entry,
     record: Record,
@@ -507,21 +525,27 @@ fn value_by_time(
     context: &Context,
 ) -> Step {
     let version = record.revision.version;
-    let is_ahead = version > context.now_ms.saturating_add(SKEW_MS) && version >= FIRST_TIMESTAMP;
-    let stamped = (version >= FIRST_TIMESTAMP).then_some(version);
+    let is_ahead = is_timestamp(version) && version > context.now_ms.saturating_add(SKEW_MS);
+    let stamped = is_timestamp(version).then_some(version);
     let time = [stamped, written_at_ms].into_iter().flatten().min();
+    let is_after = time.map(|time| time > old.since_ms.saturating_add(SKEW_MS));
+    let is_higher = record.revision > old.highest_seen;
     let is_newer = match &old.record {
-        Some(_) => {
-            record.revision > old.highest_seen
-                && time.is_none_or(|time| time >= old.since_ms.saturating_sub(SKEW_MS))
+        Some(held) if is_timestamp(held.revision.version) && is_timestamp(version) => {
+            is_higher && time.is_some_and(|time| time >= old.since_ms.saturating_sub(SKEW_MS))
         }
-        None => time.is_some_and(|time| time > old.since_ms.saturating_add(SKEW_MS)),
+        Some(_) => is_after.unwrap_or(true) && is_higher,
+        None => is_after.unwrap_or(false),
     };
     if old.is_fresh() && is_newer && !is_ahead {
         return Step::put(old.pushed(Some(record), time, context), Applied::Updated);
     }
     let entry = old.invalidated().raised(record.revision, context);
     Step::put(entry, Applied::Invalidated)
+}
+
+fn is_timestamp(version: i64) -> bool {
+    version >= FIRST_TIMESTAMP
 }
 
 fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
@@ -562,9 +586,10 @@ fn absent(old: &Entry, until_ms: i64, context: &Context) -> Step {
         ..old.clone()
     };
     match &old.record {
-        Some(held) if held.revision.incarnation <= until_ms => {
-            Step::put(removed.pushed(None, Some(until_ms), context), Applied::Updated)
-        }
+        Some(held) if held.revision.incarnation <= until_ms => Step::put(
+            removed.pushed(None, Some(until_ms), context),
+            Applied::Updated,
+        ),
         Some(held) if held.revision.incarnation > until_ms.saturating_add(EVENT_RESOLUTION_MS) => {
             Step::put(removed, Applied::NotNewer)
         }
@@ -597,7 +622,11 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
             is_plausible && old.highest_seen >= revision
         }
         (ChangeKind::Removed, None, _) => true,
-        (ChangeKind::Removed, Some(held), Order::ConsistentReads) => held.revision > revision,
+        (ChangeKind::Removed, Some(held), Order::ConsistentReads) => {
+            let are_timestamps =
+                is_timestamp(held.revision.version) && is_timestamp(revision.version);
+            are_timestamps && held.revision > revision
+        }
         (ChangeKind::Removed, Some(held), Order::Revisions) => {
             held.revision.incarnation > revision.incarnation.saturating_add(EVENT_RESOLUTION_MS)
         }

@@ -1,4 +1,5 @@
-//! The reads that are under way: at most one that new readers may join for each location.
+//! Single-flight: at most one read of a location that new readers may join. A change detaches the read that is in flight:
+//! its readers still get its result, later readers start their own.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -9,14 +10,28 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, MutexGuard};
 use tagged_config_domain::{Backend, LocationId, Record, StoreError};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
-use crate::change::pause::Epoch;
+use super::{
+    entry::Began,
+    sync::{Mutex, MutexGuard},
+};
 
-/// What a read brought; shared by all who waited for it.
-pub(crate) type Outcome = Result<Option<Record>, Arc<StoreError>>;
+/// What a read found; shared by all that waited for it.
+pub(crate) type Outcome = Result<Found, Arc<StoreError>>;
+
+/// What a location held.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The value, `None` for nothing.
+    pub(crate) record: Option<Record>,
+    /// When the backend was known to hold it.
+    pub(crate) since: Instant,
+}
 
 const STRIPES: usize = 64;
 
@@ -26,33 +41,41 @@ pub(super) struct Flights {
     next_id: AtomicU64,
 }
 
+/// The reads in flight of some locations. All that changes an entry happens under its stripe's lock.
 #[derive(Default)]
 pub(super) struct Stripe(HashMap<LocationId, Flight>);
 
 struct Flight {
     id: u64,
-    epoch: Epoch,
+    began: Began,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
-/// A place in a read.
+/// A part in a read.
 pub(super) enum Ticket {
-    /// Somebody else reads.
-    Join(Waiter),
-    /// The caller reads, and waits as everybody.
+    /// Another reader leads.
+    Follow(Waiter),
+    /// The caller leads, and waits like every reader.
     Lead(Leader, Waiter),
 }
 
-pub(super) struct Waiter(watch::Receiver<Option<Outcome>>);
+/// Waits for a read's outcome.
+pub(super) struct Waiter {
+    began: Instant,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
 
-/// The duty to bring an outcome. Dropped without one (a panic), the location is free for others to read.
+/// The duty to bring an outcome. When it is dropped without one (a panic), the location is free for another leader.
 pub(super) struct Leader {
     id: u64,
+    pub(super) began: Began,
     location: LocationId,
     outcome: watch::Sender<Option<Outcome>>,
     stripes: Arc<[Mutex<Stripe>]>,
     stripe: usize,
 }
+
+// === impl Flights ===
 
 impl Flights {
     pub(super) fn new() -> Self {
@@ -63,19 +86,23 @@ impl Flights {
         }
     }
 
-    /// The lock under which everything about this location happens.
+    /// The lock under which a location's entry and reads in flight change.
     pub(super) fn lock(&self, id: &LocationId) -> MutexGuard<'_, Stripe> {
         self.stripes[self.stripe_of(id)].lock()
     }
 
-    /// A read that began in an earlier epoch may show what was there before a pause: nobody joins it.
-    pub(super) fn join_or_lead(&self, location: &LocationId, epoch: Epoch) -> Ticket {
+    /// Joins the read in flight, or leads one. A read that began in an earlier epoch may show what was there before a pause:
+    /// it is not joined.
+    pub(super) fn join_or_lead(&self, location: &LocationId, began: Began) -> Ticket {
         let stripe = self.stripe_of(location);
         let mut flights = self.stripes[stripe].lock();
         if let Some(flight) = flights.0.get(location)
-            && flight.epoch == epoch
+            && flight.began.epoch == began.epoch
         {
-            return Ticket::Join(Waiter(flight.outcome.clone()));
+            return Ticket::Follow(Waiter {
+                began: flight.began.at,
+                outcome: flight.outcome.clone(),
+            });
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = watch::channel(None);
@@ -83,7 +110,7 @@ impl Flights {
             location.clone(),
             Flight {
                 id,
-                epoch,
+                began,
                 outcome: receiver.clone(),
             },
         );
@@ -91,17 +118,21 @@ impl Flights {
         Ticket::Lead(
             Leader {
                 id,
+                began,
                 location: location.clone(),
                 outcome: sender,
                 stripes,
                 stripe,
             },
-            Waiter(receiver),
+            Waiter {
+                began: began.at,
+                outcome: receiver,
+            },
         )
     }
 
-    /// No read that is under way counts any more.
-    pub(super) fn cancel_all(&self) {
+    /// Detaches every read in flight.
+    pub(super) fn detach_all(&self) {
         for stripe in &*self.stripes {
             stripe.lock().0.clear();
         }
@@ -112,22 +143,25 @@ impl Flights {
     }
 }
 
+// === impl Stripe ===
+
 impl Stripe {
-    /// Lets nobody join the read that is under way, and keeps its outcome out of the cache. Whether there
-    /// was one.
-    pub(super) fn cancel(&mut self, id: &LocationId) -> bool {
-        self.0.remove(id).is_some()
+    /// No reader joins the read in flight any more, and its outcome is not cached.
+    pub(super) fn detach(&mut self, id: &LocationId) {
+        self.0.remove(id);
     }
 
-    /// Ends a read. Whether it still counts: nothing changed since it began.
+    /// Ends a read. Whether it is attached: nothing detached it since it began.
     pub(super) fn complete(&mut self, id: &LocationId, leader: &Leader) -> bool {
-        let current = self.0.get(id).is_some_and(|flight| flight.id == leader.id);
-        if current {
+        let is_attached = self.0.get(id).is_some_and(|flight| flight.id == leader.id);
+        if is_attached {
             self.0.remove(id);
         }
-        current
+        is_attached
     }
 }
+
+// === impl Leader ===
 
 impl Leader {
     pub(super) fn finish(self, outcome: Outcome) {
@@ -148,13 +182,33 @@ impl Drop for Leader {
     }
 }
 
+// === impl Waiter ===
+
 impl Waiter {
-    pub(super) async fn outcome(mut self, backend: Backend) -> Outcome {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome
-                .clone()
-                .unwrap_or_else(|| Err(super::abandoned(backend))),
-            Err(_) => Err(super::abandoned(backend)),
+    /// When the read began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The outcome, or a time-out at `deadline`; the read goes on.
+    pub(super) async fn outcome(mut self, backend: Backend, deadline: Option<Instant>) -> Outcome {
+        let abandoned = || {
+            Arc::new(StoreError::Unavailable {
+                backend,
+                source: "the read was abandoned".into(),
+            })
+        };
+        let outcome = self.outcome.wait_for(Option::is_some);
+        let outcome = match deadline {
+            None => outcome.await,
+            Some(deadline) => match timeout_at(deadline, outcome).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(Arc::new(StoreError::TimedOut { backend })),
+            },
+        };
+        match outcome {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(abandoned())),
+            Err(_) => Err(abandoned()),
         }
     }
 }

@@ -3,13 +3,25 @@
 use std::sync::{Arc, LazyLock};
 
 use tagged_config_domain::{ConfigName, LocationId, Record, Revision, Store, TenantId};
-use tagged_config_testkit::{Issuer, MemoryStore};
+use tagged_config_testkit::{Issuer, MemoryStore, admitted};
 use tokio::time::advance;
 
-use super::*;
+use super::{
+    entry::{LAGGING_TTL, SKEW_MS},
+    *,
+};
+use crate::telemetry::metrics::GaugeSnapshot;
+
+/// Where the wall clock of these tests begins.
+const NOW_MS: i64 = 1_700_000_000_000;
+
+thread_local! {
+    static WALL_MS: std::cell::Cell<i64> = const { std::cell::Cell::new(NOW_MS) };
+}
 
 static ISSUER: LazyLock<Issuer> = LazyLock::new(Issuer::new);
 
+#[derive(Clone)]
 struct Fixture {
     cache: Arc<Cache>,
     memory: Arc<MemoryStore>,
@@ -24,13 +36,16 @@ fn fixture_with(memory: MemoryStore, bytes: u64) -> Fixture {
         bytes,
     };
     let memory = Arc::new(memory);
-    let trust = Arc::new(Trust::new(Arc::new(|| 0), Duration::MAX));
+    let pauses = Arc::new(PauseDetector::new(Arc::new(|| 0), Duration::MAX));
     Fixture {
         cache: Arc::new(Cache::new(
             config,
-            || 0.0,
-            trust,
-            Hub::new(),
+            Surroundings {
+                jitter: || 0.0,
+                unix_ms: || WALL_MS.get(),
+            },
+            pauses,
+            WatchRegistry::new(),
             Metrics::new(),
         )),
         store: memory.clone(),
@@ -94,15 +109,28 @@ impl Fixture {
         match self.cache.lookup(&self.id(name), Instant::now()) {
             Lookup::Fresh(entry) => (text(&entry.record), true),
             Lookup::Stale(_) | Lookup::Miss(_) => {
-                let outcome = self
-                    .cache
-                    .fill(&self.store, &[self.location(name)])
-                    .await
-                    .pop()
-                    .unwrap();
-                (text(&outcome.unwrap()), false)
+                let found = self.fill(name).await.unwrap();
+                (text(&found.record), false)
             }
         }
+    }
+
+    async fn fill(&self, name: &str) -> Outcome {
+        let location = self.location(name);
+        let admitted = admitted(&self.tenant);
+        self.cache
+            .fill(&self.store, &admitted, &[location], Wait::UntilDone)
+            .await
+            .pop()
+            .unwrap()
+    }
+
+    /// Reads locations of any tenant into the cache.
+    async fn fill_all(&self, locations: &[Location]) {
+        let admitted = admitted(&self.tenant);
+        self.cache
+            .fill(&self.store, &admitted, locations, Wait::UntilDone)
+            .await;
     }
 
     async fn value(&self, name: &str) -> Option<String> {
@@ -110,20 +138,16 @@ impl Fixture {
     }
 
     fn change(&self, name: &str, change: ChangedTo) -> Applied {
-        self.cache.apply(&self.id(name), self.store.order(), change)
+        self.cache
+            .apply(&self.id(name), self.store.order(), change, None)
     }
 
     /// A read that has taken its value from the source and not yet returned.
     async fn read_under_way(&self, name: &'static str) -> tokio::task::JoinHandle<Outcome> {
         self.memory.hold_reads();
         let before = self.memory.reads();
-        let (cache, store, location) = (
-            Arc::clone(&self.cache),
-            Arc::clone(&self.store),
-            self.location(name),
-        );
-        let reader =
-            tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
+        let f = self.clone();
+        let reader = tokio::spawn(async move { f.fill(name).await });
         while self.memory.reads() == before {
             tokio::task::yield_now().await;
         }
@@ -144,7 +168,7 @@ async fn inv1_an_event_maps_to_exactly_one_entry() {
         .first()
         .clone();
     f.value("x").await;
-    f.cache.fill(&f.store, std::slice::from_ref(&of_b)).await;
+    f.fill_all(std::slice::from_ref(&of_b)).await;
     assert_eq!(
         f.change("x", ChangedTo::Value(record("a2", 2))),
         Applied::Updated
@@ -268,7 +292,7 @@ async fn inv3_a_read_under_way_does_not_insert_after_an_invalidation() {
     assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
     f.memory.release(1);
     assert_eq!(
-        &*early.await.unwrap().unwrap().unwrap().value,
+        &*early.await.unwrap().unwrap().record.unwrap().value,
         "old",
         "who asked before may see the value of then"
     );
@@ -280,17 +304,18 @@ async fn inv3_a_read_under_way_does_not_insert_after_an_invalidation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn inv3_a_value_that_comes_during_a_read_wins_over_it() {
+async fn inv3_after_a_value_that_comes_during_a_read_the_backend_is_read() {
     let f = fixture();
     f.set("x", record("old", 1));
     let early = f.read_under_way("x").await;
+    f.set("x", record("new", 2));
     assert_eq!(
         f.change("x", ChangedTo::Value(record("new", 2))),
-        Applied::Updated
+        Applied::NotCached
     );
     f.memory.release(1);
     early.await.unwrap().unwrap();
-    assert_eq!(f.read("x").await, (Some("new".to_owned()), true));
+    assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,13 +323,12 @@ async fn inv3_a_cancelled_leader_does_not_fail_its_followers() {
     let f = fixture();
     f.set("x", record("v", 1));
     let leader = f.read_under_way("x").await;
-    let (cache, store, location) = (Arc::clone(&f.cache), Arc::clone(&f.store), f.location("x"));
-    let follower =
-        tokio::spawn(async move { cache.fill(&store, &[location]).await.pop().unwrap() });
+    let other = f.clone();
+    let follower = tokio::spawn(async move { other.fill("x").await });
     tokio::task::yield_now().await;
     leader.abort();
     f.memory.release(1);
-    assert!(follower.await.unwrap().unwrap().is_some());
+    assert!(follower.await.unwrap().unwrap().record.is_some());
     assert_eq!(f.memory.reads(), 1);
 }
 
@@ -357,12 +381,115 @@ async fn inv5_absence_is_cached_for_the_ttl_and_ends_with_an_event() {
     assert_eq!(f.read("x").await, (None, false));
     advance(Duration::from_secs(59)).await;
     assert_eq!(f.read("x").await, (None, true));
+    let later = NOW_MS + SKEW_MS + 1;
+    WALL_MS.set(later);
     assert_eq!(
-        f.change("x", ChangedTo::Value(record("v", 1))),
+        f.change("x", ChangedTo::Value(record("v", later))),
         Applied::Updated
     );
     assert_eq!(f.read("x").await, (Some("v".to_owned()), true));
     assert_eq!(f.memory.reads(), 1);
+}
+
+/// Finding H5: nothing that was written before an absence was known replaces it as fresh.
+#[tokio::test(start_paused = true)]
+async fn inv0_a_late_push_does_not_bring_a_deleted_key_back() {
+    for version in [7, NOW_MS - 60_000, NOW_MS, NOW_MS + SKEW_MS, NOW_MS * 2] {
+        for written_at in [None, Some(NOW_MS - 60_000), Some(NOW_MS)] {
+            let f = fixture();
+            assert_eq!(f.read("x").await, (None, false));
+            let change = ChangedTo::Value(record("old", version));
+            let applied = f
+                .cache
+                .apply(&f.id("x"), f.store.order(), change, written_at);
+            assert_eq!(applied, Applied::Invalidated, "{version} {written_at:?}");
+            assert_eq!(f.value("x").await, None, "the backend decides");
+            assert_eq!(f.read("x").await, (None, true));
+        }
+    }
+}
+
+/// The same while the read that finds nothing is in flight.
+#[tokio::test(start_paused = true)]
+async fn inv0_a_late_push_during_a_read_does_not_bring_a_deleted_key_back() {
+    let f = fixture();
+    let early = f.read_under_way("x").await;
+    f.change("x", ChangedTo::Value(record("old", 7)));
+    f.memory.release(1);
+    assert!(early.await.unwrap().unwrap().record.is_none());
+    assert_eq!(f.value("x").await, None);
+}
+
+/// The same after the task deleted the key itself, or heard of a later deletion first.
+#[tokio::test(start_paused = true)]
+async fn inv0_a_late_push_does_not_bring_back_what_was_deleted_since() {
+    for own in [true, false] {
+        let f = fixture();
+        f.set("x", record("1", 1));
+        f.value("x").await;
+        f.memory.unset(f.tenant.as_str(), "x");
+        if own {
+            f.cache.invalidate(&f.id("x"));
+        } else {
+            f.change("x", ChangedTo::Absent(0));
+        }
+        f.change("x", ChangedTo::Value(record("2", 2)));
+        assert_eq!(f.read("x").await, (None, false));
+    }
+}
+
+/// Finding L20b: a copy that shows nothing of an announced parameter is not believed for a whole TTL.
+#[tokio::test(start_paused = true)]
+async fn inv2_a_lagging_copy_without_an_announced_parameter_is_read_again_soon() {
+    let f = layered();
+    assert_eq!(f.read("x").await, (None, false));
+    let announced = parameter("v", NOW_MS + 10_000, 1);
+    f.change("x", ChangedTo::Unknown(announced.revision));
+    assert_eq!(f.value("x").await, None, "the copy lags");
+    f.set("x", announced);
+    advance(LAGGING_TTL).await;
+    assert_eq!(f.value("x").await.as_deref(), Some("v"));
+}
+
+/// But an announcement that no copy ever shows does not cost reads for ever.
+#[tokio::test(start_paused = true)]
+async fn inv2_a_copy_that_never_shows_an_announced_parameter_is_right_in_the_end() {
+    let f = layered();
+    f.value("x").await;
+    let announced = parameter("v", NOW_MS + 10_000, 1);
+    f.change("x", ChangedTo::Unknown(announced.revision));
+    for _ in 0..60 {
+        f.value("x").await;
+        advance(LAGGING_TTL).await;
+    }
+    let before = f.memory.reads();
+    for _ in 0..40 {
+        f.value("x").await;
+        advance(LAGGING_TTL).await;
+    }
+    assert!(f.memory.reads() - before <= 1);
+}
+
+/// Finding L23: a version far ahead of the clock, once it is gone, does not hide later ones from the journal.
+#[tokio::test(start_paused = true)]
+async fn inv2_a_hand_edit_far_ahead_does_not_blind_the_journal() {
+    let f = fixture();
+    f.set("x", record("far", NOW_MS * 3));
+    f.value("x").await;
+    f.memory.unset(f.tenant.as_str(), "x");
+    let journal = |kind, version| {
+        let revision = record("", version).revision;
+        f.cache
+            .catch_up(&f.id("x"), f.store.order(), kind, revision)
+    };
+    assert_eq!(
+        journal(ChangeKind::Removed, NOW_MS * 3),
+        Applied::Invalidated
+    );
+    assert_eq!(f.value("x").await, None);
+    f.set("x", record("new", NOW_MS));
+    assert_eq!(journal(ChangeKind::Written, NOW_MS), Applied::Invalidated);
+    assert_eq!(f.value("x").await.as_deref(), Some("new"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,14 +528,7 @@ async fn inv7_a_failed_read_evicts_nothing() {
     f.value("x").await;
     f.change("x", ChangedTo::Unknown(Revision::default()));
     f.memory.set_down(true);
-    assert!(
-        f.cache
-            .fill(&f.store, &[f.location("x")])
-            .await
-            .pop()
-            .unwrap()
-            .is_err()
-    );
+    assert!(f.fill("x").await.is_err());
     let known = |lookup| match lookup {
         Lookup::Stale(entry) | Lookup::Miss(Some(entry)) => {
             entry.record.as_ref().map(|r| r.value.as_ref().to_owned())
@@ -446,10 +566,7 @@ async fn inv8_an_entry_knows_its_age_and_ends_with_its_ttl() {
     f.set("x", record("2", 2));
     advance(Duration::from_secs(31)).await;
     assert_eq!(f.read("x").await, (Some("2".to_owned()), false));
-    let exposition = f
-        .cache
-        .metrics
-        .exposition(crate::telemetry::metrics::Present::of(0, 0));
+    let exposition = f.cache.metrics.exposition(GaugeSnapshot::of(0, 0));
     assert!(
         exposition.contains(r#"config_repairs_total{by="ttl"} 1"#),
         "the TTL found what no event brought"
@@ -499,7 +616,7 @@ async fn changes_reads_and_events_in_any_order_end_at_the_truth() {
         let layers = f.store.locate(&f.tenant, ConfigName::parse("x").unwrap());
         let truth = f
             .store
-            .read(&[layers.first().clone()])
+            .read(&admitted(&f.tenant), &[layers.first().clone()])
             .await
             .unwrap()
             .pop()
@@ -530,13 +647,13 @@ async fn inv6_a_tenant_that_churns_keeps_to_its_share() {
         f.memory
             .set("quiet", location.id().sort(), record("steady", 1));
     }
-    f.cache.fill(&f.store, &quiet).await;
+    f.fill_all(&quiet).await;
     for n in 0..10_000 {
         let name = format!("churn{n}");
         if n % 2 == 0 {
             f.memory.set("noisy", &name, record("x", 1));
         }
-        f.cache.fill(&f.store, &[of("noisy", &name)]).await;
+        f.fill_all(&[of("noisy", &name)]).await;
     }
     for location in &quiet {
         let found = f.cache.lookup(location.id(), Instant::now());
@@ -550,7 +667,7 @@ async fn inv6_a_tenant_that_churns_keeps_to_its_share() {
     let names: Vec<_> = (0..100)
         .map(|n| of("noisy", &format!("churn{}", 2 * n)))
         .collect();
-    f.cache.fill(&f.store, &names).await;
+    f.fill_all(&names).await;
     assert_eq!(f.cache.entries(), 100, "they fit once more");
 }
 
@@ -566,7 +683,7 @@ async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
     // A change arrives while the read is under way: its value is given, and not kept as fresh.
     f.change("x", ChangedTo::Unknown(Revision::default()));
     f.memory.release(1);
-    let given = reader.await.unwrap().unwrap().unwrap();
+    let given = reader.await.unwrap().unwrap().record.unwrap();
     assert_eq!(&*given.value, "new");
     let Lookup::Miss(Some(known)) = f.cache.lookup(&f.id("x"), Instant::now()) else {
         panic!("it is to be read again, with something that stands in")
@@ -608,7 +725,7 @@ async fn inv3_what_a_detached_read_gave_its_readers_is_not_taken_back() {
         Applied::Updated
     );
     f.memory.release(1);
-    let given = reader.await.unwrap().unwrap().unwrap();
+    let given = reader.await.unwrap().unwrap().record.unwrap();
     assert_eq!(&*given.value, "3");
     assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
 }
@@ -629,10 +746,10 @@ async fn inv3_an_older_read_does_not_land_after_a_detached_newer_one() {
         f.set("x", record("2", 2));
         let older = f.read_under_way("x").await;
         f.memory.release(1);
-        assert_eq!(&*newer.await.unwrap().unwrap().unwrap().value, "3");
+        assert_eq!(&*newer.await.unwrap().unwrap().record.unwrap().value, "3");
         f.set("x", record("3", 3));
         f.memory.release(1);
-        assert_eq!(&*older.await.unwrap().unwrap().unwrap().value, "2");
+        assert_eq!(&*older.await.unwrap().unwrap().record.unwrap().value, "2");
         assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
         assert_eq!(f.read("x").await, (Some("3".to_owned()), true));
     }

@@ -1,8 +1,8 @@
-//! Whether what is cached may be served without asking: not after a pause of the whole process (SIGSTOP, a frozen
-//! machine, no CPU), until a sweep has caught up with what happened meanwhile.
+//! Detects that the process was suspended (SIGSTOP, CPU starvation, a frozen VM). Entries cached before a pause are not
+//! served as fresh until a journal sweep that started after it has succeeded.
 //!
-//! Whoever works against staleness reports regularly with [`Trust::awake`]. A reader that finds the report overdue was
-//! paused with everybody else: it starts a new epoch, and what was cached in an earlier one is asked for again.
+//! A task sends a [`PauseDetector::heartbeat`] regularly. A reader that finds it overdue was suspended together with all other
+//! tasks of the process: it starts a new epoch, and entries of earlier epochs are not trusted.
 
 use std::{
     sync::{
@@ -17,84 +17,84 @@ use parking_lot::Mutex;
 /// Milliseconds on a clock that goes on while the process, or the machine, does not.
 pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// Epochs of the process's attention.
-pub(crate) struct Trust {
+/// Detects pauses of the process, and says which entries are trusted after one.
+pub(crate) struct PauseDetector {
     clock: Clock,
-    allowance_ms: u64,
+    interval_ms: u64,
     epoch: AtomicU64,
     /// Entries of earlier epochs are not trusted.
     trusted_from: AtomicU64,
-    /// The next report is due.
+    /// The next heartbeat is overdue after this.
     due_ms: AtomicU64,
-    /// The changes of epochs before this one are beyond recall.
-    lost: Mutex<u64>,
+    /// Entries of epochs before this one are never trusted again.
+    invalid_before: Mutex<u64>,
 }
 
-/// When something was learnt.
+/// A time between two pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Epoch(u64);
 
-// === impl Trust ===
+// === impl PauseDetector ===
 
-impl Trust {
-    /// With reports expected at least this often; before the first one everything is trusted.
-    pub(crate) fn new(clock: Clock, allowance: Duration) -> Self {
+impl PauseDetector {
+    /// A detector that expects a heartbeat at least this often; before the first one everything is trusted.
+    pub(crate) fn new(clock: Clock, interval: Duration) -> Self {
         Self {
             clock,
-            allowance_ms: u64::try_from(allowance.as_millis()).unwrap_or(u64::MAX),
+            interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             epoch: AtomicU64::new(0),
             trusted_from: AtomicU64::new(0),
             due_ms: AtomicU64::new(u64::MAX),
-            lost: Mutex::new(0),
+            invalid_before: Mutex::new(0),
         }
     }
 
-    /// What is learnt by asking from now on.
+    /// The epoch of reads that begin now.
     pub(crate) fn epoch(&self) -> Epoch {
-        self.look();
+        self.detect();
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    /// Whether what was learnt then may be served.
-    pub(crate) fn holds(&self, learnt: Epoch) -> bool {
-        self.look();
-        learnt.0 >= self.trusted_from.load(Ordering::Acquire)
+    /// Whether entries of this epoch may be served as fresh.
+    pub(crate) fn is_trusted(&self, epoch: Epoch) -> bool {
+        self.detect();
+        epoch.0 >= self.trusted_from.load(Ordering::Acquire)
     }
 
-    /// A report: nothing was missed up to now that was not noticed. The present epoch.
-    pub(crate) fn awake(&self) -> Epoch {
+    /// Says that the process runs. Returns the present epoch.
+    pub(crate) fn heartbeat(&self) -> Epoch {
         let epoch = self.epoch();
-        let due = (self.clock)().saturating_add(self.allowance_ms);
+        let due = (self.clock)().saturating_add(self.interval_ms);
         self.due_ms.store(due, Ordering::Release);
         epoch
     }
 
-    /// All changes are known up to a moment in this epoch.
+    /// Trusts all entries again: every change is known up to a moment in this epoch.
     pub(crate) fn caught_up(&self, epoch: Epoch) {
-        self.look();
-        let lost = self.lost.lock();
+        self.detect();
+        let invalid_before = self.invalid_before.lock();
         if self.epoch.load(Ordering::Acquire) == epoch.0 {
-            self.trusted_from.store(*lost, Ordering::Release);
+            self.trusted_from.store(*invalid_before, Ordering::Release);
         }
     }
 
-    /// Changes before now are beyond recall: all that was learnt has to be asked for again.
-    pub(crate) fn lose(&self) {
-        let mut lost = self.lost.lock();
-        *lost = self.next_epoch();
+    /// Never trusts the present entries again: changes before now cannot be caught up with.
+    pub(crate) fn invalidate_all(&self) {
+        let mut invalid_before = self.invalid_before.lock();
+        *invalid_before = self.next_epoch();
     }
 
-    fn look(&self) {
+    fn detect(&self) {
         if (self.clock)() > self.due_ms.load(Ordering::Acquire) {
-            let _one = self.lost.lock();
-            // Another reader may have been here first.
+            let _one = self.invalid_before.lock();
+            // Another reader may have been first.
             let now = (self.clock)();
             if now > self.due_ms.load(Ordering::Acquire) {
                 tracing::warn!(
-                    "the process was paused: what is cached is asked for again until a sweep succeeds"
+                    "the process was paused: cached entries are read again until a sweep succeeds"
                 );
                 self.next_epoch();
-                let due = now.saturating_add(self.allowance_ms);
+                let due = now.saturating_add(self.interval_ms);
                 self.due_ms.store(due, Ordering::Release);
             }
         }
@@ -127,47 +127,47 @@ pub(crate) fn system_clock() -> Clock {
 mod tests {
     use super::*;
 
-    fn trust() -> (Arc<AtomicU64>, Trust) {
+    fn detector() -> (Arc<AtomicU64>, PauseDetector) {
         let now = Arc::new(AtomicU64::new(1_000));
         let clock = Arc::clone(&now);
         let clock = Arc::new(move || clock.load(Ordering::SeqCst));
-        (now, Trust::new(clock, Duration::from_secs(4)))
+        (now, PauseDetector::new(clock, Duration::from_secs(4)))
     }
 
     #[test]
     fn after_a_pause_nothing_earlier_is_trusted_until_a_sweep_succeeds() {
-        let (now, trust) = trust();
-        let before = trust.awake();
+        let (now, pauses) = detector();
+        let before = pauses.heartbeat();
         now.store(4_000, Ordering::SeqCst);
-        assert!(trust.holds(before));
+        assert!(pauses.is_trusted(before));
         now.store(60_000, Ordering::SeqCst);
-        assert!(!trust.holds(before));
-        let after = trust.epoch();
-        assert!(trust.holds(after), "what is asked for now is served");
-        assert!(!trust.holds(before), "asking does not help the rest");
-        let sweep = trust.awake();
-        trust.caught_up(sweep);
-        assert!(trust.holds(before));
+        assert!(!pauses.is_trusted(before));
+        let after = pauses.epoch();
+        assert!(pauses.is_trusted(after), "what is asked for now is served");
+        assert!(!pauses.is_trusted(before), "asking does not help the rest");
+        let sweep = pauses.heartbeat();
+        pauses.caught_up(sweep);
+        assert!(pauses.is_trusted(before));
     }
 
     #[test]
     fn a_sweep_from_before_the_pause_proves_nothing() {
-        let (now, trust) = trust();
-        let sweep = trust.awake();
+        let (now, pauses) = detector();
+        let sweep = pauses.heartbeat();
         now.store(60_000, Ordering::SeqCst);
-        trust.caught_up(sweep);
-        assert!(!trust.holds(sweep));
+        pauses.caught_up(sweep);
+        assert!(!pauses.is_trusted(sweep));
     }
 
     #[test]
     fn what_is_lost_stays_lost() {
-        let (_, trust) = trust();
-        let before = trust.awake();
-        trust.lose();
-        let sweep = trust.awake();
-        trust.caught_up(sweep);
-        assert!(!trust.holds(before));
-        assert!(trust.holds(sweep));
+        let (_, pauses) = detector();
+        let before = pauses.heartbeat();
+        pauses.invalidate_all();
+        let sweep = pauses.heartbeat();
+        pauses.caught_up(sweep);
+        assert!(!pauses.is_trusted(before));
+        assert!(pauses.is_trusted(sweep));
     }
 
     #[test]

@@ -18,12 +18,12 @@ use tokio::{
 };
 
 use crate::{
-    change::pause::{Clock, Trust},
+    change::pause::{Clock, PauseDetector},
     change::{Changes, unix_ms},
     telemetry::metrics::Metrics,
 };
 
-/// How often [`Trust`] hears that the process runs.
+/// How often [`PauseDetector`] hears that the process runs.
 const REPORTS: Duration = Duration::from_millis(200);
 /// Reports further apart than this are a pause: shorter ones go unnoticed, and add themselves to the bound.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -50,27 +50,27 @@ impl ReadJournal for Journal {
     }
 }
 
-/// Sweeps; and reports to [`Trust`], also where there is no journal.
+/// Sweeps; and reports to [`PauseDetector`], also where there is no journal.
 pub(crate) struct Sweeper<J> {
     journal: Option<J>,
     interval: Duration,
     /// Everything before is known: the start of the last sweep that succeeded.
     since_ms: i64,
     changes: Arc<Changes>,
-    trust: Arc<Trust>,
+    pauses: Arc<PauseDetector>,
     health: Arc<SweepHealth>,
     metrics: Arc<Metrics>,
     failing: bool,
 }
 
-/// Reports to [`Trust`], also during a sweep that takes long.
-async fn report(trust: Arc<Trust>, paused: Arc<Notify>) {
-    let mut last = trust.awake();
+/// Reports to [`PauseDetector`], also during a sweep that takes long.
+async fn report(pauses: Arc<PauseDetector>, paused: Arc<Notify>) {
+    let mut last = pauses.heartbeat();
     let mut ticks = tokio::time::interval(REPORTS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let epoch = trust.awake();
+        let epoch = pauses.heartbeat();
         if epoch != last {
             last = epoch;
             paused.notify_one();
@@ -123,7 +123,7 @@ impl<J: ReadJournal> Sweeper<J> {
         journal: Option<J>,
         interval: Duration,
         changes: Arc<Changes>,
-        trust: Arc<Trust>,
+        pauses: Arc<PauseDetector>,
         health: Arc<SweepHealth>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -132,7 +132,7 @@ impl<J: ReadJournal> Sweeper<J> {
             interval,
             since_ms: unix_ms(),
             changes,
-            trust,
+            pauses,
             health,
             metrics,
             failing: false,
@@ -142,8 +142,8 @@ impl<J: ReadJournal> Sweeper<J> {
     /// Sweeps until it is dropped; at once after a pause.
     pub(crate) async fn run(mut self) {
         let paused = Arc::new(Notify::new());
-        let trust = Arc::clone(&self.trust);
-        tokio::join!(report(trust, Arc::clone(&paused)), async {
+        let pauses = Arc::clone(&self.pauses);
+        tokio::join!(report(pauses, Arc::clone(&paused)), async {
             let mut ticks = tokio::time::interval(self.interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -157,7 +157,7 @@ impl<J: ReadJournal> Sweeper<J> {
     }
 
     async fn sweep(&mut self) {
-        let epoch = self.trust.awake();
+        let epoch = self.pauses.heartbeat();
         let Some(journal) = &self.journal else {
             return;
         };
@@ -173,7 +173,7 @@ impl<J: ReadJournal> Sweeper<J> {
                 ?gap,
                 "too long without a sweep: everything is asked for again"
             );
-            self.trust.lose();
+            self.pauses.invalidate_all();
             self.since_ms = started_ms;
         }
         let limit = if gap > 3 * self.interval {
@@ -188,7 +188,7 @@ impl<J: ReadJournal> Sweeper<J> {
                 }
                 self.changes.settle();
                 self.since_ms = started_ms;
-                self.trust.caught_up(epoch);
+                self.pauses.caught_up(epoch);
                 self.health.succeeded(started);
                 self.metrics.swept(true);
                 if std::mem::take(&mut self.failing) {

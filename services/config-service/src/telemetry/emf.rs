@@ -20,8 +20,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::telemetry::metrics::{
     CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
-    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES, Metrics,
-    Present, ReadResult, Repairer,
+    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES,
+    GaugeSnapshot, Metrics, ReadResult, RepairedBy,
 };
 
 /// CloudWatch's namespace, the invalidator's too.
@@ -32,7 +32,7 @@ const SERVICE: &str = "config-service";
 pub(crate) async fn emit_every(
     interval: Duration,
     metrics: Arc<Metrics>,
-    present: impl Fn() -> Present,
+    present: impl Fn() -> GaugeSnapshot,
     backends: Vec<Backend>,
     stop: impl Future<Output = ()>,
 ) {
@@ -77,7 +77,7 @@ impl Emitter {
     }
 
     /// One line for each set of dimensions that has something to say.
-    fn lines(&mut self, present: Present, now_ms: u64) -> Vec<Value> {
+    fn lines(&mut self, present: GaugeSnapshot, now_ms: u64) -> Vec<Value> {
         let mut lines = vec![line(
             now_ms,
             &[],
@@ -106,7 +106,7 @@ impl Emitter {
                 }
             }
         }
-        for by in [Repairer::sweep, Repairer::ttl] {
+        for by in [RepairedBy::sweep, RepairedBy::ttl] {
             let added = self.added((CONFIG_REPAIRS, by.as_str()), self.metrics.repairs(by));
             let value = (total_of(CONFIG_REPAIRS), "Count", json!(added));
             lines.push(line(now_ms, &[("by", by.as_str())], vec![value]));
@@ -213,18 +213,24 @@ mod tests {
         for _ in 0..3 {
             metrics.reads_of(DYNAMODB).count(ReadResult::hit);
         }
-        let lines = emitter.lines(Present::of(10, 1), 1);
+        let lines = emitter.lines(GaugeSnapshot::of(10, 1), 1);
         let reads = with(&lines, "config_reads_total");
         assert_eq!(reads.len(), 1, "results that did not occur are left out");
         assert_eq!(reads[0]["config_reads_total"], 3);
         assert_eq!(reads[0]["result"], "hit");
         metrics.reads_of(DYNAMODB).count(ReadResult::hit);
-        let lines = emitter.lines(Present::of(10, 1), 2);
+        let lines = emitter.lines(GaugeSnapshot::of(10, 1), 2);
         assert_eq!(
             with(&lines, "config_reads_total")[0]["config_reads_total"],
             1
         );
-        assert!(with(&emitter.lines(Present::of(10, 1), 3), "config_reads_total").is_empty());
+        assert!(
+            with(
+                &emitter.lines(GaugeSnapshot::of(10, 1), 3),
+                "config_reads_total"
+            )
+            .is_empty()
+        );
     }
 
     #[test]
@@ -233,8 +239,8 @@ mod tests {
         metrics.reads_of(DYNAMODB).count(ReadResult::miss);
         metrics.read_took(Duration::from_millis(3));
         metrics.propagated(DYNAMODB, Duration::from_millis(50), false);
-        metrics.repaired(Repairer::ttl);
-        let lines = Emitter::new(metrics, vec![DYNAMODB]).lines(Present::of(5, 2), 1_000);
+        metrics.repaired(RepairedBy::ttl);
+        let lines = Emitter::new(metrics, vec![DYNAMODB]).lines(GaugeSnapshot::of(5, 2), 1_000);
         assert_eq!(lines.len(), 11);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -255,7 +261,7 @@ mod tests {
         for _ in 0..5_000 {
             metrics.read_took(Duration::from_millis(1));
         }
-        let lines = Emitter::new(metrics, vec![]).lines(Present::of(0, 0), 1);
+        let lines = Emitter::new(metrics, vec![]).lines(GaugeSnapshot::of(0, 0), 1);
         let line = with(&lines, "config_read_duration_seconds")[0];
         let values = line["config_read_duration_seconds"].as_array().unwrap();
         assert_eq!(values.len(), 100);

@@ -44,7 +44,7 @@ pub(crate) const CONFIG_STALENESS_BOUND: &str = "config_staleness_bound";
 /// What found a change that no event brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values")]
-pub(crate) enum Repairer {
+pub(crate) enum RepairedBy {
     /// The sweep of the journal.
     sweep,
     /// A read after the TTL.
@@ -62,9 +62,9 @@ pub(crate) struct Bounds {
     pub source_down: Duration,
 }
 
-/// What is measured when somebody looks.
+/// Gauge values, sampled at scrape time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Present {
+pub(crate) struct GaugeSnapshot {
     /// Bytes that the cache uses.
     pub cache_bytes: u64,
     /// Entries in the cache.
@@ -103,7 +103,7 @@ struct SourceLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RepairLabels {
-    by: Repairer,
+    by: RepairedBy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -183,7 +183,7 @@ impl Samples {
 const SWEEP_RESULTS: [&str; 2] = ["failed", "ok"];
 
 #[cfg(test)]
-impl Present {
+impl GaugeSnapshot {
     /// A cache of this size.
     pub(crate) fn of(cache_bytes: u64, cache_entries: usize) -> Self {
         let bounds = Bounds {
@@ -211,7 +211,7 @@ impl Bounds {
     }
 }
 
-impl Repairer {
+impl RepairedBy {
     /// As labels spell it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -292,7 +292,7 @@ impl Metrics {
             "Changes that no event brought, by what found them",
             repairs.clone(),
         );
-        for by in [Repairer::sweep, Repairer::ttl] {
+        for by in [RepairedBy::sweep, RepairedBy::ttl] {
             drop(repairs.get_or_create(&RepairLabels { by }));
         }
         let sweeps = Family::default();
@@ -365,12 +365,12 @@ impl Metrics {
     }
 
     /// Changes so far that this found.
-    pub(crate) fn repairs(&self, by: Repairer) -> u64 {
+    pub(crate) fn repairs(&self, by: RepairedBy) -> u64 {
         self.repairs.get_or_create(&RepairLabels { by }).get()
     }
 
     /// Counts a change that no event brought.
-    pub(crate) fn repaired(&self, by: Repairer) {
+    pub(crate) fn repaired(&self, by: RepairedBy) {
         self.repairs.get_or_create(&RepairLabels { by }).inc();
     }
 
@@ -394,7 +394,7 @@ impl Metrics {
     }
 
     /// The text exposition.
-    pub(crate) fn exposition(&self, present: Present) -> String {
+    pub(crate) fn exposition(&self, present: GaugeSnapshot) -> String {
         self.cache_bytes
             .set(i64::try_from(present.cache_bytes).unwrap_or(i64::MAX));
         self.cache_entries
@@ -425,7 +425,7 @@ mod tests {
         metrics.reads_of(Backend("x")).count(ReadResult::hit);
         metrics.propagated(Backend("x"), Duration::ZERO, false);
         metrics.swept(true);
-        let exposition = metrics.exposition(Present::of(0, 0));
+        let exposition = metrics.exposition(GaugeSnapshot::of(0, 0));
         assert!(
             exposition.contains("config_staleness_bound_seconds{failure=\"push_lost\"} 4.0"),
             "{exposition}"

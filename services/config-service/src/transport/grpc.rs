@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    api::{ConfigApi, ExplainedLayer, Served},
+    api::{ConfigApi, ExplainedLayer, Served, fallback_at},
     cache::State,
     errors::ApiError,
     telemetry::metrics::ReadResult,
@@ -151,10 +151,16 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let served = within(deadline(&metadata), async {
+        let limit = deadline(&metadata);
+        let served = within(limit, async {
             let caller = self.caller(&metadata).await?;
             self.api
-                .get(&caller, &request.key, request.min_version)
+                .get(
+                    &caller,
+                    &request.key,
+                    request.min_version,
+                    fallback_at(limit),
+                )
                 .await
         })
         .await?;
@@ -166,9 +172,12 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let batch = within(deadline(&metadata), async {
+        let limit = deadline(&metadata);
+        let batch = within(limit, async {
             let caller = self.caller(&metadata).await?;
-            self.api.batch(&caller, request.keys).await
+            self.api
+                .batch(&caller, request.keys, fallback_at(limit))
+                .await
         })
         .await?;
         Ok(Response::new(BatchGetConfigResponse {

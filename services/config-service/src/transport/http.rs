@@ -20,7 +20,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use crate::{
-    api::{ConfigApi, Served},
+    api::{ConfigApi, Served, fallback_at},
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::grpc::millis,
@@ -181,7 +181,10 @@ async fn get_config<S: JwksSource>(
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let served = state.api.get(&caller, key, query.min_version).await?;
+    let served = state
+        .api
+        .get(&caller, key, query.min_version, fallback_at(None))
+        .await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
     let mut response = if etag::any_matches(&headers, header::IF_NONE_MATCH, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -270,7 +273,10 @@ async fn batch_get<S: JwksSource>(
     let body = read_body(body, MAX_BATCH_BYTES).await?;
     let request: BatchRequest = serde_json::from_slice(&body)
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
-    let batch = state.api.batch(&caller, request.keys).await?;
+    let batch = state
+        .api
+        .batch(&caller, request.keys, fallback_at(None))
+        .await?;
     let batch = Batch {
         entries: entries(&state.api, &batch.entries),
         missing: batch.missing,
@@ -288,7 +294,7 @@ async fn readyz<S: JwksSource>(State(state): Shared<S>) -> Response {
 }
 
 async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
-    let text = state.metrics.exposition(state.api.present());
+    let text = state.metrics.exposition(state.api.gauges());
     (
         [(
             header::CONTENT_TYPE,

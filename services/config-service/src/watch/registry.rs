@@ -1,13 +1,10 @@
-//! Who watches which location. A change marks the watch's keys; the watch reads them when its caller is ready for more,
-//! so that a slow one holds nothing but marks, and holds up nobody.
+//! Which watches have which locations. A change marks the keys of a watch; the watch reads them when its caller is ready for
+//! more. So a slow caller costs a mark for each key, and delays no other (backpressure without a queue).
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,37 +13,51 @@ use tagged_config_domain::{Layers, LocationId, TenantId};
 use tokio::{sync::Notify, time::Instant};
 
 const STRIPES: usize = 64;
-/// Watches at once: in all, and of one tenant.
+/// Watches at once: in total, and of one tenant.
 const MAX_WATCHES: usize = 20_000;
 const MAX_TENANT_WATCHES: usize = 10_000;
+/// Keys of all watches at once: in total, and of one tenant.
+const MAX_KEYS: usize = 500_000;
+const MAX_TENANT_KEYS: usize = 100_000;
 /// A mark that waits longer than this when the next change comes is that of a slow reader.
 const SLOW: Duration = Duration::from_millis(250);
 
 /// All watches of the process.
-pub(crate) struct Hub {
+pub(crate) struct WatchRegistry {
     stripes: Vec<Mutex<HashMap<LocationId, Vec<Watched>>>>,
     hasher: RandomState,
-    watches: AtomicUsize,
-    by_tenant: Mutex<HashMap<TenantId, usize>>,
+    usage: Mutex<Usage>,
+}
+
+#[derive(Default)]
+struct Usage {
+    total: Used,
+    by_tenant: HashMap<TenantId, Used>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Used {
+    watches: usize,
+    keys: usize,
 }
 
 /// A watch's place in the hub; leaves it when dropped.
 pub(crate) struct Registration {
-    hub: Arc<Hub>,
+    registry: Arc<WatchRegistry>,
     tenant: TenantId,
     keys: Vec<Layers>,
     marks: Arc<Marks>,
 }
 
-/// What is to be looked at anew.
+/// Keys to be read again.
 pub(crate) struct Marks {
     state: Mutex<State>,
     changed: Notify,
 }
 
-/// The marks of one turn.
+/// The marks that were taken together.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct Marked {
     /// Indexes of keys, rising.
     pub keys: Vec<usize>,
     /// Some of them changed again while the reader was not ready.
@@ -69,16 +80,15 @@ struct Watched {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-// === impl Hub ===
+// === impl WatchRegistry ===
 
-impl Hub {
-    /// Nobody watches.
+impl WatchRegistry {
+    /// An empty registry.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            watches: AtomicUsize::new(0),
-            by_tenant: Mutex::default(),
+            usage: Mutex::default(),
         })
     }
 
@@ -88,17 +98,7 @@ impl Hub {
         tenant: &TenantId,
         keys: Vec<Layers>,
     ) -> Result<Registration, TooMany> {
-        {
-            let mut by_tenant = self.by_tenant.lock();
-            let of_tenant = by_tenant.get(tenant).copied().unwrap_or_default();
-            if of_tenant >= MAX_TENANT_WATCHES
-                || self.watches.load(Ordering::Relaxed) >= MAX_WATCHES
-            {
-                return Err(TooMany);
-            }
-            by_tenant.insert(tenant.clone(), of_tenant + 1);
-            self.watches.fetch_add(1, Ordering::Relaxed);
-        }
+        self.usage.lock().add(tenant, keys.len())?;
         let marks = Arc::new(Marks {
             state: Mutex::new(State {
                 marked: vec![Some(Instant::now()); keys.len()],
@@ -118,7 +118,7 @@ impl Hub {
         }
         marks.changed.notify_one();
         Ok(Registration {
-            hub: Arc::clone(self),
+            registry: Arc::clone(self),
             tenant: tenant.clone(),
             keys,
             marks,
@@ -127,9 +127,6 @@ impl Hub {
 
     /// A location may hold something else now.
     pub(crate) fn changed(&self, id: &LocationId) {
-        if self.watches() == 0 {
-            return;
-        }
         let stripe = self.stripe(id);
         for watched in stripe.get(id).into_iter().flatten() {
             watched.marks.mark([watched.key]);
@@ -147,7 +144,7 @@ impl Hub {
 
     /// Watches at present.
     pub(crate) fn watches(&self) -> usize {
-        self.watches.load(Ordering::Relaxed)
+        self.usage.lock().total.watches
     }
 
     fn stripe(
@@ -181,7 +178,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         for layer in self.keys.iter().flat_map(Layers::iter) {
-            let mut stripe = self.hub.stripe(layer.id());
+            let mut stripe = self.registry.stripe(layer.id());
             if let Some(watched) = stripe.get_mut(layer.id()) {
                 watched.retain(|watched| !Arc::ptr_eq(&watched.marks, &self.marks));
                 if watched.is_empty() {
@@ -189,14 +186,44 @@ impl Drop for Registration {
                 }
             }
         }
-        let mut by_tenant = self.hub.by_tenant.lock();
-        if let Some(count) = by_tenant.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                by_tenant.remove(&self.tenant);
+        self.registry
+            .usage
+            .lock()
+            .remove(&self.tenant, self.keys.len());
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    fn add(&mut self, tenant: &TenantId, keys: usize) -> Result<(), TooMany> {
+        let of_tenant = self.by_tenant.get(tenant).copied().unwrap_or_default();
+        let is_too_much = |used: Used, watches: usize, most_keys: usize| {
+            used.watches >= watches || used.keys + keys > most_keys
+        };
+        if is_too_much(of_tenant, MAX_TENANT_WATCHES, MAX_TENANT_KEYS)
+            || is_too_much(self.total, MAX_WATCHES, MAX_KEYS)
+        {
+            return Err(TooMany);
+        }
+        let of_tenant = self.by_tenant.entry(tenant.clone()).or_default();
+        for used in [of_tenant, &mut self.total] {
+            used.watches += 1;
+            used.keys += keys;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, tenant: &TenantId, keys: usize) {
+        self.total.watches -= 1;
+        self.total.keys -= keys;
+        if let Some(used) = self.by_tenant.get_mut(tenant) {
+            used.watches -= 1;
+            used.keys -= keys;
+            if used.watches == 0 {
+                self.by_tenant.remove(tenant);
             }
         }
-        self.hub.watches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -219,8 +246,8 @@ impl Marks {
         self.changed.notify_one();
     }
 
-    /// Has keys looked at, though nothing changed.
-    pub(crate) fn look_at(&self, keys: impl IntoIterator<Item = usize>) {
+    /// Marks keys to be read again, though nothing changed.
+    pub(crate) fn mark_again(&self, keys: impl IntoIterator<Item = usize>) {
         let now = Instant::now();
         let mut state = self.state.lock();
         for key in keys {
@@ -238,13 +265,13 @@ impl Marks {
     }
 
     /// Takes the marks.
-    pub(crate) fn take(&self) -> Turn {
+    pub(crate) fn take(&self) -> Marked {
         let mut state = self.state.lock();
         let slow = std::mem::take(&mut state.slow);
         let taken = state.marked.iter_mut().enumerate();
         let keys = taken
             .filter_map(|(key, mark)| mark.take().map(|_| key))
             .collect();
-        Turn { keys, slow }
+        Marked { keys, slow }
     }
 }

@@ -7,13 +7,14 @@ use tagged_config_testkit::{Issuer, MemoryStore};
 
 use super::*;
 use crate::{
+    admission,
     api::page_token::PageTokens,
-    cache::{Cache, CacheConfig, ChangedTo},
+    cache::{Cache, CacheConfig, ChangedTo, Surroundings},
     change::Changes,
-    change::pause::{Clock, Trust},
+    change::pause::{Clock, PauseDetector},
     change::sweep::SweepHealth,
     telemetry::metrics::Metrics,
-    watch::registry::Hub,
+    watch::registry::WatchRegistry,
 };
 
 const TTL: Duration = Duration::from_mins(1);
@@ -43,9 +44,12 @@ fn fixture() -> Fixture {
     };
     let cache = Arc::new(Cache::new(
         config,
-        || 0.0,
-        Arc::new(Trust::new(Arc::clone(&clock), Duration::MAX)),
-        Hub::new(),
+        Surroundings {
+            jitter: || 0.0,
+            unix_ms: || 0,
+        },
+        Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX)),
+        WatchRegistry::new(),
         Arc::clone(&metrics),
     ));
     let (own, layered) = (
@@ -54,8 +58,10 @@ fn fixture() -> Fixture {
     );
     let stores = Stores::from_parts(vec![("tenant", own.clone()), ("param", layered.clone())]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let gate = admission::gate(&stores, 1 << 30);
     let api = ConfigApi::new(
         stores,
+        gate,
         Arc::clone(&cache),
         Arc::new(changes),
         Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
@@ -121,7 +127,7 @@ impl Fixture {
         use tagged_config_domain::{LocationId, Store};
         let id = LocationId::new(store.backend(), partition, name);
         let change = record.map_or(ChangedTo::Absent(i64::MAX - 999), ChangedTo::Value);
-        self.cache.apply(&id, store.order(), change);
+        self.cache.apply(&id, store.order(), change, None);
     }
 }
 
@@ -247,7 +253,7 @@ async fn it_ends_with_the_token_the_connection_and_the_task() {
     f.trigger.fire();
     assert_eq!(ends(task).await, "Stopping");
     drop(connection);
-    assert_eq!(f.cache.hub().watches(), 0, "nothing is left behind");
+    assert_eq!(f.cache.registry().watches(), 0, "nothing is left behind");
 }
 
 #[tokio::test(start_paused = true)]
