@@ -291,6 +291,18 @@ impl Entry {
         self
     }
 
+    /// Notes that a revision was removed.
+    fn removed(mut self, revision: Revision, context: &Context) -> Self {
+        match context.order {
+            Order::ConsistentReads => self.raised(revision, context),
+            Order::Revisions => {
+                let until = Some(revision.incarnation);
+                self.removed_until_ms = self.removed_until_ms.max(until);
+                self
+            }
+        }
+    }
+
     /// Whether this is known to be deleted.
     fn has_removed(&self, record: &Record) -> bool {
         self.removed_until_ms
@@ -305,7 +317,7 @@ impl Entry {
             let announced = self.highest_seen.incarnation;
             let is_removed = self
                 .removed_until_ms
-                .is_some_and(|until| announced <= until.saturating_add(EVENT_RESOLUTION_MS));
+                .is_some_and(|until| announced <= until);
             return is_recent && !is_removed && self.highest_seen > Revision::default();
         };
         if self.has_removed(found) {
@@ -428,7 +440,15 @@ fn completed(
 fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -> Step {
     let copy = copy.filter(|copy| !old.has_removed(copy));
     let held = old.record.as_ref().map(|r| r.revision);
-    let keeps_held = held >= copy.as_ref().map(|r| r.revision) || held.is_none() && old.is_fresh();
+    // A deletion in the second in which the held value was modified may have ended it.
+    let may_be_removed = copy.is_none()
+        && old.removed_until_ms.zip(held).is_some_and(|(until, held)| {
+            held.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
+        });
+    let keeps_held = match held {
+        Some(_) => held >= copy.as_ref().map(|r| r.revision) && !may_be_removed,
+        None => old.is_fresh(),
+    };
     let record = if keeps_held { old.record.clone() } else { copy };
     let until = context.now + LAGGING_TTL;
     let entry = Entry {
@@ -535,7 +555,7 @@ fn value_by_time(
             is_higher && time.is_some_and(|time| time >= old.since_ms.saturating_sub(SKEW_MS))
         }
         Some(_) => is_after.unwrap_or(true) && is_higher,
-        None => is_after.unwrap_or(false),
+        None => is_after.unwrap_or(false) && is_higher,
     };
     if old.is_fresh() && is_newer && !is_ahead {
         return Step::put(old.pushed(Some(record), time, context), Applied::Updated);
@@ -585,8 +605,10 @@ fn absent(old: &Entry, until_ms: i64, context: &Context) -> Step {
         removed_until_ms: old.removed_until_ms.max(Some(until_ms)),
         ..old.clone()
     };
+    // A revision that was announced since is not shown by any event that was received.
+    let is_latest = old.highest_seen.incarnation <= until_ms;
     match &old.record {
-        Some(held) if held.revision.incarnation <= until_ms => Step::put(
+        Some(held) if held.revision.incarnation <= until_ms && is_latest => Step::put(
             removed.pushed(None, Some(until_ms), context),
             Applied::Updated,
         ),
@@ -621,7 +643,8 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
         (ChangeKind::Written, _, Order::ConsistentReads) => {
             is_plausible && old.highest_seen >= revision
         }
-        (ChangeKind::Removed, None, _) => true,
+        (ChangeKind::Removed, None, Order::Revisions) => true,
+        (ChangeKind::Removed, None, Order::ConsistentReads) => is_timestamp(revision.version),
         (ChangeKind::Removed, Some(held), Order::ConsistentReads) => {
             let are_timestamps =
                 is_timestamp(held.revision.version) && is_timestamp(revision.version);
@@ -632,6 +655,10 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
         }
         (ChangeKind::Edited | ChangeKind::Flush, ..) => false,
     };
+    if is_known && kind == ChangeKind::Removed && old.record.is_none() {
+        // A late push of what was removed is recognised.
+        return Step::put(old.clone().removed(revision, context), Applied::NotNewer);
+    }
     if is_known {
         return Step::keep(Applied::NotNewer);
     }
@@ -639,15 +666,12 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
         return Step::keep(Applied::NotNewer).detach();
     }
     let mut entry = old.invalidated();
-    // Of consistent reads, the push that may still come carries the value; of revisions, lagging copies must be recognised.
-    if context.order == Order::Revisions {
-        match kind {
-            ChangeKind::Removed => {
-                let until = Some(revision.incarnation);
-                entry.removed_until_ms = entry.removed_until_ms.max(until);
-            }
-            _ => entry = entry.raised(revision, context),
-        }
+    match (kind, context.order) {
+        (ChangeKind::Removed, _) => entry = entry.removed(revision, context),
+        // Of consistent reads, the push that may still come carries the value; of revisions, lagging copies must be
+        // recognised.
+        (_, Order::ConsistentReads) => {}
+        (_, Order::Revisions) => entry = entry.raised(revision, context),
     }
     Step::put(entry, Applied::Invalidated).detach().notify(true)
 }

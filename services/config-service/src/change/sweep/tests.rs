@@ -251,9 +251,10 @@ async fn removals_and_hand_edits_that_lower_or_keep_the_version_are_found() {
 #[tokio::test(start_paused = true)]
 async fn an_old_removal_does_not_touch_what_was_made_since() {
     let mut f = fixture();
-    f.set("new", 9);
+    f.set("new", unix_ms());
     f.read().await;
-    f.journal(Entry::removed(&f.id(), revision(5), unix_ms(), ""));
+    let removed = revision(unix_ms() - 60_000);
+    f.journal(Entry::removed(&f.id(), removed, unix_ms(), ""));
     f.sweep_after(INTERVAL).await;
     assert_eq!(f.read().await, (Some("new".to_owned()), true));
     assert_eq!(f.repairs(), 0);
