@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 STACK := python3 localstack/stack.py
 ENV ?= dev
-DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(foreach variable,$(VARS),--var '$(variable)')
+# One shell word, whatever VARS holds: deploy.py splits it.
+DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(if $(VARS),--vars '$(subst ','\'',$(value VARS))')
 
 .PHONY: help
 help: ## Show this help

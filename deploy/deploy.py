@@ -23,6 +23,7 @@ if sys.version_info < OLDEST:  # before what such a Python cannot read
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import bootstrap  # noqa: E402
+import memory  # noqa: E402
 from launcher import processes  # noqa: E402
 from launcher.errors import StackError  # noqa: E402
 from launcher.layout import SHARED  # noqa: E402
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary)
         sub.add_argument("--env", choices=["dev", "prod", *elsewhere], default="dev", help="environment (default: dev)")
         sub.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="a Terraform variable")
+        sub.add_argument("--vars", action=_Variables, dest="var", metavar="'NAME=VALUE ...'", help="several, separated by spaces")
         return sub
 
     command("plan", "show what a deployment would change; needs no build")
@@ -109,6 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (redrive, flush):
         sub.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the local stack's folder (default: .local)")
     return parser
+
+
+class _Variables(argparse.Action):
+    """Appends the variables of one text to those of `--var`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: str, *_: object) -> None:
+        try:
+            setattr(namespace, self.dest, [*getattr(namespace, self.dest), *memory.split(values)])
+        except StackError as error:
+            parser.error(str(error))
 
 
 def _count(text: str) -> int:

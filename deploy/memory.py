@@ -21,6 +21,11 @@ MOST_VERSIONS = 30
 NOT_KEPT = {"image_tag"}
 _SENSITIVE = re.compile(r'^variable "([^"]+)" \{\n(?:(?!\}).*\n)*?\s+sensitive\s*=\s*true', re.MULTILINE)
 
+# A string in quotes, white space, or one other character.
+_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|\s+|.', re.DOTALL)
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=", re.ASCII)
+
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
@@ -76,6 +81,36 @@ def merge(remembered: Mapping[str, str], given: Sequence[str]) -> dict[str, str]
             raise StackError(f"{text!r} is not a variable: write NAME=VALUE, or NAME= for its default")
         merged[name] = value
     return {name: value for name, value in merged.items() if value}
+
+
+def split(text: str) -> list[str]:
+    """The variables in the Makefile's VARS: `NAME=VALUE`, separated by white space.
+
+    White space in quotes or brackets belongs to the value. Raises where a value has other white space, or does not end.
+    """
+    variables, word, open_brackets = [], "", []
+    for part in _PARTS.findall(text):
+        if part.isspace() and not open_brackets:
+            variables.append(word)
+            word = ""
+            continue
+        if part in _CLOSING:
+            open_brackets.append(_CLOSING[part])
+        elif part == '"':
+            raise StackError(f"VARS: a quote (\") in {word + part!r} is not closed")
+        elif part in _CLOSING.values() and (not open_brackets or open_brackets.pop() != part):
+            raise StackError(f"VARS: the bracket {part} in {word + part!r} closes none")
+        word += part
+    if open_brackets:
+        raise StackError(f"VARS: {word!r} ends before its {open_brackets[-1]}")
+    variables = [variable for variable in [*variables, word] if variable]
+    for variable in variables:
+        if not _VARIABLE.match(variable):
+            raise StackError(
+                f"VARS: {variable!r} is not NAME=VALUE. A value with spaces outside of quotes and brackets needs deploy.py's own option "
+                "(python3 deploy/deploy.py COMMAND --env ENV --var 'NAME=VALUE') or the environment's .tfvars file"
+            )
+    return variables
 
 
 def sensitive(declarations: str) -> set[str]:
