@@ -21,15 +21,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import iam_enforcement
-from launcher import aws, build, credentials, processes, running
+from launcher import aws, build, credentials, network, processes, running
 from launcher.errors import StackError
 from launcher.layout import REPOSITORY, SHARED, Layout
 from launcher.settings import CONFIG_SERVICE, USERS, Settings
@@ -133,14 +131,8 @@ class Proof:
     def request(self, method: str, path: str) -> tuple[int, bytes]:
         """A request to the first replica."""
         url = f"http://{self.stack.config[0].http_address}/v1/config{path}"
-        request = urllib.request.Request(url, data=b'"x"' if method == "PUT" else None, method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        return network.request(url, method=method, headers=headers, body="x" if method == "PUT" else None, timeout_seconds=20)
 
     def write(self) -> None:
         """Writes a key, for a deletion."""
@@ -231,9 +223,8 @@ class Proof:
 
     def calls(self, method: str = "GET") -> set[str]:
         """Who has called anything since the last clearing."""
-        request = urllib.request.Request(self.stack.emulator_url + iam_enforcement.PATH, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return {call["principal"].split(":")[-1] for call in json.load(answer)["calls"]}
+        _, body = network.request(self.stack.emulator_url + iam_enforcement.PATH, method=method)
+        return {call["principal"].split(":")[-1] for call in json.loads(body)["calls"]}
 
     def environments(self) -> str:
         """No program has keys in its environment, or takes a person's own from a profile; order-service, whose role may do nothing,

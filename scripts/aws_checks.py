@@ -29,6 +29,7 @@ from typing import Callable, Iterator, Sequence
 import boto3
 
 import deployer_checks
+from launcher import network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false"]
@@ -384,6 +385,8 @@ def on_its_own(checks: Checks, work: Callable[[Target], None]) -> tuple[set[str]
 
 def main() -> int:
     checks = Checks()
+    # The account is on this machine: neither these checks nor the tools that they run reach it through a proxy.
+    os.environ.update(network.no_proxy())
     # Ended from outside, the servers still go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Terraform waits more than it works.

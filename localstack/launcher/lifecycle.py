@@ -17,7 +17,7 @@ from .progress import Progress
 from .replicas import Replicas
 from .running import STOP_SECONDS, exclusive, require_ready, take_down
 from .tasks import Tasks
-from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, Ports, Settings
+from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, ORDER_NUMBER, Ports, Settings
 
 EDGE_SECONDS = 30
 SMOKE_KEY = "tenant_config_featureFlagX"
@@ -176,7 +176,7 @@ def _new_stack(ephemeral: bool) -> Settings:
     if not ephemeral:
         return Settings("", DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, password, ports=ports, credentials_secret=secret)
     every_port = (ports.grpc, ports.refresh, ports.http, ports.order_http)
-    return Settings("", network.free_port(), network.free_network((1, 2, 101), every_port), password, ports=ports,
+    return Settings("", network.free_port(), network.free_network((1, 2, ORDER_NUMBER), every_port), password, ports=ports,
                     credentials_secret=secret)
 
 

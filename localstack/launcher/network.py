@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import socket
 import sys
@@ -13,8 +14,21 @@ from typing import Any, Iterable, Mapping
 
 from .errors import StackError
 
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _through_proxy = urllib.request.build_opener()
+
+
+def no_proxy(*addresses: str) -> dict[str, str]:
+    """The variables with which a program reaches these addresses, and the loopback, without the machine's proxy.
+
+    They keep what the person excluded. Both spellings have the same value: programs differ in which one they read.
+    """
+    own = [entry.strip() for name in ("NO_PROXY", "no_proxy") for entry in os.environ.get(name, "").split(",")]
+    value = ",".join(dict.fromkeys(entry for entry in (*own, *LOOPBACK, *addresses) if entry))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def bind_problem(address: str, port: int) -> str | None:

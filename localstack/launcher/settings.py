@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import containers
+from . import containers, network
 from .errors import StackError
 from .layout import Layout
 
@@ -20,6 +20,9 @@ ORDER_SERVICE = "order-service"
 MINISTACK = "ministack"
 EMULATORS = (MINISTACK, "localstack")
 LOCALSTACK_PORT = 4567
+MAX_REPLICAS = 9
+ORDER_NUMBER = 101
+"""The last number of order-service's address. The replicas of config-service are 1, 2, ..."""
 STORES = {
     # boto3's name: the SDKs' in AWS_ENDPOINT_URL_<name>
     "cloudwatch": "CLOUDWATCH",
@@ -159,7 +162,7 @@ class Settings:
     @property
     def order(self) -> Replica:
         """The one replica of order-service."""
-        found = self._addresses(ORDER_SERVICE, 101, 1)
+        found = self._addresses(ORDER_SERVICE, ORDER_NUMBER, 1)
         if not found:
             raise StackError("no container of order-service runs")
         return Replica("order-1", ORDER_SERVICE, found[0], http=self.ports.order_http)
@@ -177,6 +180,19 @@ class Settings:
     @property
     def api_url(self) -> str:
         return self.output("api_url").rstrip("/")
+
+    def no_proxy(self) -> dict[str, str]:
+        """The variables that keep a machine's proxy out of the way to this stack's own addresses.
+
+        Single addresses, since not every program understands a network; a network beside them for containers that start later.
+        """
+        later = []
+        if self.docker_network:
+            present = [address for service in self.addresses.values() for address in service]
+            later = [f"{self.gateway.rpartition('.')[0]}.0/24"]
+        else:
+            present = [f"{self.network}.{number}" for number in (*range(1, MAX_REPLICAS + 1), ORDER_NUMBER)]
+        return network.no_proxy(self.emulator_host, *present, *later)
 
     def environment(self) -> dict[str, str]:
         """The variables of `make -s local-env`: the contract of docs and tests with the stack."""
@@ -206,6 +222,7 @@ class Settings:
             "TENANT_A_READER": users["TENANT_A_READER"],
             "TENANT_A_ADMIN": users["TENANT_A_ADMIN"],
             "DEMO_PASSWORD": self.password,
+            **self.no_proxy(),
         }
 
     def save(self, layout: Layout) -> None:

@@ -70,7 +70,8 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
             failure=f"terraform apply of terraform/{root} failed",
             timeout_seconds=900,
             cwd=source / root,
-            environment=environment(data) | dict(keys),
+            # The proxy stays for the registry of providers.
+            environment=environment(data) | settings.no_proxy() | dict(keys),
             watch=watch,
         )
 

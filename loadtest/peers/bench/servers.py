@@ -66,8 +66,9 @@ class Servers:
     def seed(self) -> None:
         """100 keys for each tenant, what orders are priced from, and the callers' keys in the baseline's form: the whole key."""
         import boto3
+        from botocore.config import Config
 
-        place = {"endpoint_url": self._emulator_url, "region_name": "us-east-1"}
+        place = {"endpoint_url": self._emulator_url, "region_name": "us-east-1", "config": Config(proxies={})}
         client = boto3.client("dynamodb", **place, aws_access_key_id="test", aws_secret_access_key="test")
         client.create_table(
             TableName=TABLE, BillingMode="PAY_PER_REQUEST",
