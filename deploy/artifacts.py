@@ -87,7 +87,7 @@ def require(stack: Stack, outputs: dict, tag: str) -> None:
 
 
 def before(stack: Stack, tag: str) -> str:
-    """The version that was pushed last before this one, where nobody knows which one ran."""
+    """The version that was pushed last before this one. For when no record says which version ran."""
     repository = f"{stack.prefix}/config-service"
     ecr = boto3.client("ecr", region_name=stack.region)
     images = [

@@ -1,4 +1,4 @@
-"""The commands. Each can be run again after an interruption, and goes on from what it finds."""
+"""The commands of the deployment tool. Each can be run again after an interruption and continues from the state that it finds."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def rollback(arguments: argparse.Namespace) -> int:
     outputs = stack.outputs()
     if "image_tag" not in outputs:
         raise StackError(NOTHING.format(env=stack.name))
-    present = outputs["image_tag"]
-    tag = arguments.tag or _version_before(stack, present, progress)
+    running = outputs["image_tag"]
+    tag = arguments.tag or _version_before(stack, running, progress)
     if not arguments.without_build:
         artifacts.require(stack, outputs, tag)
     _say_time_left(progress)
-    progress.line(f"{stack.prefix}: from {present} back to {tag}, account {account}, region {stack.region}")
+    progress.line(f"{stack.prefix}: from {running} back to {tag}, account {account}, region {stack.region}")
     _remember(stack, account)
     return _roll_out(stack, account, tag, progress)
 
@@ -146,7 +146,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def outputs(arguments: argparse.Namespace) -> int:
-    """The outputs for programs: Terraform's own JSON alone. They are in the state, so AWS is not asked."""
+    """The outputs for programs: Terraform's own JSON alone. They are in the state, so this calls no AWS service."""
     stack = Stack(arguments.env, {}, Progress(sys.stderr))
     text = stack.raw_outputs()
     if not json.loads(text):
@@ -194,10 +194,10 @@ def account_settings(arguments: argparse.Namespace) -> int:
         _refuse_while_logging(region)
         stack.apply("account settings", [], verb="destroy")
         return 0
-    present = boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn")
+    role = boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn")
     ours = {instance["attributes"].get("arn") for r in resources if r["type"] == "aws_iam_role" for instance in r["instances"]}
-    if present and present not in ours and _role_exists(present):
-        progress.line(f"API Gateway logs with {present} already, which somebody else has set: nothing was changed")
+    if role and role not in ours and _role_exists(role):
+        progress.line(f"API Gateway logs with {role} already, which another deployment has set: nothing was changed")
         return 0
     stack.apply("account settings", [], accepted=lambda: _remember(stack, account))
     return 0
@@ -296,7 +296,7 @@ def _open(
 
 
 def _in_region(variables: dict[str, str]) -> dict[str, str]:
-    """With the SDKs' own region, where there is one: two that differ are refused, since nobody knows which is meant."""
+    """With the SDKs' own region, where there is one: two that differ are refused, since it is unknown which is meant."""
     session = _session_region()
     if not session:
         return variables
@@ -350,12 +350,12 @@ def _remember(stack: Stack, account: str, *, ran: str | None = None, destroyed: 
     memory.remember(stack.folder, kept.with_version(ran) if ran else kept)
 
 
-def _version_before(stack: Stack, present: str, progress: Progress) -> str:
+def _version_before(stack: Stack, running: str, progress: Progress) -> str:
     known = memory.recall(stack.folder)
-    tag = known.before(present) if known and not known.destroyed else None
+    tag = known.before(running) if known and not known.destroyed else None
     if tag is None:
-        tag = artifacts.before(stack, present)
-        progress.line(f"warning: nothing here says which version ran before {present}: {tag} was pushed last before it (or give TAG=...)")
+        tag = artifacts.before(stack, running)
+        progress.line(f"warning: nothing here says which version ran before {running}: {tag} was pushed last before it (or give TAG=...)")
     return tag
 
 

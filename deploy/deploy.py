@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Deploys to AWS, and takes away again; the Makefile's targets call it. `deploy.py --help` lists the commands.
+"""Deploys to AWS, and removes what it deployed. The Makefile's targets call it. `deploy.py --help` lists the commands.
 
 Credentials, region and endpoint are the AWS SDKs' own (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, ...).
 """
@@ -86,27 +86,27 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("plan", "show what a deployment would change; needs no build")
-    preflight = command("preflight", "find what would stop a deployment; fails if anything would")
+    preflight = command("preflight", "find what would stop a deployment; fails if anything does")
     preflight.add_argument("--without-build", action="store_true", help="leave Docker out")
     deploy = command("deploy", "build, push, apply, and check that it answers")
     deploy.add_argument("--without-build", action="store_true", help="apply only: images and packages are there, or do not matter")
     rollback = command("rollback", "run an earlier version again")
-    rollback.add_argument("--tag", help="the version (default: the one that ran before the present one)")
+    rollback.add_argument("--tag", help="the version (default: the one that ran before the current one)")
     rollback.add_argument("--without-build", action="store_true", help=argparse.SUPPRESS)
     destroy = command("destroy", "remove everything that was deployed, with all data")
-    destroy.add_argument("--yes", metavar="ENV", help="the environment's name, instead of being asked for it")
+    destroy.add_argument("--yes", metavar="ENV", help="the environment's name, which confirms without a prompt")
     command("destroy-verify", "list what is left of an environment; fails if anything is")
     command("bootstrap-state", "keep the state in an encrypted, versioned bucket from now on")
     command("status", "show the outputs of what is deployed")
     command("outputs", "print the outputs as Terraform's JSON, and nothing else, on standard output")
-    token = command("token", "print a user's ID token; asks for the password")
+    token = command("token", "print a user's ID token; prompts for the password")
     token.add_argument("--user", metavar="EMAIL", help="who signs in")
     settings = command("account-settings", "give API Gateway a role to log with, for the whole account in this region")
     settings.add_argument("--remove", action="store_true", help="take it away again, where no API logs with it")
     redrive = command("redrive", "replay the invalidator's dead letters; fails if any stays", "local")
-    redrive.add_argument("--dry-run", action="store_true", help="say what would become of each message, and do nothing")
+    redrive.add_argument("--dry-run", action="store_true", help="say what would happen to each message, and do nothing")
     redrive.add_argument("--discard-lost", action="store_true", help="delete messages about records that the stream has no more")
-    redrive.add_argument("--max-messages", type=_count, metavar="N", help="look at no more than N messages")
+    redrive.add_argument("--max-messages", type=_count, metavar="N", help="read at most N messages")
     flush = command("flush", "make every task forget its cache, and read everything anew", "local")
     for sub in (redrive, flush):
         sub.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the local stack's folder (default: .local)")

@@ -1,6 +1,8 @@
-"""How long the VPC's resolver remembers that a name does not exist: five minutes, unless the namespace says otherwise, which
-Terraform's provider cannot. A service that resolves config-service before its first task is registered, or while it has none, cannot
-resolve it for that long."""
+"""Sets the negative TTL of the VPC's private DNS namespace: how long its resolver caches that a name does not exist.
+
+The default is five minutes. A service that resolves config-service before its first task is registered, or while it has no task, cannot
+resolve it for that long. Terraform's provider cannot set it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has every task forget what it cached, and read everything anew: for when versions went backwards."""
+"""Makes every task of config-service drop its cache. It is needed when versions went backwards, as after a restore."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
     rest = targets - acknowledged
     if rest > 0:
         if not invalidator.has_journal():
-            raise StackError(f"not reached: {rest}; and there is no journal to tell them: run it again")
+            raise StackError(f"not reached: {rest}; and there is no journal that they could read: run it again")
         say(f"not reached: {rest}; the rest flush at their next sweep of the journal")
     return 0
 

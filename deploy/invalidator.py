@@ -1,4 +1,4 @@
-"""The invalidator of one environment: what it and its dead-letter queues are called, and a call that waits for its answer."""
+"""Calls the invalidator (the Lambda function that sends changes to every task) of one environment, and names its dead-letter queues."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from launcher.settings import Settings
 QUEUES = ("rule", "function", "stream")
 """One for each way to fail: terraform/modules/refresh/queues.tf."""
 
-# The function may take up to 300 s (terraform/modules/refresh). Asking twice does no harm (docs/adr/0003).
-PATIENCE = Config(read_timeout=310, tcp_keepalive=True, retries={"total_max_attempts": 2})
+# The function may take up to 300 s (terraform/modules/refresh). A second call does no harm (docs/adr/0003).
+CALL_CONFIG = Config(read_timeout=310, tcp_keepalive=True, retries={"total_max_attempts": 2})
 _EXCERPT = 300
 
 
@@ -47,7 +47,7 @@ class Invalidator:
             raise CallFailed(f"the function answered no JSON: {excerpt(text)}") from None
 
     def has_journal(self) -> bool:
-        """Whether tasks that a call does not reach find out by themselves."""
+        """Whether tasks that a call does not reach find the change in the journal."""
         settings = self.client("lambda").get_function_configuration(FunctionName=self.function)
         return bool(settings.get("Environment", {}).get("Variables", {}).get("TAGGED_CONFIG_JOURNAL_TABLE"))
 
@@ -60,7 +60,7 @@ def deployed(env: str, prefix: str, outputs: Mapping) -> Invalidator:
         function=outputs["log_group_names"]["invalidator"].removeprefix("/aws/lambda/"),
         queues=queue_names(prefix),
         table=outputs["table_name"],
-        client=lambda service: boto3.client(service, region_name=region, config=PATIENCE),
+        client=lambda service: boto3.client(service, region_name=region, config=CALL_CONFIG),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a destroyed environment may leave behind: what AWS made by itself, and what it deletes later."""
+"""Finds, and removes, what a destroyed environment leaves behind: what AWS created by itself, and what AWS deletes later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_DELETED = 10
 def find(stack: Stack) -> tuple[list[str], list[str]]:
     """Everything with the environment's tags or its name, and parameters under its root: what is left, and what AWS deletes later.
 
-    The index of tags lags behind by minutes or hours, so what it names is looked up. Roles are not in it, nor what others than
+    The index of tags lags behind by minutes or hours, so what it names is checked at its own service. Roles are not in it, nor what others than
     Terraform made: overrides of tenants, log groups.
     """
     tagging = _client("resourcegroupstaggingapi", stack.region)
@@ -154,7 +154,7 @@ def _roles(stack: Stack) -> list[str]:
     ]
 
 
-# The tagging API may list a resource long after it was deleted, so these kinds are looked up: service and kind, as in the ARN, to
+# The tagging API may list a resource long after it was deleted, so these kinds are checked at their own service: service and kind, as in the ARN, to
 # the service's client, the call, its arguments and the list in its answer. Calls that fail for a missing resource need no list.
 _LOOK_UPS: dict[tuple[str, str], tuple[str, str, Callable[[str, str], dict], str | None]] = {
     ("elasticloadbalancing", "loadbalancer"): ("elbv2", "describe_load_balancers", lambda arn, _: {"LoadBalancerArns": [arn]}, None),

@@ -1,4 +1,4 @@
-"""What lies in the dead-letter queues, and how it becomes an event for the function again. Nothing here calls AWS.
+"""Parses messages of the invalidator's dead-letter queues into events for the function. Nothing here calls AWS.
 
 Shapes: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html and
@@ -55,7 +55,7 @@ class Range:
 
 
 def classify(body: str) -> Event | Range:
-    """What a message's body asks for. An event that the function would pass over in silence is refused."""
+    """The event or stream range in a message's body. An event that the function would ignore is refused."""
     try:
         content = json.loads(body)
     except ValueError:

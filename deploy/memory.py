@@ -1,6 +1,6 @@
-"""The variables that an environment was deployed with, kept beside its log: later commands are to plan the same stack.
+"""The variables that an environment was deployed with, kept beside its log: later commands plan the same stack with them.
 
-Nothing secret is kept: a variable that the root calls sensitive is left out and has to be given each time.
+Nothing secret is kept: a variable that the root marks as sensitive is left out and must be given each time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Memory:
     account: str
     variables: dict[str, str]
     destroyed: bool = False
-    """Destroyed since: still needed to look for what is left, but a new deployment begins afresh."""
+    """Destroyed since. It still says where to search for leftovers; a new deployment does not use it."""
     ran: tuple[str, ...] = ()
     """Versions that were deployed with success, each once, the last one last."""
 

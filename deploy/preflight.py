@@ -1,6 +1,6 @@
-"""What would stop a deployment half-way, found before anything is made: one line for each check, with what to do.
+"""The preflight: finds what would stop a deployment half-way, before anything is created. Each check prints one line with what to do.
 
-A check that this identity may not make is a warning that names the action, never a reason to stop.
+A check that this identity may not make is a warning that names the action. It never stops a deployment.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Deployment:
 
 
 def run(deployment: Deployment, say: Callable[[str], None]) -> bool:
-    """Says what each check found; whether nothing stands in the way."""
+    """Prints what each check found. Returns whether nothing stops a deployment."""
     findings = [finding for check in CHECKS for finding in _guarded(check, deployment)]
     for finding in findings:
         say(str(finding))
@@ -177,9 +177,9 @@ def fargate(deployment: Deployment) -> Iterator[Finding]:
     most = 2 * sum(task["max"] * task["cpu"] for task in tasks) / 1024
     quota = deployment.quota("fargate", "L-3032A538")
     text = f"Fargate: {quota:.0f} vCPUs in the account, {least:g} during a rollout, {most:g} when scaled out"
-    ask = f"have the quota raised to {most:.0f} or more: aws service-quotas request-service-quota-increase --service-code fargate " \
+    remedy = f"have the quota raised to {most:.0f} or more: aws service-quotas request-service-quota-increase --service-code fargate " \
         f"--quota-code L-3032A538 --desired-value {most:.0f} --region {deployment.stack.region}"
-    yield Finding(STOP if quota < least else WARN if quota < most else OK, text, "" if quota >= most else ask)
+    yield Finding(STOP if quota < least else WARN if quota < most else OK, text, "" if quota >= most else remedy)
 
 
 def vpcs(deployment: Deployment) -> Iterator[Finding]:
@@ -324,7 +324,7 @@ def api_log_role(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _role_exists(deployment: Deployment, arn: str) -> bool:
-    """Also when that may not be asked: then the apply says so."""
+    """Also when this identity may not read it: then the apply reports it."""
     iam = deployment.client("iam")
     try:
         iam.get_role(RoleName=arn.rsplit("/", 1)[-1])

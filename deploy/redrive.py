@@ -1,5 +1,5 @@
 """Replays the dead letters of the invalidator. A message is deleted only when the function has handled what it holds, so
-this can be interrupted, and run again, at any time: being told twice does tasks no harm (docs/adr/0003)."""
+this can be interrupted, and run again, at any time: a change that a task receives twice does no harm (docs/adr/0003)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EMPTY_PAGES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the operator asked for."""
+    """The operator's options."""
 
     dry_run: bool = False
     discard_lost: bool = False
     max_messages: int | None = None
     wait_seconds: int = 1
-    """Above 0 SQS asks all its servers, and an empty answer means an empty queue."""
+    """Above 0 SQS queries all its servers, so that an empty answer means an empty queue."""
 
 
 @dataclasses.dataclass
@@ -168,7 +168,7 @@ class _Work:
 
 
 def read(streams: Any, wanted: letters.Range) -> Found:
-    """Reads a range again. Its batch's records lie among those of other batches, which it does no harm to tell again."""
+    """Reads a range again. Records of other batches lie between those of its batch; sending them again does no harm."""
     try:
         records = _records(streams, wanted, "AT_SEQUENCE_NUMBER")
         if len(records) < wanted.count:

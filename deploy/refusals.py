@@ -1,4 +1,4 @@
-"""What AWS and Terraform say when they refuse, as one message with what to do about it."""
+"""Translates errors of AWS and Terraform into one message that says what to do."""
 
 from __future__ import annotations
 

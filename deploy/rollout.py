@@ -1,4 +1,4 @@
-"""Waits until the applied task definitions are what runs. A rollout that failed is told apart from one that was rolled back."""
+"""Waits until ECS runs the applied task definitions. Distinguishes a rollout that failed from one that ECS rolled back."""
 
 from __future__ import annotations
 

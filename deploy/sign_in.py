@@ -93,7 +93,7 @@ def id_token(
         elif challenge == "NEW_PASSWORD_REQUIRED" and new_password:
             responses = {"USERNAME": name, "NEW_PASSWORD": new_password()}
         else:
-            raise StackError(f"Cognito asks for {challenge}, which cannot be answered here")
+            raise StackError(f"Cognito wants {challenge}, which cannot be answered here")
         answer = cognito.respond_to_auth_challenge(
             ClientId=client_id, ChallengeName=challenge, ChallengeResponses=responses, **({"Session": session} if session else {})
         )

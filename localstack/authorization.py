@@ -1,6 +1,6 @@
 """The permissions that AWS checks for a request that a deployment makes: actions, the resources of each, and condition keys.
 
-The emulators cannot say it. Moto evaluates every action on `*` and no condition; MiniStack names the resources of some
+The emulators do not know them. Moto evaluates every action on `*` and no condition; MiniStack names the resources of some
 actions. With this, both evaluate the deployer's policies as they are written: MiniStack by `iam_enforcement`, moto by
 `scripts/moto_iam.py`. Resources and keys are those of AWS's Service Authorization Reference.
 
@@ -113,7 +113,7 @@ EC2_CREATED = {
     "CreateNatGateway": "natgateway", "CreateRouteTable": "route-table", "CreateSecurityGroup": "security-group",
     "CreateSubnet": "subnet", "CreateVpc": "vpc", "CreateVpcEndpoint": "vpc-endpoint",
 }
-# A rule's other side, and where a route leads, are not asked about; a rule goes with its group.
+# AWS checks neither a rule's other side nor a route's target; a rule goes with its group.
 _EC2_NOT_CHECKED = re.compile(r"IpPermissions\..*|.*ReferencedGroupId|GatewayId|NatGatewayId|SecurityGroupRuleId\..*")
 _EC2_CHECKED_ANYWAY = {"DeleteNatGateway"}
 

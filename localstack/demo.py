@@ -1,6 +1,6 @@
 """The demonstration: two tenants, one service, and changes that reach every replica in well under a second.
 
-Every step is checked. The run is bounded, puts back what it changed, and exits 1 when a step was wrong.
+It checks every step, ends within a bounded time, restores what it changed, and exits 1 when a step was wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _sign_in(stack: Settings) -> list[Person]:
 
 
 def _read_the_same_key(stack: Settings, *people: Person) -> None:
-    _heading(f"2. Both ask for {FLAG}: API Gateway -> ALB -> config-service -> DynamoDB")
+    _heading(f"2. Both read {FLAG}: API Gateway -> ALB -> config-service -> DynamoDB")
     values = []
     for person in people:
         answer = _expect(stack, person, FLAG, 200)
@@ -79,13 +79,13 @@ def _read_the_same_key(stack: Settings, *people: Person) -> None:
 
 
 def _cannot_read_across(stack: Settings, bert: Person) -> None:
-    _heading(f"3. Tenant {TENANT_A} has appSettingY; tenant {bert.tenant} asks for it")
+    _heading(f"3. Tenant {TENANT_A} has appSettingY; tenant {bert.tenant} reads it")
     _expect(stack, bert, "tenant_config_appSettingY", 404)
     print("   404: to another tenant it does not exist. No request can name a tenant; the token decides.")
 
 
 def _price_orders(stack: Settings, *people: Person) -> None:
-    _heading("4. Both order two books at 19.99: order-service asks config-service over gRPC")
+    _heading("4. Both order two books at 19.99: order-service reads from config-service over gRPC")
     for person in people:
         status, body = network.request(
             f"{stack.api_url}/v1/orders", method="POST", body=ORDER, headers=_bearer(person.token)
@@ -121,7 +121,7 @@ Write = Callable[[], str]
 
 @contextlib.contextmanager
 def _changed_item(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
-    """Turns the variant of tenant A's feature flag, and leaves the item as it was."""
+    """Changes the variant of tenant A's feature flag, and restores the item afterwards."""
     dynamodb = aws.client(stack, "dynamodb")
     table = stack.output("table_name")
     item_key = {"PK": {"S": f"TENANT#{TENANT_A}"}, "SK": {"S": "CONFIG#featureFlagX"}}
@@ -197,7 +197,7 @@ def _measure(stack: Settings, person: Person, key: str, write: Write) -> list[fl
 
 
 class Watcher(threading.Thread):
-    """Asks one service again and again, past the edge, until its answer shows the change."""
+    """Polls one service, past the edge, until its answer shows the change."""
 
     def __init__(
         self, name: str, host: str, port: int, method: str, path: str, person: Person, shows: Callable[[Any], bool]

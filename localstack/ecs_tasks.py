@@ -12,7 +12,7 @@ running before it serves, and knows no Cloud Map registration. With this extensi
 - its address is the lowest free one of the network, so that a task takes the place of the one it replaces;
 - a task is running once its load balancer's health check is answered, and only then has it a target;
 - it is registered in the Cloud Map service that the ECS service names, whose name Docker's DNS resolves;
-- a task that ends is taken out of both first, then told (SIGTERM), and has its stop timeout.
+- a task that ends leaves both first, then gets SIGTERM, and has its stop timeout.
 
 It hooks private functions of one pinned version and refuses any other (`hooks`).
 """
@@ -42,7 +42,7 @@ ADDRESS_LABEL = "tagged-config.address"
 HEALTHY_SECONDS = 60.0
 """How long a task may take to answer its health check."""
 DRAIN_SECONDS = 1.0
-"""From a task's leaving the load balancer and Cloud Map until it is told to end."""
+"""The time from a task's deregistration at the load balancer and Cloud Map to its SIGTERM."""
 RESTART_SECONDS = 3.0
 """Between the failure of a task that never ran well and the start of the next."""
 FIRST_HOST = 11
@@ -451,7 +451,7 @@ def container_limits(cdef: dict, td: dict) -> dict[str, Any]:
 
 
 def lowest_free(subnet: ipaddress.IPv4Network, used: set[str]) -> str:
-    """The first address from the network's eleventh on that nobody has."""
+    """The first free address, from the network's eleventh on."""
     for number in range(FIRST_HOST, subnet.num_addresses - 1):
         address = str(subnet.network_address + number)
         if address not in used:

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Shows that each program's permissions are enforced, and that it needs every one of them.
 
-For each role of a running stack, and each action of each statement of its policies: the action is taken away, the path that
-uses it is run, and the program must fail with a message that names the action. Then the policy is put back. An action that no
-path uses is a failure too; what the emulator does by itself, without asking, is listed (`INSIDE`), and held against the
-rendered policies by scripts/deployed_checks.py.
+For each action in the policies of each role of a running stack it removes the action and runs the path that uses it. The program
+must fail with a message that names the action. Then it restores the policy. An action that no path uses is a failure too. What the
+emulator does itself, without a check of IAM, is listed (`INSIDE`); scripts/deployed_checks.py compares it with the rendered policies.
 
 Run with the virtual environment's Python: `iam_proof.py --state-dir DIR`. The services must be processes. The last line is
 `N passed, N failed`.
@@ -211,7 +210,7 @@ class Proof:
     # === who calls, and who listens ===
 
     def callers(self) -> str:
-        """Each program calls AWS as its own role and nobody calls as the account's root, while this check itself makes no AWS calls."""
+        """Each program calls AWS as its own role and no program calls as the account's root, while this check itself makes no AWS calls."""
         self.calls("DELETE")
         self.write()
         self.request("GET", f"/param_config_proof-{uuid.uuid4().hex}")
@@ -366,7 +365,7 @@ def main() -> int:
             spent = time.monotonic() - began
             print(f"{'FAIL' if problem else 'ok  '} {program:<15} {statement['Sid']:<25} {action:<36} {spent:4.1f} s {problem}", flush=True)
     if inside:
-        print("\nnot asked for by the emulator; held against the rendered policies (scripts/deployed_checks.py):")
+        print("\nnot checked by the emulator; compared with the rendered policies (scripts/deployed_checks.py):")
         print(*inside, sep="\n")
     print(f"\n{passed} passed, {failed} failed")
     return 1 if failed else 0

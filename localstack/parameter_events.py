@@ -80,7 +80,7 @@ class EventPublisher:
         threading.Thread(target=self._run, name="parameter-events", daemon=True).start()
 
     def publish(self, event: ParameterEvent) -> None:
-        """Queues the deliveries that the policy asks for."""
+        """Queues the deliveries that the policy requires."""
         now = time.monotonic()
         with self._changed:
             for delay in self.policy(event):

@@ -230,7 +230,7 @@ def credentials(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def provision(arguments: argparse.Namespace, layout: Layout) -> int:
-    """Applies Terraform and the seed to an emulator that somebody else runs; the last line is JSON for tests."""
+    """Applies Terraform and the seed to an emulator that runs outside this launcher; the last line is JSON for tests."""
     from launcher import provision as provisioning
 
     found = provisioning.provision(layout, Progress(), arguments.host, arguments.port, arguments.profile)

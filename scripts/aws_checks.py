@@ -2,7 +2,7 @@
 on moto, as the role of terraform/deployer.
 
 Run with the virtual environment's Python. Ends with `N passed, N failed`. What moto lacks is switched off by the
-root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a stand-in for Docker
+root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a fake Docker
 (deploy/tests/docker.py) pushes images without content.
 Everything runs on copies of the tree, with overrides for what moto does otherwise than AWS: OVERRIDES.
 """
@@ -41,7 +41,7 @@ OVERRIDES = {
     # Nor does it know of every endpoint.
     'data "aws_vpc_endpoint_service" "interface" {\n'
     '  for_each = toset(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"])\n}\n',
-    # It does not read the condition of a Deny (TLS), so nobody could put a package there.
+    # It does not read the condition of a Deny (TLS), so no package could be put there.
     "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
     # It fails when the account's setting is taken away.
     "account": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
@@ -52,7 +52,7 @@ OWNERS = {"account-settings"}
 
 
 class Checks:
-    """Counts, and ends what it runs when it is told to."""
+    """Counts results, and ends the commands that it runs on `end`."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -94,7 +94,7 @@ class Checks:
         return self.count(f"{title} ({time.monotonic() - started:.0f} s)", good, story)
 
     def count(self, title: str, good: bool, story: str = "") -> bool:
-        """One check whose end is known; the story is told when it is a bad one."""
+        """Counts one check. Prints the details if it failed."""
         with self._lock:
             print(f"{'' if good else story}{'ok   ' if good else 'FAIL '} {title}", flush=True)
             self.passed += good
@@ -113,7 +113,7 @@ class Checks:
 
 # moto_server, answering one request at a time: its backends do not expect threads, and a request that failed halfway
 # is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones. Head and
-# body of an answer leave in one write: why, localstack/whole_answers.py tells.
+# body of an answer leave in one write (localstack/whole_answers.py says why).
 # A session of a role may do what the role's policies allow.
 SERVER = """
 import io, sys, threading
@@ -205,7 +205,7 @@ class Target:
     def __init__(self, checks: Checks, folder: Path, url: str) -> None:
         self.checks = checks
         self.folder = folder
-        tools = folder / "stand-ins"
+        tools = folder / "fakes"
         tools.mkdir()
         docker = tools / "docker"
         docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/deploy/tests/docker.py" "$@"\n')
@@ -297,7 +297,7 @@ def plans(target: Target) -> None:
         "prod refuses load tests", "plan", "prod", "load_test_runner must be false in prod",
         variables=["load_test_runner=true", *PROD], code=1,
     )
-    target.check("prod refuses alarms for nobody", "plan", "prod", "prod needs alert_emails or alert_topic_arns", code=1)
+    target.check("prod refuses alarms without a receiver", "plan", "prod", "prod needs alert_emails or alert_topic_arns", code=1)
 
 
 def half_made(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""What the tool asks an account, on moto in this process."""
+"""What the tool reads from an account, on moto in this process."""
 
 import io
 import os

@@ -16,7 +16,7 @@ import deploy
 
 
 class PythonTest(unittest.TestCase):
-    def test_one_that_is_too_old_is_told_so_before_anything_is_imported(self) -> None:
+    def test_one_that_is_too_old_is_refused_before_anything_is_imported(self) -> None:
         program = (REPOSITORY / "deploy" / "deploy.py").read_text()
         script = f"import sys; sys.version_info = (3, 9, 6); exec(compile({program!r}, 'deploy.py', 'exec'))"
         answer = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)

@@ -50,7 +50,7 @@ REST_CONNECTIONS = 16
 OPEN_CONNECTIONS = 10
 """Of each caller, at a constant rate: h2load lets requests go every 10 ms, so many connections make it even."""
 TAIL_RATE = 5_000
-"""Requests a second where two tails are compared: what the open loop can ask beside the server on two processors without
+"""Requests a second where two tails are compared: what the open loop can send beside the server on two processors without
 being late itself."""
 FLOOD = 2_000
 """Tokens a second that were never seen."""
@@ -79,7 +79,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if 0 < arguments.soak < 6 * SOAK_ROUND:
         parser.error(f"--soak takes {6 * SOAK_ROUND} seconds or more, or 0")
-    # Whoever ends it ends the servers, too.
+    # A signal that ends it ends the servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -131,7 +131,7 @@ class Bench:
     # === gRPC ===
 
     def _look(self, server: Server) -> None:
-        """One answer of each size, looked at; and that a bad token is refused by who looks at tokens."""
+        """Checks one answer of each size, and that each server that verifies tokens refuses a bad one."""
         for size, key in KEYS.items():
             def once(token: str) -> int:
                 return grpc(server.port[size], "GetConfig", text(1, key), token, ["-n", "1", "-c", "1"]).data_bytes
@@ -227,11 +227,11 @@ class Bench:
         self._ratio(f"p99 us at {TAIL_RATE:,}/s, hot key written 10/s, to quiet", hot, quiet, "<=", 1.2)
         self._ratio(f"p99 us at {TAIL_RATE:,}/s, {FLOOD:,} new tokens/s, to quiet", flood, quiet, "<=", 2)
 
-    def _check_counts(self, name: str, before: float, asked: float) -> None:
-        """The service counted what the client says it asked."""
+    def _check_counts(self, name: str, before: float, sent: float) -> None:
+        """The service counted what the client says it sent."""
         counted = self._reads() - before
-        if abs(counted - asked) > asked * 0.02:
-            raise BenchError(f"{name}: {asked:,.0f} reads were asked, and config-service counted {counted:,.0f}")
+        if abs(counted - sent) > sent * 0.02:
+            raise BenchError(f"{name}: {sent:,.0f} reads were sent, and config-service counted {counted:,.0f}")
 
     def _reads(self) -> float:
         return self._metric(r'config_reads_total{[^}]*result="hit"[^}]*}')
@@ -376,12 +376,12 @@ class Bench:
             server.port[size], "GetConfig", text(1, KEYS[size]), token, options, with_log=with_log,
         ), server.answer_bytes[size])
 
-    def _together(self, pid: int, ask: Callable[[str], Answers], answer_bytes: int, *, slack: int = 0) -> Load:
+    def _together(self, pid: int, send: Callable[[str], Answers], answer_bytes: int, *, slack: int = 0) -> Load:
         """All callers at once, each on its own connections. A status of 200 proves no success of gRPC: the bytes of all answers
-        must be those of as many answers as the one that was looked at, but for `slack` in each."""
+        must be those of as many answers as the sample, with `slack` for each."""
         before, started = cpu_seconds(pid), time.perf_counter()
         with ThreadPoolExecutor(CALLERS) as pool:
-            runs = list(pool.map(lambda number: ask(self._issuer.caller(tenant(number))), range(CALLERS)))
+            runs = list(pool.map(lambda number: send(self._issuer.caller(tenant(number))), range(CALLERS)))
         took = time.perf_counter() - started
         requests = sum(one.requests for one in runs)
         for one in runs:
@@ -415,7 +415,7 @@ class Bench:
         self._row(ratio(what, mine, other, relation, wanted))
 
     def _row(self, row: Row) -> None:
-        """Said at once, too: a run that fails later has told what it measured."""
+        """Also prints the figure at once: a run that fails later has shown what it measured."""
         self._rows.append(row)
         say(f"{row.what}: {row.value:.2f} {row.verdict}")
 

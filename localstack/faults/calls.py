@@ -1,7 +1,7 @@
 """Faults that a client of Parameter Store or DynamoDB sees in its answers.
 
-They stand at the emulator's HTTP port, so the emulator's own reads (its stream poller, its event rules) never meet
-them. Clients are told apart by the access key id they sign with, which is all that MiniStack asks for.
+They apply at the emulator's HTTP port, so that the emulator's own reads (its stream poller, its event rules) never meet
+them. The access key id that a client signs with identifies it.
 """
 
 from __future__ import annotations

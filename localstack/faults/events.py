@@ -1,8 +1,8 @@
 """Faults between a table's stream and the invalidator, and invocations that fail.
 
 MiniStack's one poller thread reads a batch, invokes the function, and goes on to the next batch when the answer is
-not an error; after an error it reads the same batch again a second later, without end. So to answer without having
-invoked drops a batch, to wait before invoking holds the stream, and order is kept either way.
+not an error; after an error it reads the same batch again a second later, without end. An answer
+without an invocation therefore drops a batch, and a wait before the invocation holds the stream. Both keep the order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_RETRIES = 60
 
 HANDLED = {"body": None, "log": ""}
 FAILED = {
-    "body": {"errorType": "Runtime.ExitError", "errorMessage": "a fault that was asked for"},
+    "body": {"errorType": "Runtime.ExitError", "errorMessage": "an injected fault"},
     "error": True,
     "function_error": "Unhandled",
     "log": "",
@@ -62,7 +62,7 @@ class Invocations:
             return self._original(func, config, event, request_id, started)
 
         def run(sent: dict) -> dict:
-            # Asked anew: what is delivered late falls under the faults of its own time.
+            # Read again: a late delivery is subject to the faults that are set when it arrives.
             plan = self._control.plan
             if plan and plan.hits("invalidator.fail", plan.faults.invalidator_fail):
                 self._control.count("invalidator.failed")

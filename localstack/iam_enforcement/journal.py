@@ -1,4 +1,4 @@
-"""Who called what, and what was denied: kept in memory, bounded, and served for people (`make local-why`) and tests."""
+"""Records who called what, and what was denied, in bounded memory. Serves it to people (`make local-why`) and tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Journal:
             self._denials.append({"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **denial})
 
     def served(self, original: Callable) -> Callable:
-        """Adds `PATH` to what MiniStack answers before it looks for a service."""
+        """Adds `PATH` to what MiniStack answers before it selects a service."""
 
         async def handle(path: str, method: str, body: bytes) -> Any:
             if path != PATH:

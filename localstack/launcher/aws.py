@@ -36,7 +36,7 @@ def client(settings: Settings, service: str, keys: Mapping[str, str] = credentia
 
 @contextlib.contextmanager
 def reported(log: Path) -> Iterator[None]:
-    """Turns a call that the emulator refused or did not answer into the one message that ends a command."""
+    """Converts a failed call to the emulator into the one message that ends a command."""
     try:
         yield
     except AwsError as error:
@@ -66,7 +66,7 @@ def assume_role(settings: Settings, role: str, session: str) -> dict[str, str]:
 
 
 def refresh_credential(settings: Settings) -> str:
-    """The secret that the refresh port asks its caller for, read as ECS reads a task's secrets: by the execution role."""
+    """The secret of the refresh port, read as ECS reads a task's secrets: with the execution role."""
     keys = credentials.of_session(settings, "execution", "launcher")
     answer = client(settings, "ssm", keys).get_parameters(
         Names=[settings.output("refresh_credential_parameter")], WithDecryption=True

@@ -32,7 +32,7 @@ BASES = {
 }
 """Base images: build argument to the variable that names another one, and the public default."""
 PREFIX = "localhost/tagged-config"
-"""Nobody can pull from there: what runs is what was built here."""
+"""No registry has this name, so that a stack runs only what was built here."""
 BUILD_SECONDS = 3600
 SUBNETS = "10.213"
 """Where networks of tasks lie, of 256 addresses each."""

@@ -1,7 +1,7 @@
 """Credentials of the roles that Terraform made, for the programs of a stack. None of them has the account's root.
 
 Where the emulator enforces IAM, a service gets the address and the authorization token of the credentials endpoint, as ECS
-gives them to a task, and renews by itself. Whoever cannot use the endpoint gets the keys of one session.
+gives them to a task, and its SDK renews them. A program that cannot use the endpoint gets the keys of one session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import StackError
 from .settings import Settings
 
 ROOT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-"""The emulated account's root: of the person whose machine it is, and of nobody else."""
+"""The emulated account's root, for the person whose machine it is."""
 
 
 def of_task(settings: Settings, role: str, task: str) -> dict[str, str]:

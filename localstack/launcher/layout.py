@@ -1,4 +1,4 @@
-"""Where everything lies: the repository, the caches that all stacks share, and one stack's own folder."""
+"""Paths: the repository, the caches that all stacks share, and one stack's own folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brings a stack up, and restarts its replicas. A failed `up` stops whatever it started itself."""
+"""Starts a stack, and restarts its replicas. A failed `up` stops what it started itself."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def up(
             stack.save(layout)
         except BaseException:
             _explain_denials(stack, progress)
-            with _deaf_to_signals():
+            with _ignoring_signals():
                 _undo(layout, is_new, replicas)
             raise
         return stack
@@ -143,7 +143,7 @@ def scale(layout: Layout, progress: Progress, count: int) -> None:
 
 
 def _decide(wanted: bool | None, stack: Settings | None, progress: Progress) -> bool:
-    """Whether the services are to be containers. What runs already stays as it is, unless it was asked for."""
+    """Whether the services are to be containers. A running stack stays as it is, unless the caller chose."""
     if wanted is False:
         return False
     if wanted is None and stack is not None:
@@ -235,7 +235,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf_to_signals() -> Iterator[None]:
+def _ignoring_signals() -> Iterator[None]:
     """A second Ctrl-C must not leave the clean-up half done."""
     before = {which: signal.signal(which, signal.SIG_IGN) for which in (signal.SIGINT, signal.SIGTERM)}
     try:

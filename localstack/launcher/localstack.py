@@ -1,4 +1,4 @@
-"""LocalStack beside the stack's emulator, by compose: the stores and the events are its, the rest MiniStack's."""
+"""Runs LocalStack beside MiniStack, by compose. LocalStack has the stores and the events, MiniStack the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def require(step: Step) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What the compose file asks for."""
+    """The variables that the compose file needs."""
     return {
         IMAGE_VARIABLE: image(),
         "TAGGED_CONFIG_DOCKER_NETWORK": settings.docker_network,
@@ -49,7 +49,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def start(layout: Layout, settings: Settings, step: Step) -> None:
-    """Starts LocalStack and waits until it answers. Whoever removes the stack's network ends it."""
+    """Starts LocalStack and waits until it answers. The removal of the stack's network ends it."""
     commands.run(
         [*compose(), "--file", str(COMPOSE_FILE), "--project-name", settings.docker_network, "up", "--detach"],
         step=step,

@@ -1,4 +1,4 @@
-"""What must be on the machine: each finding is one line that says what was found, or what to do."""
+"""Checks what the machine must have. Each finding is one line that says what was found, or what to do."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _spawned: dict[int, subprocess.Popen] = {}
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A started process. `started` tells it from a later process with the same pid; `fingerprint` says what was
+    """A started process. `started` distinguishes it from a later process with the same pid; `fingerprint` says what was
     started (program and settings), so that `up` can see whether a running one is still the wanted one."""
 
     name: str

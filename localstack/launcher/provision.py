@@ -1,4 +1,4 @@
-"""Terraform and the seed for an emulator that somebody else runs, such as a container of a test."""
+"""Terraform and the seed for an emulator that runs outside this launcher, such as a container of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs no virtual environment: finding the running stack, keeping others off it, and taking it down."""
+"""Finds the running stack, locks it for one command, and takes it down. Needs no virtual environment."""
 
 from __future__ import annotations
 

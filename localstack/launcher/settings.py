@@ -1,4 +1,4 @@
-"""What one stack is: its addresses, its replicas, its Terraform outputs and its users. Kept in `stack.json`."""
+"""The settings of one stack: addresses, replicas, Terraform outputs and users. Stored in `stack.json`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STORES = {
     "ssm": "SSM",
 }
 """What LocalStack does where it is beside the emulator: the stores, the events and what these need.
-terraform/local/providers.tf says the same, and of what Terraform alone asks for (EC2, IAM, STS)."""
+terraform/local/providers.tf has the same list, and the services that Terraform alone calls (EC2, IAM, STS)."""
 
 USERS = {
     # local-env name: (email, tenant, role)
@@ -82,7 +82,7 @@ class Replica:
 
 @dataclass
 class Settings:
-    """A stack. `ready` turns true when `up` has ended well, and only then may others rely on it."""
+    """A stack. `ready` is set when `up` has succeeded; only then may others use the stack."""
 
     profile: str
     emulator_port: int
@@ -97,7 +97,7 @@ class Settings:
     docker_network: str = ""
     """Where the services are containers: their network. Empty where they are processes."""
     gateway: str = ""
-    """This machine in that network: there the emulator listens, for the containers and for everybody else."""
+    """This machine's address in that network. The emulator listens there, for the containers and for all others."""
     with_localstack: bool = False
     """Whether LocalStack has the stores and the events."""
     credentials_secret: str = ""
@@ -135,7 +135,7 @@ class Settings:
         return {"AWS_ENDPOINT_URL": self.emulator_url} | (elsewhere if self.with_localstack else {})
 
     def refresh_addresses(self) -> None:
-        """Looks for the containers."""
+        """Reads the containers' addresses from Docker."""
         if self.docker_network:
             self.addresses = containers.addresses(self.docker_network)
 
@@ -188,11 +188,11 @@ class Settings:
         """
         later = []
         if self.docker_network:
-            present = [address for service in self.addresses.values() for address in service]
+            own = [address for service in self.addresses.values() for address in service]
             later = [f"{self.gateway.rpartition('.')[0]}.0/24"]
         else:
-            present = [f"{self.network}.{number}" for number in (*range(1, MAX_REPLICAS + 1), ORDER_NUMBER)]
-        return network.no_proxy(self.emulator_host, *present, *later)
+            own = [f"{self.network}.{number}" for number in (*range(1, MAX_REPLICAS + 1), ORDER_NUMBER)]
+        return network.no_proxy(self.emulator_host, *own, *later)
 
     def environment(self) -> dict[str, str]:
         """The variables of `make -s local-env`: the contract of docs and tests with the stack."""

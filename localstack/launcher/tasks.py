@@ -1,4 +1,4 @@
-"""The services as ECS tasks of the emulator: wait for them, replace one, roll them, and change their number."""
+"""The services as ECS tasks of the emulator: waits for them, replaces one, rolls them, and changes their number."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Tasks:
         with self._progress.step(replica.name) as step:
             container = containers.container_at(self._settings.docker_network, replica.address)
             self._ecs.stop_task(cluster=self._cluster, task=containers.task_of(container), reason="restarted by hand")
-            # ECS replaces a task that was stopped; the emulator does when it is asked for the number again.
+            # ECS replaces a task that was stopped; the emulator does so when the number is set again.
             count = self._describe(replica.service)["desiredCount"]
             self._ecs.update_service(cluster=self._cluster, service=replica.service, desiredCount=count)
             self._await_steady(replica.service, step)

@@ -1,5 +1,8 @@
-"""Applies terraform/local to the emulator. It works on a copy in the stack's folder, with its working data and state
-beside it: Terraform writes files next to the code, and several stacks (and someone's editor) must never meet there."""
+"""Applies terraform/local to the emulator.
+
+It works on a copy in the stack's folder, with working data and state beside it: Terraform writes files next to the code, and several
+stacks (and a person's editor) must not share them.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
 
     keys: Mapping[str, str] = credentials.ROOT
     if settings.enforces_iam:
-        # As on AWS: somebody who may make roles makes the deployer, and everything else is the deployer's.
+        # As on AWS: the account's root creates the deployer's role, and the deployer creates everything else.
         run(DEPLOYER, {}, credentials.ROOT | settings.endpoints(), "-var-file=local.tfvars")
         keys = aws.assume_role(settings, DEPLOYER_ROLE, "terraform")
     run(ROOT, variables, keys)
@@ -175,7 +178,7 @@ def _mirror() -> Path | None:
 
 
 def _search() -> Path | None:
-    """Looks for a mirror from the root of the file system down: nearest first, bounded in depth and time.
+    """Searches for a mirror from the root of the file system down: nearest first, bounded in depth and time.
 
     What it finds is run as a program, so only a folder of this user or of root will do.
     """

@@ -1,4 +1,4 @@
-"""Finds Terraform, or fetches the pinned release from HashiCorp, verified by the sums below."""
+"""Finds Terraform, or downloads the pinned release from HashiCorp and verifies it by the checksums below."""
 
 from __future__ import annotations
 

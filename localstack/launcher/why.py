@@ -1,4 +1,4 @@
-"""Why calls were denied: who, what, on which resource, and which policy would have to allow it."""
+"""Explains why calls were denied: who, what, on which resource, and which policy would have to allow it."""
 
 from __future__ import annotations
 

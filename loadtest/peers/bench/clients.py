@@ -1,4 +1,4 @@
-"""What asks: h2load, which knows none of the servers, for what they can do; `loadtest hits`, an open loop, for how long an
+"""The load generators: h2load measures how many requests a server can answer; `loadtest hits`, an open loop, measures how long an
 answer takes."""
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Issuer:
         return self._callers[tenant]
 
     def token(self, tenant: str, kid: str = FIRST_KID, *, forged: bool = False) -> str:
-        """A token that nobody has seen; a forged one has a signature of the right size."""
+        """A new token; a forged one has a signature of the right size."""
         self._count += 1
         now = int(time.time())
         claims = {

@@ -1,4 +1,4 @@
-"""The result: one line for each figure, with what is wanted of it."""
+"""The result table: one line for each figure, with its target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: the floors, config-service and order-service, the same service on NestJS, and the emulator below them."""
+"""The servers under test: the floors, config-service and order-service, the same service on NestJS, and the emulator below them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARAMETER_ROOT = "/tagged-config/config"
 CALLERS = 4
 SIZES = {"200 B": 200, "4 KB": 4096}
 KEYS = {name: f"tenant_config_service/feature-{size:04}" for name, size in SIZES.items()}
-"""What the callers ask for."""
+"""The keys that the callers read."""
 PRICING = {
     "pricing": {"currency": "EUR", "discountPercent": "10"},
     "orderLimits": {"maxLines": 20, "maxQuantity": 100},
