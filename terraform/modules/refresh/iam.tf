@@ -25,7 +25,7 @@ data "aws_iam_policy_document" "invalidator" {
     resources = [var.table_stream_arn]
   }
 
-  # Reads only, and the action knows no resource. Lambda demands it of whoever maps a stream.
+  # Reads only, and the action knows no resource. Lambda requires it to map a stream.
   statement {
     sid       = "ListStreams"
     actions   = ["dynamodb:ListStreams"]
