@@ -1,4 +1,4 @@
-# Every target is one line; what takes more lies in localstack/ and scripts/.
+# Every target is one line. Longer commands are scripts in localstack/ and scripts/.
 .DEFAULT_GOAL := help
 STACK := python3 localstack/stack.py
 ENV ?= dev
@@ -38,7 +38,7 @@ local-why: ## Explain the calls that IAM denied: who, what, on which resource, w
 	@$(STACK) why
 
 .PHONY: iam-proof
-iam-proof: ## Take each action of each role away in turn, and show that its program fails and names it (make local DOCKER=0)
+iam-proof: ## Remove each action of each role, and show that its program fails and names it (make local DOCKER=0)
 	@test -x .local/venv/bin/python || { echo "error: the local stack does not run: make local DOCKER=0" >&2; exit 1; }
 	@.local/venv/bin/python localstack/iam_proof.py
 
@@ -63,7 +63,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
 
 .PHONY: chaos
-chaos: ## Cause faults around the local stack and hold what readers see against the promises (ARGS='--seed 1,2,3')
+chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
 	@scripts/loadtest chaos $(ARGS)
 
 .PHONY: loadtest-aws
@@ -71,7 +71,7 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)
 
 .PHONY: bench
-bench: ## Run the microbenchmarks, and hold a hit's instructions against what is written down (BENCH=cache for some)
+bench: ## Run the microbenchmarks, and compare a hit's instructions with the recorded number (BENCH=cache for some)
 	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
 	@scripts/instructions
 
@@ -124,7 +124,7 @@ deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...' 
 	@$(DEPLOY)
 
 .PHONY: rollback
-rollback: ## Run the version that ran before the present one again (TAG=... for another)
+rollback: ## Run the version that ran before the current one again (TAG=... for another)
 	@$(DEPLOY) $(if $(TAG),--tag $(TAG))
 
 .PHONY: destroy
@@ -140,7 +140,7 @@ redrive: ## Replay the invalidator's dead letters (ENV=dev, prod or local; ARGS=
 	@$(DEPLOY) $(ARGS)
 
 .PHONY: flush
-flush: ## Make every task forget its cache and read everything anew (ENV=dev, prod or local)
+flush: ## Make every task drop its cache, and read everything again (ENV=dev, prod or local)
 	@$(DEPLOY)
 
 .PHONY: bootstrap-state
