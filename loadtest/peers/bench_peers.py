@@ -2,8 +2,8 @@
 service on NestJS (`baseline/`), and the REST interfaces beside a bare axum server, in one run. Prints each ratio with what is
 wanted of it; exits 1 unless all are met.
 
-Each connection has a caller of its own: another tenant, another token (RS256, verified by both services). The servers take
-turns, each figure is the median of the turns, and everything shares this machine's processors: only ratios mean something.
+Each connection has a caller of its own: another tenant, another token (RS256, verified by both services). The servers are measured in
+rounds, one after the other. Each figure is the median of the rounds. Everything shares this machine's processors: only ratios mean something.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Load:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=200_000, help="requests of a turn at saturation (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each server; tails take more, shorter ones (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=6, help="length of a turn at a constant rate (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=200_000, help="requests of a round at saturation (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each server; tails take more, shorter ones (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=6, help="length of a round at a constant rate (default: %(default)s)")
     parser.add_argument("--tenants", type=int, default=1_000, help="tenants with 100 keys each in the cache (default: %(default)s)")
     parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="watch the memory under load for so long, 0 for not (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="writes the rows there, too")
@@ -161,10 +161,10 @@ class Bench:
 
     def _saturate(self, servers: list[Server]) -> None:
         results: dict[tuple[str, str], list[Load]] = {}
-        for turn in range(self._arguments.turns):
+        for index in range(self._arguments.rounds):
             for size in SIZES:
                 for server in servers:
-                    say(f"saturation, {size}, turn {turn + 1}: {server.name}")
+                    say(f"saturation, {size}, round {index + 1}: {server.name}")
                     share = 8 if server.name == "NestJS" else 1
                     requests = self._arguments.requests // share // CALLERS
                     self._ask(server, size, ["-n", "2000", "-c", "1", "-m", str(STREAMS)])
@@ -187,9 +187,9 @@ class Bench:
         tails: dict[str, list[float]] = {}
         each = max(1, round(self._floor_rate / 2 / CALLERS / OPEN_CONNECTIONS))
         options = ["-D", str(self._arguments.seconds), "-c", str(OPEN_CONNECTIONS), "-m", "100", "--rps", str(each)]
-        for turn in range(self._arguments.turns):
+        for index in range(self._arguments.rounds):
             for server in (floor, service):
-                say(f"constant rate, {each * CALLERS * OPEN_CONNECTIONS:,}/s, turn {turn + 1}: {server.name}")
+                say(f"constant rate, {each * CALLERS * OPEN_CONNECTIONS:,}/s, round {index + 1}: {server.name}")
                 load = self._ask(server, "200 B", options, with_log=True)
                 tails.setdefault(server.name, []).append(percentile(load.latencies_us, 0.99))
         mine, bare = (statistics.median(tails[name]) for name in ("config-service", "floor"))
@@ -197,23 +197,23 @@ class Bench:
 
     def _disturbed(self, service: Server) -> None:
         """The tail in quiet, while a hot key is written ten times a second, and beside a flood of tokens that were never seen,
-        every other one forged. In short turns, so that what else the machine does meets all three alike."""
-        rate, seconds, turns = TAIL_RATE, self._arguments.seconds / 3, self._arguments.turns * 4
-        say(f"signing {FLOOD * seconds * turns / 2:,.0f} tokens")
-        floods = [self._tokens(f"flood-{turn}", math.ceil(FLOOD * seconds)) for turn in range(turns)]
+        every other one forged. In short rounds, so that what else the machine does meets all three alike."""
+        rate, seconds, rounds = TAIL_RATE, self._arguments.seconds / 3, self._arguments.rounds * 4
+        say(f"signing {FLOOD * seconds * rounds / 2:,.0f} tokens")
+        floods = [self._tokens(f"flood-{index}", math.ceil(FLOOD * seconds)) for index in range(rounds)]
         callers = self._callers()
         target = ["--grpc", f"127.0.0.1:{service.port['200 B']}", "--key", KEYS["200 B"], "--connections", "8"]
         tenants = ",".join(tenant(number) for number in range(CALLERS))
         rewriting = ["--rewrite", f"127.0.0.1:{self._servers.refresh_port}", "--rewritten-tenants", tenants]
         tails: dict[str, list[float]] = {"quiet": [], "hot key": [], "flood": []}
-        for turn in range(turns):
+        for index in range(rounds):
             names = list(tails)
             # Another one first each time: what one leaves behind meets all of them.
-            for name in names[turn % 3:] + names[:turn % 3]:
-                say(f"constant rate, {rate:,}/s, turn {turn + 1}: {name}")
+            for name in names[index % 3:] + names[:index % 3]:
+                say(f"constant rate, {rate:,}/s, round {index + 1}: {name}")
                 before = self._reads()
                 with ThreadPoolExecutor(1) as pool:
-                    flood = pool.submit(self._flood, service, floods[turn], seconds) if name == "flood" else None
+                    flood = pool.submit(self._flood, service, floods[index], seconds) if name == "flood" else None
                     tail = hits(
                         callers, rate, seconds, SIZES["200 B"], target + rewriting * (name == "hot key"), warm_up=0.5,
                         TAGGED_CONFIG_REFRESH_CREDENTIAL=self._servers.credential,
@@ -264,9 +264,9 @@ class Bench:
             tails: dict[str, list[float]] = {}
             both = {"axum": (floor_port, floor_pid), "service": (port, pid)}
             options = ["--h1", "-n", str(self._arguments.requests // 2 // CALLERS), "-c", str(REST_CONNECTIONS), "-m", "1"]
-            for turn in range(self._arguments.turns):
+            for index in range(self._arguments.rounds):
                 for name, (its_port, its_pid) in both.items():
-                    say(f"{kind}, saturation, turn {turn + 1}: {name}")
+                    say(f"{kind}, saturation, round {index + 1}: {name}")
                     url = f"http://127.0.0.1:{its_port}{path}"
                     loads.setdefault(name, []).append(self._together(its_pid, lambda token: h2load(
                         url, token, options, body=body, kind="application/json",
@@ -278,9 +278,9 @@ class Bench:
                 content.write(body or b"")
                 content.flush()
                 posted = ["--body", content.name] if body else []
-                for turn in range(self._arguments.turns * 2):
+                for index in range(self._arguments.rounds * 2):
                     for name, (its_port, _) in both.items():
-                        say(f"{kind}, constant rate, {TAIL_RATE:,}/s, turn {turn + 1}: {name}")
+                        say(f"{kind}, constant rate, {TAIL_RATE:,}/s, round {index + 1}: {name}")
                         target = ["--url", f"http://127.0.0.1:{its_port}{path}", "--connections", "8", *posted]
                         tail = hits(self._callers(), TAIL_RATE, seconds, size, target, warm_up=0.5)
                         tails.setdefault(name, []).append(tail.p99_us)

@@ -7,8 +7,8 @@ locals {
   #
   # Bodies: a value may be 256 KiB long and may hold URLs, paths, markup and code. Paths and query arguments: a key may end in
   # .log or .ini and hold "latest/meta-data", "etc/passwd" or "web-inf"; what the other rules about them match is not in its
-  # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: whoever reads a value may be
-  # what they are made for.
+  # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: a program that reads a value may be
+  # their target.
   excepted_rules = {
     AWSManagedRulesCommonRuleSet = {
       CrossSiteScripting_BODY             = "awswaf:managed:aws:core-rule-set:CrossSiteScripting_Body"
