@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 OLDEST = (3, 10)
-if sys.version_info < OLDEST:  # before what such a Python cannot read
+if sys.version_info < OLDEST:  # before syntax that such a Python cannot parse
     sys.exit(
         f"error: this is Python {sys.version.split()[0]}, and the AWS SDK wants 3.10 or newer: install one (macOS: brew install python) "
         "so that `python3` is that one"
@@ -32,12 +32,12 @@ from launcher.layout import SHARED  # noqa: E402
 def main() -> int:
     """Runs one command. 0: done; 1: failed, with one message."""
     arguments = _parser().parse_args()
-    # Ended from outside is as by Ctrl-C: Terraform writes its state first.
+    # SIGTERM has the same effect as Ctrl-C: Terraform writes its state first.
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         _enter_venv()
         _trust_authorities()
-        import commands  # what follows needs the virtual environment
+        import commands  # needs the virtual environment
 
         try:
             return getattr(commands, arguments.command.replace("-", "_"))(arguments)
@@ -60,7 +60,7 @@ def _interrupted(*_: object) -> None:
 
 
 def _trust_authorities() -> None:
-    """Where Python has no certificates of authorities (python.org's for macOS, before its own command), those of the AWS SDK."""
+    """Uses the AWS SDK's certificates of authorities if Python has none (python.org's for macOS)."""
     paths = ssl.get_default_verify_paths()
     if not paths.cafile and not (paths.capath and os.listdir(paths.capath)):
         import certifi

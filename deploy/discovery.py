@@ -12,7 +12,7 @@ NEGATIVE_TTL_SECONDS = 5
 
 
 def shorten_negative_ttl(cloud_map: Any, namespace: str) -> str:
-    """Sets the SOA record's TTL of a private DNS namespace, unless it is set; what was done."""
+    """Sets the TTL of the SOA record of a private DNS namespace, unless it is set. Returns what was done."""
     pages = cloud_map.get_paginator("list_namespaces").paginate(Filters=[{"Name": "TYPE", "Values": ["DNS_PRIVATE"]}])
     found = next(one["Id"] for page in pages for one in page["Namespaces"] if one["Name"] == namespace)
     properties = cloud_map.get_namespace(Id=found)["Namespace"]["Properties"]

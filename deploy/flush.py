@@ -11,7 +11,7 @@ from invalidator import CallFailed, Invalidator, excerpt
 
 
 def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
-    """Raises when not every task flushed, or will."""
+    """Raises if a task did not flush and will not flush later."""
     try:
         targets, acknowledged = counts(invalidator.call({"flush": True}))
     except CallFailed as error:
@@ -26,7 +26,7 @@ def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
 
 
 def counts(answer: Any) -> tuple[int, int]:
-    """Tasks that there are, and those that flushed."""
+    """The number of tasks, and of those that flushed."""
     try:
         flushed = answer["flushed"]
         targets, acknowledged = flushed["targets"], flushed["acknowledged"]

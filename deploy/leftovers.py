@@ -17,7 +17,7 @@ INTERFACE_WAIT_SECONDS = 1200
 INDEX_WAIT_SECONDS = 600
 INDEX_PAUSE_SECONDS = 15
 MOST_DELETED = 10
-"""Parameters in one call."""
+"""The number of parameters in one call."""
 
 
 def find(stack: Stack) -> tuple[list[str], list[str]]:
@@ -64,7 +64,7 @@ def settle(
 
 
 def named(stack: Stack) -> list[str]:
-    """What is found by its name: log groups, roles, repositories, buckets."""
+    """Resources found by their names: log groups, roles, repositories, buckets."""
     repositories = [
         repository["repositoryArn"]
         for page in _client("ecr", stack.region).get_paginator("describe_repositories").paginate()
@@ -90,7 +90,7 @@ def parameters(stack: Stack) -> list[str]:
 
 
 def wait_for_interfaces(stack: Stack, step: Step) -> None:
-    """Until no network interface of a function holds the environment's groups."""
+    """Waits until no network interface of a function uses the environment's security groups."""
     ec2 = _client("ec2", stack.region)
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{stack.prefix}-*"]}])
     ids = [group["GroupId"] for group in groups["SecurityGroups"]]
@@ -104,7 +104,7 @@ def wait_for_interfaces(stack: Stack, step: Step) -> None:
                 try:
                     ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
                 except ClientError:
-                    pass  # AWS was quicker, or holds it a little longer
+                    pass  # AWS has removed it already, or still uses it
         step.activity(f"{len(found)} network interfaces of functions linger; AWS takes up to 40 minutes")
         time.sleep(15)
 
@@ -195,7 +195,7 @@ _GONE = re.compile(r"NotFound|NoSuch|NonExistent|DoesNotExist|ClientException|WA
 
 
 def _still_there(arn: str) -> bool | str:
-    """False for what the index of tags has not forgotten yet; "pending" for what AWS deletes later."""
+    """False for a deleted resource that the index of tags still lists; "pending" for one that AWS deletes later."""
     _, _, service, region, _, resource = arn.split(":", 5)
     # Kinds are parted from names by a slash or a colon, or are not named; API Gateway's begin with a slash.
     kind, _, name = resource.lstrip("/").replace(":", "/", 1).partition("/")

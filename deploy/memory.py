@@ -17,7 +17,7 @@ from launcher.layout import TERRAFORM
 
 FILE = "deployed.json"
 MOST_VERSIONS = 30
-# The tool sets it by itself: the version is another one each time.
+# The tool sets it by itself, to another version each time.
 NOT_KEPT = {"image_tag"}
 _SENSITIVE = re.compile(r'^variable "([^"]+)" \{\n(?:(?!\}).*\n)*?\s+sensitive\s*=\s*true', re.MULTILINE)
 
@@ -29,7 +29,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=", re.ASCII)
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Of the last deployment, whether it succeeded or not."""
+    """What is remembered of the last deployment, whether it succeeded or not."""
 
     account: str
     variables: dict[str, str]
@@ -39,7 +39,7 @@ class Memory:
     """Versions that were deployed with success, each once, the last one last."""
 
     def with_version(self, tag: str) -> Memory:
-        """After a success of this version."""
+        """The memory after a successful deployment of this version."""
         ran = (*(one for one in self.ran if one != tag), tag)[-MOST_VERSIONS:]
         return dataclasses.replace(self, ran=ran)
 
@@ -61,7 +61,7 @@ def recall(folder: Path) -> Memory | None:
 
 
 def remember(folder: Path, memory: Memory) -> None:
-    """Writes in one step, for the owner's eyes only."""
+    """Writes the file in one step, readable by the owner only."""
     unkept = NOT_KEPT | sensitive((TERRAFORM / "aws" / "variables.tf").read_text())
     kept = {name: value for name, value in memory.variables.items() if name not in unkept}
     draft = folder / f"{FILE}.draft"
@@ -73,7 +73,7 @@ def remember(folder: Path, memory: Memory) -> None:
 
 
 def merge(remembered: Mapping[str, str], given: Sequence[str]) -> dict[str, str]:
-    """What is given comes first; `NAME=` forgets what is remembered, so that the root's own default is back."""
+    """Merges remembered and given variables; given ones take precedence. `NAME=` forgets one, so that the root's default applies."""
     merged = dict(remembered)
     for text in given:
         name, equals, value = text.partition("=")

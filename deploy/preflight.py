@@ -27,16 +27,16 @@ from target import Stack
 
 OK, WARN, STOP = "ok", "warn", "stop"
 FIRST_MINUTES, NEXT_MINUTES = 40, 15
-"""How long a deployment takes: with everything to be made, and with changes only."""
+"""How long a deployment takes: the first one, and one with changes only."""
 LEAST_MINUTES = 5
 VARIABLES = (
     "tasks", "nat", "availability_zone_count", "api_type", "api_access_logs", "architecture", "table_name",
     "invalidator_reserved_concurrency", "load_test_runner", "autoscaling_enabled",
 )
-"""Of the root, as a deployment would have them."""
+"""The variables of the root that the checks read."""
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "ssm", "data-servicediscovery")
 LOAD_TEST_ENDPOINT = "cognito-idp"
-"""terraform/modules/network/endpoint_statements."""
+"""The endpoints, as in terraform/modules/network/endpoint_statements."""
 SERVICE_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",
     "elasticloadbalancing.amazonaws.com": "AWSServiceRoleForElasticLoadBalancing",
@@ -47,13 +47,13 @@ SERVICE_ROLES = {
 LOG_POLICIES = 10
 """Resource policies of CloudWatch Logs in one region; the quota cannot be raised."""
 RESERVE = 100
-"""Concurrency that Lambda wants to be left unreserved."""
+"""The concurrency that Lambda requires to stay unreserved."""
 _ZONES_WITHOUT_LINK = re.compile(r"exclude_zone_ids\s*=\s*(\[[^\]]*\])")
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found, and what to do about it where something is to be done."""
+    """What one check found, and what to do about it, if anything."""
 
     status: str
     text: str
@@ -65,25 +65,25 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Deployment:
-    """What is to be deployed, and where."""
+    """The deployment that is checked."""
 
     stack: Stack
     account: str
     identity: str
     region_source: str
-    """What names the region."""
+    """The setting that names the region."""
     first: bool
-    """Nothing of it is in the state."""
+    """Whether the state is empty."""
     variables: Mapping[str, Any]
     build: bool
 
     def client(self, service: str) -> Any:
-        """One that does not wait long for what is not there."""
+        """A client with short timeouts."""
         config = Config(retries={"total_max_attempts": 2}, connect_timeout=10, read_timeout=20)
         return boto3.client(service, region_name=self.stack.region, config=config)
 
     def quota(self, service: str, code: str) -> float:
-        """A quota of the account, or else AWS's default."""
+        """A quota of the account, or AWS's default."""
         quotas = self.client("service-quotas")
         try:
             return quotas.get_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
@@ -99,6 +99,7 @@ def run(deployment: Deployment, say: Callable[[str], None]) -> bool:
     return all(finding.status != STOP for finding in findings)
 
 
+# The docstring of a check is its title in the output.
 def _guarded(check: Callable[[Deployment], Iterator[Finding]], deployment: Deployment) -> Iterator[Finding]:
     try:
         yield from check(deployment)
@@ -126,7 +127,7 @@ def credentials(deployment: Deployment) -> Iterator[Finding]:
 
 
 def credentials_of_session(*, first: bool) -> Iterator[Finding]:
-    """The same for other commands."""
+    """The same check for other commands."""
     minutes = FIRST_MINUTES if first else NEXT_MINUTES
     yield time_left(boto3.session.Session().get_credentials(), minutes, datetime.datetime.now(datetime.timezone.utc))
 
@@ -269,7 +270,7 @@ def service_roles(deployment: Deployment) -> Iterator[Finding]:
 
 
 def zones(deployment: Deployment) -> Iterator[Finding]:
-    """Zones."""
+    """Availability zones."""
     ec2, count = deployment.client("ec2"), deployment.variables["availability_zone_count"]
     filters = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}, {"Name": "state", "Values": ["available"]}]
     found = ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]
@@ -304,7 +305,7 @@ def zones(deployment: Deployment) -> Iterator[Finding]:
 
 
 def zones_without_link(text: str) -> list[str]:
-    """Ids of the zones that the root leaves out."""
+    """The ids of the zones that the root leaves out."""
     return json.loads(_ZONES_WITHOUT_LINK.search(text)[1])
 
 

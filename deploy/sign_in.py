@@ -40,7 +40,7 @@ class Secret:
         self.public = pow(GENERATOR, self._a, PRIME)
 
     def answer(self, challenge: dict, now: datetime.datetime) -> dict[str, str]:
-        """What proves the password to Cognito, for its challenge PASSWORD_VERIFIER."""
+        """The proof of the password, for Cognito's challenge PASSWORD_VERIFIER."""
         user, public_b = challenge["USER_ID_FOR_SRP"], int(challenge["SRP_B"], 16)
         if public_b % PRIME == 0:
             raise StackError("Cognito's challenge is not usable: its public value is 0")

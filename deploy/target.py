@@ -213,7 +213,7 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         kept = dict(os.environ)
-        # A CLI configuration that is named but missing is an error to Terraform.
+        # For Terraform, a CLI configuration that is named but missing is an error.
         if not Path(kept.get("TF_CLI_CONFIG_FILE", os.devnull)).is_file():
             kept.pop("TF_CLI_CONFIG_FILE", None)
         return kept | {"TF_DATA_DIR": str(self.folder / "data"), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}

@@ -22,7 +22,7 @@ UNKNOWN = None
 
 
 class UnknownRequest(LookupError):
-    """Nothing is known of what AWS authorizes of this request."""
+    """It is not known here what AWS authorizes for this request."""
 
 
 class Unreadable(ValueError):
@@ -53,7 +53,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One question to the policies."""
+    """One permission to evaluate: an action, a resource and condition keys."""
 
     action: str
     resource: str | None = ANY
@@ -416,7 +416,7 @@ TAG_ACTIONS = {
 TAG_OPERATIONS = {"AddTags", "AddTagsToResource", "TagQueue", "TagResource", "TagRole"}
 
 def _tagged(call: Call, resources: list[str]) -> list[str]:
-    """What gets the tags of a request, where that is not what it names: it is new, and has no id yet."""
+    """The resource that gets the tags of a request, if the request does not name it: it is new, and has no id yet."""
     named = {
         ("lambda", "CreateEventSourceMapping"): "event-source-mapping:new",
         ("kms", "CreateKey"): "key/new",

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.005
 
 
 class StepFailed(Exception):
-    """A step showed something other than it should."""
+    """A step did not show what it should."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Person:
 
 
 def run(stack: Settings) -> int:
-    """Runs all steps; 0 when each showed what it should."""
+    """Runs all steps. Returns 0 if each showed what it should."""
     try:
         alice, bert = _sign_in(stack)
         _read_the_same_key(stack, alice, bert)
@@ -96,7 +96,7 @@ def _price_orders(stack: Settings, *people: Person) -> None:
 
 
 def _watch_changes(stack: Settings, alice: Person) -> list[str]:
-    """Changes a value at each source and watches it arrive; returns the changes that took too long."""
+    """Changes a value at each source and watches it arrive. Returns the changes that took too long."""
     _heading("5. Change each source with AWS's own API and watch the change arrive")
     print(f"   {'milliseconds from the write being acknowledged':<48}" + "".join(
         f"{replica.name:>10}" for replica in stack.config) + f"{'order':>10}")
@@ -149,7 +149,7 @@ def _changed_item(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
 
 @contextlib.contextmanager
 def _changed_parameter(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
-    """Raises the global tax rate, and leaves the parameter's value as it was."""
+    """Raises the global tax rate, and restores the parameter's value afterwards."""
     ssm = aws.client(stack, "ssm")
     name = f"{stack.output('parameter_root').rstrip('/')}/global/tax/rate"
     original = ssm.get_parameter(Name=name)["Parameter"]["Value"]
@@ -233,7 +233,7 @@ class Watcher(threading.Thread):
 
 
 def _expect(stack: Settings, person: Person, key: str, status: int) -> dict[str, Any]:
-    """A signed-in read through the edge, which must have this status."""
+    """Reads through the edge with the person's token. The answer must have this status."""
     found, body = aws.get_with_token(f"{stack.api_url}/v1/config/{key}", person.token)
     if found != status:
         raise StepFailed(
@@ -262,7 +262,7 @@ def _describe_order(order: dict[str, Any]) -> str:
 
 
 def _same(shown: str, written: str) -> bool:
-    """Whether both are the same value, whatever the spacing of the JSON."""
+    """Whether both are the same value, apart from the spacing of the JSON."""
     try:
         return json.loads(shown) == json.loads(written)
     except ValueError:

@@ -158,7 +158,7 @@ class Tasks:
         return address
 
     def _names(self, task_arn: str) -> list[str]:
-        """What DNS calls the task's service: as a private namespace of Cloud Map does on AWS."""
+        """The DNS names of the task's service, as in a private namespace of Cloud Map on AWS."""
         names = []
         for service_id, service in self._registries(self._service_of(self._ecs._tasks.get(task_arn) or {})):
             namespace = self._cloud_map._namespaces.get(service.get("NamespaceId"), {})
@@ -304,7 +304,7 @@ class Tasks:
     # === ending ===
 
     def remove(self, client: Any, container_or_id: Any) -> None:
-        """Lets a container end as its definition says, and removes it."""
+        """Ends a container as its definition says, and removes it."""
         if not client or container_or_id is None:
             return
         try:
@@ -326,7 +326,7 @@ class Tasks:
 
 
 def start_or_remove(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A container that could not be started is not left behind."""
+    """Removes a container that could not be started."""
 
     def wrapped(client: Any, cdef: dict, run_kwargs: dict, **options: Any) -> Any:
         try:
@@ -370,7 +370,7 @@ class _Client:
 
 
 def served_at(original: Callable[..., Any], host: str) -> Callable[..., Any]:
-    """The emulator's server listens at this address of the machine, too."""
+    """Makes the emulator's server listen at this address of the machine, too."""
 
     def serve(app: Any, config: Any) -> Any:
         config.bind.append(f"{host}:{os.environ['GATEWAY_PORT']}")

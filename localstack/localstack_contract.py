@@ -48,13 +48,13 @@ def record() -> list[dict]:
     sent: list[dict] = []
 
     class Events:
-        """EventBridge, as far as it is called."""
+        """A fake of EventBridge, with the calls that are used."""
 
         def put_events(self, Entries: list[dict]) -> None:  # noqa: N803
             sent.extend(Entries)
 
     class Clients:
-        """What LocalStack connects to."""
+        """The clients that LocalStack connects with."""
 
         events = Events()
 

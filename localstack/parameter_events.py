@@ -107,7 +107,7 @@ class EventPublisher:
             context, event = self._next()
             try:
                 context.run(self._put_events, {"Entries": [event.entry()]}, allow_aws_source=True)
-            except Exception:  # the emulator must outlive one event
+            except Exception:  # a failed event must not end the emulator
                 logger.exception("could not publish %s of %s", event.operation, event.name)
 
     def _next(self) -> tuple[contextvars.Context, ParameterEvent]:

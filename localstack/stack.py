@@ -77,7 +77,7 @@ def down(_: argparse.Namespace, layout: Layout) -> int:
 
 
 def status(_: argparse.Namespace, layout: Layout) -> int:
-    """Says what runs; exits 1 unless all of it does."""
+    """Shows what runs. Exits 1 unless all of it does."""
     stack = stack_settings.load(layout)
     if stack is None:
         print("no stack runs here: start one with `make local`")
@@ -359,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _enter_venv() -> None:
-    """Goes on in the virtual environment's Python, which is made first where it is missing."""
+    """Restarts this program with the virtual environment's Python, which it creates first if it is missing."""
     if Path(sys.prefix).resolve() == bootstrap.VENV.resolve() and bootstrap.is_current():
         return
     if not bootstrap.is_current():

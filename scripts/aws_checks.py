@@ -182,7 +182,7 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
 
 
 def copy_of_the_tree(folder: Path) -> Path:
-    """The folders that are written to, copied; everything else, linked."""
+    """Copies the folders that are written to, and links everything else."""
     for entry in REPOSITORY.iterdir():
         if entry.name in COPIED:
             ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "backend_override.tf", "__pycache__")
@@ -248,7 +248,7 @@ class Target:
         return {}
 
     def parameter(self, name: str) -> None:
-        """An operator's own, which no state knows."""
+        """Writes a parameter as an operator does, which no state has."""
         ssm = boto3.client(
             "ssm", endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
             aws_access_key_id="test", aws_secret_access_key="test",
@@ -277,7 +277,7 @@ class Target:
 
 
 def parts(checks: Checks) -> None:
-    """The parts of the tool and of the checks, without Terraform."""
+    """Runs the unit tests of the tool and of the checks, without Terraform."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "localstack"), "PYTHONDONTWRITEBYTECODE": "1"}
     for title, folder in (("the deployment tool", REPOSITORY / "deploy"), ("the checks", REPOSITORY / "scripts")):
         command = [sys.executable, "-m", "unittest", "discover", "-s", str(folder / "tests"), "-t", str(folder)]
@@ -285,7 +285,7 @@ def parts(checks: Checks) -> None:
 
 
 def plans(target: Target) -> None:
-    """Both environments with either API, and what prod refuses."""
+    """Plans both environments with either API, and variables that prod refuses."""
     for env, api in (("dev", "rest"), ("dev", "http"), ("prod", "rest"), ("prod", "http")):
         target.check(f"plan {env}, {api}", "plan", env, "Plan: ", variables=[f"api_type={api}", *(PROD if env == "prod" else [])])
     target.check(
@@ -331,7 +331,7 @@ def half_made(target: Target) -> None:
 
 
 def whole(target: Target) -> None:
-    """A deployment, a second version with the other API, back to the first version, and away with it."""
+    """Deploys, deploys a second version with the other API, rolls back to the first one, and destroys."""
     target.check("the account is given a log role", "account-settings", "dev", "account settings")
     everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
     # The deployer may make no role without it.
@@ -368,14 +368,14 @@ def whole(target: Target) -> None:
 
 
 def parts_plans_and_half_made(target: Target) -> None:
-    """What takes about as long as `whole`."""
+    """The checks that together take about as long as `whole`."""
     parts(target.checks)
     plans(target)
     half_made(target)
 
 
 def on_its_own(checks: Checks, work: Callable[[Target], None]) -> tuple[set[str], set[str]]:
-    """Work on a copy and an account that nothing else uses; the actions that the deployer was granted, and used."""
+    """Works on a copy and an account of its own. Returns the actions that the deployer was granted, and used."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_the_tree(Path(temporary))
         with moto(folder / "moto.log") as url:
@@ -387,7 +387,7 @@ def main() -> int:
     checks = Checks()
     # The account is on this machine: neither these checks nor the tools that they run reach it through a proxy.
     os.environ.update(network.no_proxy())
-    # Ended from outside, the servers still go.
+    # After SIGTERM the servers are stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Terraform waits more than it works.
     with ThreadPoolExecutor(2) as pool:

@@ -46,14 +46,14 @@ from launcher import network  # noqa: E402
 
 STREAMS = 16
 REST_CONNECTIONS = 16
-"""Of each caller, at saturation."""
+"""Connections of each caller, at saturation."""
 OPEN_CONNECTIONS = 10
 """Of each caller, at a constant rate: h2load lets requests go every 10 ms, so many connections make it even."""
 TAIL_RATE = 5_000
 """Requests a second where two tails are compared: what the open loop can send beside the server on two processors without
 being late itself."""
 FLOOD = 2_000
-"""Tokens a second that were never seen."""
+"""New tokens a second."""
 SOAK_ROUND = 10
 """Seconds of the soak after which other tokens, tenants, keys and watchers come."""
 ORDER = b'{"lines":[{"sku":"book","quantity":2,"unitPrice":"19.99"},{"sku":"pen","quantity":10,"unitPrice":"1.05"}]}'
@@ -61,7 +61,7 @@ ORDER = b'{"lines":[{"sku":"book","quantity":2,"unitPrice":"19.99"},{"sku":"pen"
 
 @dataclass
 class Load:
-    """What all callers measured together."""
+    """The sums of what all callers measured."""
 
     per_second: float
     cpu_us: float
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 class Bench:
-    """One run."""
+    """One run of the benchmark."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
         self._arguments, self._folder = arguments, folder
@@ -237,7 +237,7 @@ class Bench:
         return self._metric(r'config_reads_total{[^}]*result="hit"[^}]*}')
 
     def _flood(self, service: Server, tokens: Path, seconds: float) -> int:
-        """Each token once, of all tenants, for what is cached. How many were good."""
+        """Sends each token once, of all tenants, for cached keys. Returns how many were accepted."""
         target = ["--grpc", f"127.0.0.1:{service.port['200 B']}", "--key", "tenant_config_service/setting-0000"]
         flood = hits(tokens, FLOOD, seconds, SIZES["200 B"], target)
         good, refused = (flood.codes.get(code, 0) for code in ("OK", "UNAUTHENTICATED"))
@@ -327,7 +327,7 @@ class Bench:
         say(f"the soak had {known}")
 
     def _watch(self, service: Server) -> int:
-        """Opens WatchConfig calls of all callers and leaves them; how many."""
+        """Opens WatchConfig calls of all callers and abandons them. Returns their number."""
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(lambda number: grpc(
                 service.port["200 B"], "WatchConfig", text(1, KEYS["200 B"]), self._issuer.caller(tenant(number)),
@@ -405,7 +405,7 @@ class Bench:
         return path
 
     def _metric(self, name: str) -> float:
-        """The sum of what the pattern finds."""
+        """The sum of the metrics that match."""
         found = re.findall(rf"^{name} (\S+)$", network.request(f"http://127.0.0.1:{self._servers.http_port}/metrics")[1].decode(), re.MULTILINE)
         if not found:
             raise BenchError(f"config-service has no metric {name}")
@@ -421,7 +421,7 @@ class Bench:
 
 
 def requested(port: int, method: str, path: str, token: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """The status and the body of the answer; 0 for none."""
+    """The status and the body of the answer; status 0 for no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}

@@ -42,7 +42,7 @@ _READS = ("GetParameter", "GetParameters")
 
 
 class _HangUp(Exception):
-    """The connection is to be closed without an answer."""
+    """Tells the server to close the connection without an answer."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def faulty(original: Callable, control: Control) -> Callable:
 
 
 async def _failure(plan: Plan, control: Control, service: str, request_id: str) -> tuple | None:
-    """The answer of a call that is not carried out."""
+    """The answer to a call that is not carried out."""
     kind = f"calls.{service}"
     if service in plan.faults.down:
         control.count(f"{kind}.refused")

@@ -36,7 +36,7 @@ class Plan:
         return bool(share) and self._roll(kind) < share
 
     def seconds(self, kind: str, milliseconds: Range) -> float:
-        """A time out of a range."""
+        """A random time in a range."""
         shortest, longest = milliseconds
         return (shortest + self._roll(kind) * (longest - shortest)) / 1000
 

@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 
 class BadDocument(ValueError):
-    """A document that cannot be carried out. The message names the field."""
+    """An invalid document. The message names the field."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .document import EventFaults
 logger = logging.getLogger("faults")
 
 REORDER_SECONDS = 1.0
-"""How long a batch waits for the one that is to overtake it. Without one, it is delivered in its place."""
+"""How long a batch waits for the one that is to overtake it. After that it is delivered in order."""
 RETRY_SECONDS = 1.0
 """As MiniStack's poller."""
 MOST_RETRIES = 60
@@ -155,7 +155,7 @@ class Invocations:
             try:
                 released.wait(seconds)
                 deliver()
-            except Exception:  # the emulator must outlive one delivery
+            except Exception:  # a failed delivery must not end the emulator
                 logger.exception("could not deliver a batch that was held back")
 
         context = contextvars.copy_context()

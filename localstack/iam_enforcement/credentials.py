@@ -43,7 +43,7 @@ class Tokens:
 
 
 def path_of(role: str, vpc_id: str, task: str) -> str:
-    """Where the task's credentials are served."""
+    """The path at which the task's credentials are served."""
     return f"{PREFIX}{role}/{vpc_id or '-'}/{task}"
 
 

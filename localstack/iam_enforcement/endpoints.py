@@ -46,7 +46,7 @@ class VpcEndpoints:
 
     @staticmethod
     def service_name(service: str, action: str) -> str:
-        """What the endpoint's service is called. Discovery of instances has an endpoint of its own."""
+        """The name of the endpoint's service. Discovery of instances has an endpoint of its own."""
         if service == "servicediscovery":
             return "data-servicediscovery" if ":DiscoverInstances" in action else service
         return _NAMES.get(service, service)

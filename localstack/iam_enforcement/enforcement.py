@@ -15,10 +15,10 @@ from .journal import Call, Journal
 from .resources import Resource
 
 _message: contextvars.ContextVar[str] = contextvars.ContextVar("denial_message", default="")
-"""What the last denial of this request says, in AWS's words."""
+"""The message of this request's last denial, in AWS's words."""
 
 VPC_OF_SESSION = "TaggedConfigVpcId"
-"""Where a session keeps the VPC that its calls come from."""
+"""The attribute in which a session keeps the VPC that its calls come from."""
 
 
 def install(actions: ModuleType, evaluator: ModuleType, vpc_endpoints: VpcEndpoints, journal: Journal) -> Enforcement:
@@ -187,7 +187,7 @@ class Enforcement:
 
     @staticmethod
     def last_message() -> str:
-        """What the last denial of this request says."""
+        """The message of this request's last denial."""
         return _message.get()
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable
 logger = logging.getLogger("iam_enforcement")
 
 PATH = "/_tagged-config/iam"
-"""Where the emulator serves it: GET shows it, DELETE clears it."""
+"""The path at which the emulator serves the journal: GET shows it, DELETE clears it."""
 MOST_CALLS = 5_000
 MOST_DENIALS = 200
 
@@ -47,7 +47,7 @@ class Journal:
         self._note(asdict(call) | {"reason": reason})
 
     def refused(self, access_key_id: str, action: str, code: str) -> None:
-        """Notes a call whose credentials are none."""
+        """Notes a call with unknown credentials."""
         logger.warning("refused: %s with access key %s: %s", action, access_key_id or "(none)", code)
         self._note({"principal": f"access key {access_key_id or '(none)'}", "action": action, "resource": "", "reason": code})
 

@@ -44,7 +44,7 @@ def reported(log: Path) -> Iterator[None]:
 
 
 def sign_in(settings: Settings, email: str) -> str:
-    """The ID token of one of the stack's users."""
+    """Returns the ID token of one of the stack's users."""
     answer = client(settings, "cognito-idp").initiate_auth(
         AuthFlow="USER_PASSWORD_AUTH",
         ClientId=settings.output("client_id"),
@@ -77,5 +77,5 @@ def refresh_credential(settings: Settings) -> str:
 
 
 def get_with_token(url: str, token: str) -> tuple[int, bytes]:
-    """A signed-in GET."""
+    """Sends a GET with a token. Returns the status and the body."""
     return network.request(url, headers={"Authorization": f"Bearer {token}"})

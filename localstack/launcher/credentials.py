@@ -20,14 +20,14 @@ ROOT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 def of_task(settings: Settings, role: str, task: str) -> dict[str, str]:
-    """The variables by which a task's SDK finds the credentials of its role."""
+    """The variables that lead a task's SDK to the credentials of its role."""
     if not settings.enforces_iam:
         return ROOT
     path = _path(settings, role, task)
     return {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": settings.emulator_url + path,
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": credentials.Tokens(settings.credentials_secret).of(path),
-        # Profiles of the person's own come before the credentials endpoint.
+        # A person's own profiles would take precedence over the credentials endpoint.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }

@@ -164,7 +164,7 @@ def _decide(wanted: bool | None, stack: Settings | None, progress: Progress) -> 
 
 
 def _existing(layout: Layout) -> Settings | None:
-    """The stack that can be taken on: it came up before, and its emulator still answers (it keeps no state)."""
+    """The stack that can be reused: it was ready, and its emulator still answers (the emulator keeps no state)."""
     stack = stack_settings.load(layout)
     return stack if stack and stack.ready and emulator.is_running(layout, stack) else None
 
@@ -206,14 +206,14 @@ def _await_edge(layout: Layout, stack: Settings) -> str:
 
 
 def _explain_denials(stack: Settings, progress: Progress) -> None:
-    """What was denied goes with the emulator: it is said before."""
+    """Prints the denials before the emulator, which holds them, stops."""
     with contextlib.suppress(StackError, OSError, ValueError):
         for paragraph in why.explain(stack)[-3:] if stack.enforces_iam else ():
             progress.line(f"denied: {paragraph}")
 
 
 def _undo(layout: Layout, is_new: bool, replicas: Replicas | None) -> None:
-    """After a failure: a new stack goes wholly; of one that ran before, only what was started now."""
+    """Cleans up after a failure: removes a new stack, or stops what this command started in one that ran before."""
     if is_new:
         take_down(layout)
         return
@@ -236,7 +236,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ignoring_signals() -> Iterator[None]:
-    """A second Ctrl-C must not leave the clean-up half done."""
+    """Ignores a second Ctrl-C, so that the clean-up is completed."""
     before = {which: signal.signal(which, signal.SIG_IGN) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -25,7 +25,7 @@ def image() -> str:
 
 
 def compose() -> list[str]:
-    """How compose is called on this machine: as Docker's plugin, or as a program of its own."""
+    """The command of compose on this machine: Docker's plugin, or a program of its own."""
     if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
         return ["docker", "compose"]
     if shutil.which("docker-compose"):
@@ -34,7 +34,7 @@ def compose() -> list[str]:
 
 
 def require(step: Step) -> None:
-    """Compose, and the image: pulled if it is not here."""
+    """Checks that compose is installed, and pulls the image if it is missing."""
     compose()
     containers.require_image(image(), IMAGE_VARIABLE, step)
 
@@ -71,6 +71,6 @@ def start(layout: Layout, settings: Settings, step: Step) -> None:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether LocalStack says that it is well."""
+    """Whether LocalStack reports that it is healthy."""
     status, _ = network.request(f"{settings.stores_url}/_localstack/health", timeout_seconds=3)
     return status == 200

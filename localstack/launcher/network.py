@@ -32,7 +32,7 @@ def no_proxy(*addresses: str) -> dict[str, str]:
 
 
 def bind_problem(address: str, port: int) -> str | None:
-    """Why nothing could listen there, as one line on what to do; None when something could."""
+    """One line that says why nothing can listen on this address and what to do, or None."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -58,7 +58,7 @@ def free_network(hosts: Iterable[int], ports: Iterable[int]) -> str:
     """The first three numbers of a 127.A.B.0/24 in which these hosts can listen on these ports."""
     hosts, ports = list(hosts), list(ports)
     for _ in range(20):
-        # macOS has only the aliases that someone added: there, one fixed network beside the default stack's.
+        # macOS has only the aliases that were added by hand: there it is one fixed network beside the default stack's.
         network = "127.0.11" if sys.platform == "darwin" else f"127.{random.randint(16, 250)}.{random.randint(0, 255)}"
         problems = [bind_problem(f"{network}.{host}", port) for host in hosts for port in ports]
         if not any(problems):
@@ -98,5 +98,5 @@ def request(
 
 
 def is_ready(address: str) -> bool:
-    """Whether the service at this host:port says that it is ready."""
+    """Whether the service at this host:port reports that it is ready."""
     return request(f"http://{address}/readyz", timeout_seconds=3)[0] == 200

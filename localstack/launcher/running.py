@@ -17,7 +17,7 @@ STOP_SECONDS = 30
 
 @contextlib.contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
-    """One command at a time changes a stack."""
+    """Locks the stack: one command at a time may change it."""
     layout.root.mkdir(parents=True, exist_ok=True)
     with open(layout.lock, "w") as lock:
         try:

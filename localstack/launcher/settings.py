@@ -95,13 +95,13 @@ class Settings:
     applied: str = ""
     seeded: bool = False
     docker_network: str = ""
-    """Where the services are containers: their network. Empty where they are processes."""
+    """The network of the services' containers. Empty if they are processes."""
     gateway: str = ""
     """This machine's address in that network. The emulator listens there, for the containers and for all others."""
     with_localstack: bool = False
-    """Whether LocalStack has the stores and the events."""
+    """Whether LocalStack runs the stores and the events."""
     credentials_secret: str = ""
-    """What the authorization tokens of the tasks' credentials endpoint are derived from."""
+    """The secret from which the authorization tokens of the tasks' credentials endpoint are derived."""
     images: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """The containers of each service, as last seen."""
@@ -122,15 +122,15 @@ class Settings:
 
     @property
     def stores_url(self) -> str:
-        """Where the stores are: LocalStack, or the emulator."""
+        """The URL of the stores: LocalStack's, or the emulator's."""
         return f"http://{self.emulator_host}:{LOCALSTACK_PORT}" if self.with_localstack else self.emulator_url
 
     def endpoint(self, service: str) -> str:
-        """Where this service of AWS, by boto3's name, is."""
+        """The URL of this AWS service, by boto3's name."""
         return self.stores_url if service in STORES else self.emulator_url
 
     def endpoints(self) -> dict[str, str]:
-        """The same, as variables that every SDK reads."""
+        """The URLs as variables that every SDK reads."""
         elsewhere = {f"AWS_ENDPOINT_URL_{name}": self.stores_url for name in STORES.values()}
         return {"AWS_ENDPOINT_URL": self.emulator_url} | (elsewhere if self.with_localstack else {})
 

@@ -25,7 +25,7 @@ class Tasks:
         self._cluster = settings.output("ecs_cluster")
 
     def ensure(self) -> None:
-        """As many tasks as wanted run what was applied."""
+        """Waits until the wanted number of tasks runs the applied definitions."""
         for service, count in ((CONFIG_SERVICE, self._settings.config_replicas), (ORDER_SERVICE, 1)):
             with self._progress.step(service) as step:
                 self._want(service, count)
@@ -46,7 +46,7 @@ class Tasks:
                 self._await_steady(service, step)
 
     def restart(self, replica: Replica) -> None:
-        """Ends one task; another takes its place, and its address."""
+        """Ends one task. Another one replaces it and gets its address."""
         with self._progress.step(replica.name) as step:
             container = containers.container_at(self._settings.docker_network, replica.address)
             self._ecs.stop_task(cluster=self._cluster, task=containers.task_of(container), reason="restarted by hand")
@@ -56,7 +56,7 @@ class Tasks:
             self._await_steady(replica.service, step)
 
     def await_replacements(self) -> None:
-        """Until the services have replaced what ended."""
+        """Waits until the services have replaced ended tasks."""
         for service in (CONFIG_SERVICE, ORDER_SERVICE):
             with self._progress.step(service) as step:
                 self._await_steady(service, step)
@@ -66,7 +66,7 @@ class Tasks:
             self._ecs.update_service(cluster=self._cluster, service=service, desiredCount=count)
 
     def _await_steady(self, service: str, step: Step) -> None:
-        """Until as many tasks run as are wanted, all of one deployment, and each has its container."""
+        """Waits until the wanted number of tasks of one deployment runs, each with its container."""
         started = time.monotonic()
         while True:
             emulator.require_running(self._layout)

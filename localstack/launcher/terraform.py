@@ -90,7 +90,7 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
 
 
 def working_copy(folder: Path) -> Path:
-    """Makes a fresh copy of terraform/ in this folder, beside links to all that it may refer to; returns the copy."""
+    """Copies terraform/ into this folder, beside links to all that it may refer to. Returns the copy."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for entry in REPOSITORY.iterdir():
@@ -136,7 +136,7 @@ def initialise(
 def environment(data: Path) -> dict[str, str]:
     """What Terraform sees: the emulated account's root, and nothing of the person's own AWS configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "TAGGED_CONFIG_"))}
-    # A CLI configuration that is named but missing is an error to Terraform.
+    # For Terraform, a CLI configuration that is named but missing is an error.
     configuration = os.environ.get("TF_CLI_CONFIG_FILE")
     if configuration and Path(configuration).is_file():
         kept["TF_CLI_CONFIG_FILE"] = configuration

@@ -28,7 +28,7 @@ class Issuer:
         self._count = 0
 
     def rotate(self) -> str:
-        """The id of a new second key. The old one is published no more."""
+        """Replaces the second key. Returns the id of the new one; the old one is no longer published."""
         self._count += 1
         kid = f"bench-{self._count}"
         self._keys = {FIRST_KID: self._keys[FIRST_KID], kid: new_key()}
@@ -58,7 +58,7 @@ class Issuer:
 
     @contextlib.contextmanager
     def published(self) -> Iterator[str]:
-        """Serves the public keys; the URL."""
+        """Serves the public keys. Returns the URL."""
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):

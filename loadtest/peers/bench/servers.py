@@ -46,7 +46,7 @@ class Server:
 
 
 class Servers:
-    """Starts them; `stack` ends them."""
+    """Starts the servers. `stack` ends them."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack, jwks: str, tenants: int) -> None:
         self._folder, self._stack, self._jwks, self._tenants = folder, stack, jwks, tenants
@@ -97,7 +97,7 @@ class Servers:
         return Server("floor", ports, pids)
 
     def rest_floor(self, order_bytes: int, entry_bytes: int) -> tuple[int, int]:
-        """Its port and its process."""
+        """Starts the bare axum server. Returns its port and its process."""
         port = network.free_port()
         program = cargo_target() / "floor" / "axum-floor"
         pid = self._spawn([str(program), f"127.0.0.1:{port}", str(order_bytes), str(entry_bytes)], {})
@@ -123,7 +123,7 @@ class Servers:
         return Server("config-service", dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
 
     def order_service(self, service: Server) -> int:
-        """Its process."""
+        """Starts order-service. Returns its process."""
         pid = self._spawn([str(program_of("order-service"))], {
             "TAGGED_CONFIG_HTTP_ADDR": f"127.0.0.1:{self.order_port}",
             "TAGGED_CONFIG_JWKS_URL": self._jwks,
