@@ -351,7 +351,7 @@ def with_credentials_network(original: Callable[..., Any]) -> Callable[..., Any]
 
 
 class _Client:
-    """docker-py's client, but for how a container is run."""
+    """docker-py's client, except for how a container is run."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

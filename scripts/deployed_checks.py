@@ -148,7 +148,7 @@ def tags(state: State) -> Iterator[str]:
 
 @check
 def writes_name_their_resource(state: State) -> Iterator[str]:
-    """no role has * beside a write, but for network interfaces of the function in the VPC"""
+    """no role has * beside a write, except for network interfaces of the function in the VPC"""
     for role, statement in state.statements():
         if statement["Effect"] != "Allow" or "*" not in _list(statement["Resource"]):
             continue
