@@ -2,8 +2,9 @@
 .DEFAULT_GOAL := help
 STACK := python3 localstack/stack.py
 ENV ?= dev
-# One shell word, whatever VARS holds: deploy.py splits it.
-DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(if $(VARS),--vars '$(subst ','\'',$(value VARS))')
+# A variable as one word of the shell, whatever it holds.
+quoted = '$(subst ','\'',$(value $1))'
+DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(if $(VARS),--vars $(call quoted,VARS))
 
 .PHONY: help
 help: ## Show this help
@@ -27,11 +28,11 @@ local-env: ## Print the stack's variables: eval "$(make -s local-env)"
 
 .PHONY: local-token
 local-token: ## Print a user's ID token (EMAIL=b-writer@example.com for another user)
-	@$(STACK) token $(EMAIL)
+	@$(STACK) token $(if $(EMAIL),$(call quoted,EMAIL))
 
 .PHONY: local-logs
 local-logs: ## Show the logs' ends (NAME=config-1 for one of them)
-	@$(STACK) logs $(NAME)
+	@$(STACK) logs $(if $(NAME),$(call quoted,NAME))
 
 .PHONY: local-why
 local-why: ## Explain the calls that IAM denied: who, what, on which resource, which policy would have to allow it
@@ -44,7 +45,7 @@ iam-proof: ## Remove each action of each role, and show that its program fails a
 
 .PHONY: local-restart
 local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them)
-	@$(STACK) $(if $(NAME),restart $(NAME),rolling-restart)
+	@$(STACK) $(if $(NAME),restart $(call quoted,NAME),rolling-restart)
 
 .PHONY: local-scale
 local-scale: ## Change the number of config-service's containers (N=4)
@@ -113,7 +114,7 @@ account-settings: ## Give API Gateway a role to log with, once in an account and
 
 .PHONY: token
 token: ## Print an ID token of a user of a deployed stack (ENV=dev or prod, EMAIL=you@example.com)
-	@$(DEPLOY) $(if $(EMAIL),--user $(EMAIL))
+	@$(DEPLOY) $(if $(EMAIL),--user $(call quoted,EMAIL))
 
 .PHONY: outputs
 outputs: ## Print what is deployed as JSON (ENV=dev or prod)
@@ -125,7 +126,7 @@ deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...' 
 
 .PHONY: rollback
 rollback: ## Run the version that ran before the current one again (TAG=... for another)
-	@$(DEPLOY) $(if $(TAG),--tag $(TAG))
+	@$(DEPLOY) $(if $(TAG),--tag $(call quoted,TAG))
 
 .PHONY: destroy
 destroy: ## Remove everything that deploy made, with all data
