@@ -1,3 +1,5 @@
+# The VPC, its security groups, and the endpoints through which its tasks and functions reach AWS.
+
 module "network" {
   source = "../modules/network"
 
