@@ -505,7 +505,7 @@ class FlushTest(AccountTest):
             with self.subTest(answer=answer), self.assertRaisesRegex(StackError, "not flushed: an unexpected answer"):
                 self.flush(answer)
 
-    def test_a_failure_is_told(self) -> None:
+    def test_a_failure_is_printed(self) -> None:
         self.function.error = "the flush is not in the journal"
         with self.assertRaisesRegex(StackError, r"not flushed: the function failed \(Unhandled\): the flush is not in the journal"):
             self.flush(None)

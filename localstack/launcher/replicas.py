@@ -168,7 +168,7 @@ class Replicas:
         }
 
     def _fingerprint(self, replica: Replica) -> str:
-        """A hash of program and settings, which tells whether a running replica is still the wanted one."""
+        """A hash of program and settings, which shows whether a running replica is still the wanted one."""
         settings = {name: value for name, value in self.environment(replica).items() if name not in ("PATH", "HOME")}
         program = build.digest(build.binary(self._settings, replica.service))
         return hashlib.sha256(f"{program}{json.dumps(settings, sort_keys=True)}".encode()).hexdigest()

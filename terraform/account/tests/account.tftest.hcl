@@ -46,7 +46,7 @@ run "the_role_is_api_gateways_and_goes_with_the_setting" {
   }
 }
 
-run "higher_throughput_is_paid_for_only_when_asked" {
+run "higher_throughput_is_paid_for_only_when_enabled" {
   command = plan
 
   assert {

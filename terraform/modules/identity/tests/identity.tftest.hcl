@@ -120,7 +120,7 @@ run "hosted_pages_hand_out_codes_for_tokens_with_the_tenant" {
   }
 }
 
-run "an_administrators_sign_in_is_added_when_asked" {
+run "an_administrators_sign_in_is_added_when_enabled" {
   command = plan
 
   variables {

@@ -168,7 +168,7 @@ run "no_api_is_refused" {
   expect_failures = [var.http_api_id]
 }
 
-run "everyone_is_told_when_it_starts_and_ends" {
+run "every_topic_is_notified_when_it_starts_and_ends" {
   command = plan
 
   assert {

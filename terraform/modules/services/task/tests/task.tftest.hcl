@@ -223,7 +223,7 @@ run "without_spot_and_scaling" {
 
   assert {
     condition     = length(aws_appautoscaling_target.this) == 0 && length(aws_appautoscaling_policy.cpu) == 0 && length(aws_appautoscaling_policy.requests) == 0
-    error_message = "The number of tasks follows the load, unasked."
+    error_message = "The number of tasks follows the load without autoscaling_enabled."
   }
 }
 
