@@ -1,8 +1,10 @@
-# Every target is one line; what takes more lies in localstack/ and scripts/.
+# Every target is one line. Longer commands are scripts in localstack/ and scripts/.
 .DEFAULT_GOAL := help
 STACK := python3 localstack/stack.py
 ENV ?= dev
-DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(foreach variable,$(VARS),--var '$(variable)')
+# A variable as one word of the shell, whatever it holds.
+quoted = '$(subst ','\'',$(value $1))'
+DEPLOY = python3 deploy/deploy.py $@ --env $(ENV) $(if $(VARS),--vars $(call quoted,VARS))
 
 .PHONY: help
 help: ## Show this help
@@ -26,24 +28,24 @@ local-env: ## Print the stack's variables: eval "$(make -s local-env)"
 
 .PHONY: local-token
 local-token: ## Print a user's ID token (EMAIL=b-writer@example.com for another user)
-	@$(STACK) token $(EMAIL)
+	@$(STACK) token $(if $(EMAIL),$(call quoted,EMAIL))
 
 .PHONY: local-logs
 local-logs: ## Show the logs' ends (NAME=config-1 for one of them)
-	@$(STACK) logs $(NAME)
+	@$(STACK) logs $(if $(NAME),$(call quoted,NAME))
 
 .PHONY: local-why
 local-why: ## Explain the calls that IAM denied: who, what, on which resource, which policy would have to allow it
 	@$(STACK) why
 
 .PHONY: iam-proof
-iam-proof: ## Take each action of each role away in turn, and show that its program fails and names it (make local DOCKER=0)
+iam-proof: ## Remove each action of each role, and show that its program fails and names it (make local DOCKER=0)
 	@test -x .local/venv/bin/python || { echo "error: the local stack does not run: make local DOCKER=0" >&2; exit 1; }
 	@.local/venv/bin/python localstack/iam_proof.py
 
 .PHONY: local-restart
 local-restart: ## Restart the replicas one by one (NAME=config-1 for one of them)
-	@$(STACK) $(if $(NAME),restart $(NAME),rolling-restart)
+	@$(STACK) $(if $(NAME),restart $(call quoted,NAME),rolling-restart)
 
 .PHONY: local-scale
 local-scale: ## Change the number of config-service's containers (N=4)
@@ -62,7 +64,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
 
 .PHONY: chaos
-chaos: ## Cause faults around the local stack and hold what readers see against the promises (ARGS='--seed 1,2,3')
+chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
 	@scripts/loadtest chaos $(ARGS)
 
 .PHONY: loadtest-aws
@@ -70,7 +72,7 @@ loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, 
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)
 
 .PHONY: bench
-bench: ## Run the microbenchmarks, and hold a hit's instructions against what is written down (BENCH=cache for some)
+bench: ## Run the microbenchmarks, and compare a hit's instructions with the recorded number (BENCH=cache for some)
 	@cargo bench --locked -p config-service -p tagged-config-client --bench hot_path --bench local_read -- $(BENCH)
 	@scripts/instructions
 
@@ -112,7 +114,7 @@ account-settings: ## Give API Gateway a role to log with, once in an account and
 
 .PHONY: token
 token: ## Print an ID token of a user of a deployed stack (ENV=dev or prod, EMAIL=you@example.com)
-	@$(DEPLOY) $(if $(EMAIL),--user $(EMAIL))
+	@$(DEPLOY) $(if $(EMAIL),--user $(call quoted,EMAIL))
 
 .PHONY: outputs
 outputs: ## Print what is deployed as JSON (ENV=dev or prod)
@@ -123,8 +125,8 @@ deploy: ## Build, push and apply to AWS (ENV=dev or prod, VARS='name=value ...' 
 	@$(DEPLOY)
 
 .PHONY: rollback
-rollback: ## Run the version that ran before the present one again (TAG=... for another)
-	@$(DEPLOY) $(if $(TAG),--tag $(TAG))
+rollback: ## Run the version that ran before the current one again (TAG=... for another)
+	@$(DEPLOY) $(if $(TAG),--tag $(call quoted,TAG))
 
 .PHONY: destroy
 destroy: ## Remove everything that deploy made, with all data
@@ -139,7 +141,7 @@ redrive: ## Replay the invalidator's dead letters (ENV=dev, prod or local; ARGS=
 	@$(DEPLOY) $(ARGS)
 
 .PHONY: flush
-flush: ## Make every task forget its cache and read everything anew (ENV=dev, prod or local)
+flush: ## Make every task drop its cache, and read everything again (ENV=dev, prod or local)
 	@$(DEPLOY)
 
 .PHONY: bootstrap-state

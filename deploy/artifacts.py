@@ -1,4 +1,4 @@
-"""Images and packages: built once for each version, never overwritten."""
+"""Builds and publishes images and functions' packages, once for each version. Never overwrites one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def image_command(program: str, image: str, tag: str, platform: str) -> list[str
 
 
 def functions_command(folder: str, platform: str) -> list[str]:
-    """Builds the functions' programs into a folder, likewise."""
+    """Builds the functions' programs into a folder, from the same bases."""
     builder = f"BUILDER={containers.base('BUILDER')}"
     return [
         "docker", "buildx", "build", "--platform", platform, "--file", FUNCTIONS_FILE, "--build-arg", builder, "--output", folder, ".",
@@ -78,7 +78,7 @@ def functions_command(folder: str, platform: str) -> list[str]:
 
 
 def require(stack: Stack, outputs: dict, tag: str) -> None:
-    """Refuses a version that is not whole."""
+    """Refuses a version of which an image or a package is missing."""
     s3 = boto3.client("s3", region_name=stack.region)
     missing = [program for program in outputs["repository_urls"] if not _image_exists(stack, program, tag)]
     missing += [name for name in FUNCTIONS if not _object_exists(s3, outputs["artifacts_bucket"], f"{tag}/{name}.zip")]
@@ -87,7 +87,7 @@ def require(stack: Stack, outputs: dict, tag: str) -> None:
 
 
 def before(stack: Stack, tag: str) -> str:
-    """The version that was pushed last before this one, where nobody knows which one ran."""
+    """The version that was pushed last before this one. For when no record says which version ran."""
     repository = f"{stack.prefix}/config-service"
     ecr = boto3.client("ecr", region_name=stack.region)
     images = [

@@ -1,4 +1,4 @@
-"""The commands. Each can be run again after an interruption, and goes on from what it finds."""
+"""The commands of the deployment tool. Each can be run again after an interruption and continues from the state that it finds."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ STAYS = (
 )
 NOTHING = "nothing is deployed as {env}: run `make deploy ENV={env}` first"
 DEFAULT_REGION = "us-east-1"
-"""The root's own."""
+"""The default region of the root."""
 DESTROY_ATTEMPTS = 4
 AWS_ERRORS = (boto3.exceptions.Boto3Error, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """What would change. The version that runs is kept, so that only the infrastructure's changes show."""
+    """Shows what would change. Keeps the running version, so that only the infrastructure's changes show."""
     stack, _ = _open(arguments, Progress())
     tag = stack.outputs().get("image_tag", "planned")
     return stack.plan([f"-var=image_tag={tag}"])
 
 
 def preflight(arguments: argparse.Namespace) -> int:
-    """What would stop a deployment, before anything is made."""
+    """Shows what would stop a deployment, before anything is created."""
     progress = Progress()
     stack, account = _open(arguments, progress)
     return 0 if _checked(stack, account, build=not arguments.without_build) else 1
 
 
 def deploy(arguments: argparse.Namespace) -> int:
-    """Repositories, then what goes into them, then everything."""
+    """Deploys: the repositories, then images and packages, then everything."""
     progress = Progress()
     stack, account = _open(arguments, progress)
     tag = commit()
     if not _checked(stack, account, build=not arguments.without_build):
         raise StackError("nothing was made: see the lines that begin with `stop`")
     progress.line(f"{stack.prefix}: version {tag}, account {account}, region {stack.region}")
-    # Remembered before anything is made, so that a run that is killed can be continued, and what it made destroyed.
+    # Remembered before anything is created, so that a killed run can be continued, and its resources destroyed.
     stack.apply(
         "repositories", ["-target=module.images", f"-var=image_tag={tag}"], accepted=lambda: _remember(stack, account)
     )
@@ -77,24 +77,24 @@ def deploy(arguments: argparse.Namespace) -> int:
 
 
 def rollback(arguments: argparse.Namespace) -> int:
-    """An earlier version's images and packages, which are still there, under today's infrastructure."""
+    """Runs an earlier version's images and packages, which still exist, under today's infrastructure."""
     progress = Progress()
     stack, account = _open(arguments, progress)
     outputs = stack.outputs()
     if "image_tag" not in outputs:
         raise StackError(NOTHING.format(env=stack.name))
-    present = outputs["image_tag"]
-    tag = arguments.tag or _version_before(stack, present, progress)
+    running = outputs["image_tag"]
+    tag = arguments.tag or _version_before(stack, running, progress)
     if not arguments.without_build:
         artifacts.require(stack, outputs, tag)
     _say_time_left(progress)
-    progress.line(f"{stack.prefix}: from {present} back to {tag}, account {account}, region {stack.region}")
+    progress.line(f"{stack.prefix}: from {running} back to {tag}, account {account}, region {stack.region}")
     _remember(stack, account)
     return _roll_out(stack, account, tag, progress)
 
 
 def destroy(arguments: argparse.Namespace) -> int:
-    """Everything goes, data too. Protection is lifted first, which only this command does."""
+    """Removes everything, data too. Lifts protection first, which only this command does."""
     progress = Progress()
     stack, account = _open(arguments, progress, even_destroyed=True)
     print(
@@ -125,10 +125,10 @@ def destroy(arguments: argparse.Namespace) -> int:
 
 
 def destroy_verify(arguments: argparse.Namespace) -> int:
-    """What is left."""
+    """Lists what is left."""
     progress = Progress()
     stack, _ = _open(arguments, progress, even_destroyed=True)
-    # Of what was not destroyed nothing goes by waiting.
+    # Waiting removes nothing of what was not destroyed.
     limit = 0 if stack.resources() else leftovers.INDEX_WAIT_SECONDS
     with progress.step("leftovers") as step:
         left, pending = leftovers.settle(stack, step, sweep=False, limit_seconds=limit)
@@ -136,7 +136,7 @@ def destroy_verify(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """The outputs."""
+    """Shows the outputs."""
     stack, _ = _open(arguments, Progress())
     outputs = stack.outputs()
     if not outputs:
@@ -146,7 +146,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def outputs(arguments: argparse.Namespace) -> int:
-    """The outputs for programs: Terraform's own JSON alone. They are in the state, so AWS is not asked."""
+    """The outputs for programs: Terraform's own JSON alone. They are in the state, so this calls no AWS service."""
     stack = Stack(arguments.env, {}, Progress(sys.stderr))
     text = stack.raw_outputs()
     if not json.loads(text):
@@ -156,7 +156,7 @@ def outputs(arguments: argparse.Namespace) -> int:
 
 
 def token(arguments: argparse.Namespace) -> int:
-    """An ID token of a user, on standard output, as an app would get it: by SRP, with a second factor where there is one."""
+    """Prints an ID token of a user, as an app would get it: by SRP, with a second factor where there is one."""
     stack, _ = _open(arguments, Progress(sys.stderr))
     outputs = stack.outputs()
     if "user_pool_id" not in outputs:
@@ -179,7 +179,7 @@ def token(arguments: argparse.Namespace) -> int:
 
 
 def account_settings(arguments: argparse.Namespace) -> int:
-    """What REST APIs of the account share in a region, such as the role that they log with: apart from every environment."""
+    """Applies what all REST APIs of the account share in a region, such as the role that they log with."""
     account, _ = _identity()
     region = _session_region() or DEFAULT_REGION
     remembered = memory.recall(folder_of(f"{account}-{region}"))
@@ -194,17 +194,17 @@ def account_settings(arguments: argparse.Namespace) -> int:
         _refuse_while_logging(region)
         stack.apply("account settings", [], verb="destroy")
         return 0
-    present = boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn")
+    role = boto3.client("apigateway", region_name=region).get_account().get("cloudwatchRoleArn")
     ours = {instance["attributes"].get("arn") for r in resources if r["type"] == "aws_iam_role" for instance in r["instances"]}
-    if present and present not in ours and _role_exists(present):
-        progress.line(f"API Gateway logs with {present} already, which somebody else has set: nothing was changed")
+    if role and role not in ours and _role_exists(role):
+        progress.line(f"API Gateway logs with {role} already, which another deployment has set: nothing was changed")
         return 0
     stack.apply("account settings", [], accepted=lambda: _remember(stack, account))
     return 0
 
 
 def bootstrap_state(arguments: argparse.Namespace) -> int:
-    """A versioned, encrypted bucket for the state, with a lock beside it (no table is needed for that)."""
+    """Creates a versioned, encrypted bucket for the state, which Terraform also locks (without a table)."""
     account, _ = _identity()
     region = _session_region() or DEFAULT_REGION
     print(f"account {account}, region {region}")
@@ -247,15 +247,15 @@ def bootstrap_state(arguments: argparse.Namespace) -> int:
 
 
 def redrive(arguments: argparse.Namespace) -> int:
-    """The dead letters of the invalidator, replayed."""
-    # Ended from outside, the messages in hand are still given back.
+    """Replays the dead letters of the invalidator."""
+    # After SIGTERM it still makes the received messages visible again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = redriving.Options(arguments.dry_run, arguments.discard_lost, arguments.max_messages)
     return redriving.run(_invalidator(arguments), options)
 
 
 def flush(arguments: argparse.Namespace) -> int:
-    """Every task's cache, emptied."""
+    """Empties every task's cache."""
     return flushing.run(_invalidator(arguments))
 
 
@@ -296,7 +296,7 @@ def _open(
 
 
 def _in_region(variables: dict[str, str]) -> dict[str, str]:
-    """With the SDKs' own region, where there is one: two that differ are refused, since nobody knows which is meant."""
+    """With the SDKs' own region, where there is one: two that differ are refused, since it is unknown which is meant."""
     session = _session_region()
     if not session:
         return variables
@@ -309,12 +309,12 @@ def _in_region(variables: dict[str, str]) -> dict[str, str]:
 
 
 def _session_region() -> str | None:
-    """As the newer SDKs and Terraform read it; boto3 alone does not know AWS_REGION."""
+    """The region as newer SDKs and Terraform read it. boto3 does not read AWS_REGION."""
     return os.environ.get("AWS_REGION") or boto3.session.Session().region_name
 
 
 def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: set[str]) -> None:
-    """Elsewhere nothing would be found, and Terraform would forget what there is and make everything once more."""
+    """Refuses another account or region: Terraform would find nothing there, and create everything again."""
     if accounts - {account}:
         raise StackError(
             f"{stack.name} is deployed in account {', '.join(sorted(accounts))}, and these credentials are of account "
@@ -329,7 +329,7 @@ def _refuse_elsewhere(stack: Stack, account: str, accounts: set[str], regions: s
 
 
 def _checked(stack: Stack, account: str, *, build: bool) -> bool:
-    """Says what each check of the preflight found; whether a deployment may begin."""
+    """Prints what each check of the preflight found. Returns whether a deployment may begin."""
     deployment = preflights.Deployment(
         stack, account, _identity()[1], "AWS_REGION or the profile" if _session_region() else "the default, as nothing names another",
         first=not stack.resources(), variables=stack.values(*preflights.VARIABLES, valid=True), build=build,
@@ -350,17 +350,17 @@ def _remember(stack: Stack, account: str, *, ran: str | None = None, destroyed: 
     memory.remember(stack.folder, kept.with_version(ran) if ran else kept)
 
 
-def _version_before(stack: Stack, present: str, progress: Progress) -> str:
+def _version_before(stack: Stack, running: str, progress: Progress) -> str:
     known = memory.recall(stack.folder)
-    tag = known.before(present) if known and not known.destroyed else None
+    tag = known.before(running) if known and not known.destroyed else None
     if tag is None:
-        tag = artifacts.before(stack, present)
-        progress.line(f"warning: nothing here says which version ran before {present}: {tag} was pushed last before it (or give TAG=...)")
+        tag = artifacts.before(stack, running)
+        progress.line(f"warning: nothing here says which version ran before {running}: {tag} was pushed last before it (or give TAG=...)")
     return tag
 
 
 def _lift_protection(stack: Stack, options: list[str], progress: Progress) -> None:
-    """Only of what exists and is protected: nothing else is made or changed before it goes."""
+    """Lifts protection of existing, protected resources. Creates and changes nothing else before the destroy."""
     addresses = protection.protected(stack.resources())
     if not addresses:
         return
@@ -374,7 +374,7 @@ def _lift_protection(stack: Stack, options: list[str], progress: Progress) -> No
 
 
 def _identity() -> tuple[str, str]:
-    """The account, and who is signed in."""
+    """The account, and the signed-in identity."""
     try:
         answer = boto3.client("sts", region_name=_session_region() or DEFAULT_REGION).get_caller_identity()
     except botocore.exceptions.NoCredentialsError:
@@ -397,7 +397,7 @@ def _role_exists(arn: str) -> bool:
 
 
 def _refuse_while_logging(region: str) -> None:
-    """Without the role every REST API of the account stops logging without a word, and none can change its stage."""
+    """Refuses if a REST API still logs: without the role its logging stops silently, and its stage cannot change."""
     gateway = boto3.client("apigateway", region_name=region)
     logging = [
         f"{api['name']}/{stage['stageName']}"
@@ -466,7 +466,7 @@ def _say_unconfirmed(stack: Stack, account: str, progress: Progress) -> None:
 
 
 def _emulated() -> bool:
-    """AWS is never spoken to without TLS."""
+    """Whether the endpoint is an emulator: AWS is never called without TLS."""
     return boto3.client("sts", region_name="us-east-1").meta.endpoint_url.startswith("http://")
 
 

@@ -1,4 +1,4 @@
-"""Has every task forget what it cached, and read everything anew: for when versions went backwards."""
+"""Makes every task of config-service drop its cache. It is needed when versions went backwards, as after a restore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from invalidator import CallFailed, Invalidator, excerpt
 
 
 def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
-    """Raises when not every task flushed, or will."""
+    """Raises if a task did not flush and will not flush later."""
     try:
         targets, acknowledged = counts(invalidator.call({"flush": True}))
     except CallFailed as error:
@@ -20,13 +20,13 @@ def run(invalidator: Invalidator, say: Callable[[str], None] = print) -> int:
     rest = targets - acknowledged
     if rest > 0:
         if not invalidator.has_journal():
-            raise StackError(f"not reached: {rest}; and there is no journal to tell them: run it again")
+            raise StackError(f"not reached: {rest}; and there is no journal that they could read: run it again")
         say(f"not reached: {rest}; the rest flush at their next sweep of the journal")
     return 0
 
 
 def counts(answer: Any) -> tuple[int, int]:
-    """Tasks that there are, and those that flushed."""
+    """The number of tasks, and of those that flushed."""
     try:
         flushed = answer["flushed"]
         targets, acknowledged = flushed["targets"], flushed["acknowledged"]

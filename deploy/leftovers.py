@@ -1,4 +1,4 @@
-"""What a destroyed environment may leave behind: what AWS made by itself, and what it deletes later."""
+"""Finds, and removes, what a destroyed environment leaves behind: what AWS created by itself, and what AWS deletes later."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ INTERFACE_WAIT_SECONDS = 1200
 INDEX_WAIT_SECONDS = 600
 INDEX_PAUSE_SECONDS = 15
 MOST_DELETED = 10
-"""Parameters in one call."""
+"""The number of parameters in one call."""
 
 
 def find(stack: Stack) -> tuple[list[str], list[str]]:
     """Everything with the environment's tags or its name, and parameters under its root: what is left, and what AWS deletes later.
 
-    The index of tags lags behind by minutes or hours, so what it names is looked up. Roles are not in it, nor what others than
+    The index of tags lags behind by minutes or hours, so what it names is checked at its own service. Roles are not in it, nor what others than
     Terraform made: overrides of tenants, log groups.
     """
     tagging = _client("resourcegroupstaggingapi", stack.region)
@@ -64,7 +64,7 @@ def settle(
 
 
 def named(stack: Stack) -> list[str]:
-    """What is found by its name: log groups, roles, repositories, buckets."""
+    """Resources found by their names: log groups, roles, repositories, buckets."""
     repositories = [
         repository["repositoryArn"]
         for page in _client("ecr", stack.region).get_paginator("describe_repositories").paginate()
@@ -90,7 +90,7 @@ def parameters(stack: Stack) -> list[str]:
 
 
 def wait_for_interfaces(stack: Stack, step: Step) -> None:
-    """Until no network interface of a function holds the environment's groups."""
+    """Waits until no network interface of a function uses the environment's security groups."""
     ec2 = _client("ec2", stack.region)
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{stack.prefix}-*"]}])
     ids = [group["GroupId"] for group in groups["SecurityGroups"]]
@@ -104,7 +104,7 @@ def wait_for_interfaces(stack: Stack, step: Step) -> None:
                 try:
                     ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
                 except ClientError:
-                    pass  # AWS was quicker, or holds it a little longer
+                    pass  # AWS has removed it already, or still uses it
         step.activity(f"{len(found)} network interfaces of functions linger; AWS takes up to 40 minutes")
         time.sleep(15)
 
@@ -154,7 +154,7 @@ def _roles(stack: Stack) -> list[str]:
     ]
 
 
-# The tagging API may list a resource long after it was deleted, so these kinds are looked up: service and kind, as in the ARN, to
+# The tagging API may list a resource long after it was deleted, so these kinds are checked at their own service: service and kind, as in the ARN, to
 # the service's client, the call, its arguments and the list in its answer. Calls that fail for a missing resource need no list.
 _LOOK_UPS: dict[tuple[str, str], tuple[str, str, Callable[[str, str], dict], str | None]] = {
     ("elasticloadbalancing", "loadbalancer"): ("elbv2", "describe_load_balancers", lambda arn, _: {"LoadBalancerArns": [arn]}, None),
@@ -195,7 +195,7 @@ _GONE = re.compile(r"NotFound|NoSuch|NonExistent|DoesNotExist|ClientException|WA
 
 
 def _still_there(arn: str) -> bool | str:
-    """False for what the index of tags has not forgotten yet; "pending" for what AWS deletes later."""
+    """False for a deleted resource that the index of tags still lists; "pending" for one that AWS deletes later."""
     _, _, service, region, _, resource = arn.split(":", 5)
     # Kinds are parted from names by a slash or a colon, or are not named; API Gateway's begin with a slash.
     kind, _, name = resource.lstrip("/").replace(":", "/", 1).partition("/")

@@ -1,4 +1,4 @@
-"""What lies in the dead-letter queues, and how it becomes an event for the function again. Nothing here calls AWS.
+"""Parses messages of the invalidator's dead-letter queues into events for the function. Nothing here calls AWS.
 
 Shapes: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html and
@@ -30,7 +30,7 @@ class Malformed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """An event that was kept whole."""
+    """An event that the queue holds whole."""
 
     event: Mapping
     about: str
@@ -38,7 +38,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Records of the stream, of which only the position was kept: both ends are in it."""
+    """A range of the stream's records, of which the queue holds only the position. Both ends belong to it."""
 
     stream_arn: str
     shard_id: str
@@ -55,7 +55,7 @@ class Range:
 
 
 def classify(body: str) -> Event | Range:
-    """What a message's body asks for. An event that the function would pass over in silence is refused."""
+    """The event or stream range in a message's body. An event that the function would ignore is refused."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -70,7 +70,7 @@ def classify(body: str) -> Event | Range:
 
 
 def reason(attributes: Mapping) -> str:
-    """Why it is dead, as EventBridge and Lambda write beside it; empty where they do not."""
+    """The reason that EventBridge or Lambda wrote beside the message; empty if there is none."""
     texts = [
         attributes[name]["StringValue"]
         for name in ("ERROR_CODE", "ERROR_MESSAGE", "ErrorMessage")
@@ -80,7 +80,7 @@ def reason(attributes: Mapping) -> str:
 
 
 def batches(records: Sequence[Mapping], stream_arn: str) -> Iterator[dict]:
-    """Records as GetRecords gives them, as events of the size that the mapping makes."""
+    """Converts records of GetRecords to events of the size that the mapping makes."""
     batch: list[dict] = []
     size = 0
     for record in records:
@@ -96,7 +96,7 @@ def batches(records: Sequence[Mapping], stream_arn: str) -> Iterator[dict]:
 
 
 def lambda_record(record: Mapping, stream_arn: str) -> dict:
-    """One record of GetRecords as Lambda hands it to a function."""
+    """Converts one record of GetRecords to the form in which Lambda passes it to a function."""
     shaped = {
         "eventID": record.get("eventID", ""),
         "eventName": record["eventName"],
@@ -141,7 +141,7 @@ def _range(info: Any) -> Range:
 
 
 def _known(event: Any) -> str:
-    """What an event is about. Configuration is never said, only where it lies."""
+    """A description of an event. It names the location, and never the configuration."""
     if isinstance(event, dict) and event.get("source") == "aws.ssm":
         detail = event.get("detail")
         if isinstance(detail, dict) and isinstance(detail.get("name"), str):
@@ -159,7 +159,7 @@ def _records(count: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What boto3 makes of the wire's JSON, as JSON again."""
+    """Converts boto3's values back to the JSON of the wire."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple, set)):

@@ -1,6 +1,6 @@
-"""What would stop a deployment half-way, found before anything is made: one line for each check, with what to do.
+"""The preflight: finds what would stop a deployment half-way, before anything is created. Each check prints one line with what to do.
 
-A check that this identity may not make is a warning that names the action, never a reason to stop.
+A check that this identity may not make is a warning that names the action. It never stops a deployment.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from target import Stack
 
 OK, WARN, STOP = "ok", "warn", "stop"
 FIRST_MINUTES, NEXT_MINUTES = 40, 15
-"""How long a deployment takes: with everything to be made, and with changes only."""
+"""How long a deployment takes: the first one, and one with changes only."""
 LEAST_MINUTES = 5
 VARIABLES = (
     "tasks", "nat", "availability_zone_count", "api_type", "api_access_logs", "architecture", "table_name",
     "invalidator_reserved_concurrency", "load_test_runner", "autoscaling_enabled",
 )
-"""Of the root, as a deployment would have them."""
+"""The variables of the root that the checks read."""
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "ssm", "data-servicediscovery")
 LOAD_TEST_ENDPOINT = "cognito-idp"
-"""terraform/modules/network/endpoint_statements."""
+"""The endpoints, as in terraform/modules/network/endpoint_statements."""
 SERVICE_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",
     "elasticloadbalancing.amazonaws.com": "AWSServiceRoleForElasticLoadBalancing",
@@ -47,13 +47,13 @@ SERVICE_ROLES = {
 LOG_POLICIES = 10
 """Resource policies of CloudWatch Logs in one region; the quota cannot be raised."""
 RESERVE = 100
-"""Concurrency that Lambda wants to be left unreserved."""
+"""The concurrency that Lambda requires to stay unreserved."""
 _ZONES_WITHOUT_LINK = re.compile(r"exclude_zone_ids\s*=\s*(\[[^\]]*\])")
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found, and what to do about it where something is to be done."""
+    """What one check found, and what to do about it, if anything."""
 
     status: str
     text: str
@@ -65,25 +65,25 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Deployment:
-    """What is to be deployed, and where."""
+    """The deployment that is checked."""
 
     stack: Stack
     account: str
     identity: str
     region_source: str
-    """What names the region."""
+    """The setting that names the region."""
     first: bool
-    """Nothing of it is in the state."""
+    """Whether the state is empty."""
     variables: Mapping[str, Any]
     build: bool
 
     def client(self, service: str) -> Any:
-        """One that does not wait long for what is not there."""
+        """A client with short timeouts."""
         config = Config(retries={"total_max_attempts": 2}, connect_timeout=10, read_timeout=20)
         return boto3.client(service, region_name=self.stack.region, config=config)
 
     def quota(self, service: str, code: str) -> float:
-        """A quota of the account, or else AWS's default."""
+        """A quota of the account, or AWS's default."""
         quotas = self.client("service-quotas")
         try:
             return quotas.get_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
@@ -92,13 +92,14 @@ class Deployment:
 
 
 def run(deployment: Deployment, say: Callable[[str], None]) -> bool:
-    """Says what each check found; whether nothing stands in the way."""
+    """Prints what each check found. Returns whether nothing stops a deployment."""
     findings = [finding for check in CHECKS for finding in _guarded(check, deployment)]
     for finding in findings:
         say(str(finding))
     return all(finding.status != STOP for finding in findings)
 
 
+# The docstring of a check is its title in the output.
 def _guarded(check: Callable[[Deployment], Iterator[Finding]], deployment: Deployment) -> Iterator[Finding]:
     try:
         yield from check(deployment)
@@ -126,7 +127,7 @@ def credentials(deployment: Deployment) -> Iterator[Finding]:
 
 
 def credentials_of_session(*, first: bool) -> Iterator[Finding]:
-    """The same for other commands."""
+    """The same check for other commands."""
     minutes = FIRST_MINUTES if first else NEXT_MINUTES
     yield time_left(boto3.session.Session().get_credentials(), minutes, datetime.datetime.now(datetime.timezone.utc))
 
@@ -177,9 +178,9 @@ def fargate(deployment: Deployment) -> Iterator[Finding]:
     most = 2 * sum(task["max"] * task["cpu"] for task in tasks) / 1024
     quota = deployment.quota("fargate", "L-3032A538")
     text = f"Fargate: {quota:.0f} vCPUs in the account, {least:g} during a rollout, {most:g} when scaled out"
-    ask = f"have the quota raised to {most:.0f} or more: aws service-quotas request-service-quota-increase --service-code fargate " \
+    remedy = f"have the quota raised to {most:.0f} or more: aws service-quotas request-service-quota-increase --service-code fargate " \
         f"--quota-code L-3032A538 --desired-value {most:.0f} --region {deployment.stack.region}"
-    yield Finding(STOP if quota < least else WARN if quota < most else OK, text, "" if quota >= most else ask)
+    yield Finding(STOP if quota < least else WARN if quota < most else OK, text, "" if quota >= most else remedy)
 
 
 def vpcs(deployment: Deployment) -> Iterator[Finding]:
@@ -269,7 +270,7 @@ def service_roles(deployment: Deployment) -> Iterator[Finding]:
 
 
 def zones(deployment: Deployment) -> Iterator[Finding]:
-    """Zones."""
+    """Availability zones."""
     ec2, count = deployment.client("ec2"), deployment.variables["availability_zone_count"]
     filters = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}, {"Name": "state", "Values": ["available"]}]
     found = ec2.describe_availability_zones(Filters=filters)["AvailabilityZones"]
@@ -304,7 +305,7 @@ def zones(deployment: Deployment) -> Iterator[Finding]:
 
 
 def zones_without_link(text: str) -> list[str]:
-    """Ids of the zones that the root leaves out."""
+    """The ids of the zones that the root leaves out."""
     return json.loads(_ZONES_WITHOUT_LINK.search(text)[1])
 
 
@@ -324,7 +325,7 @@ def api_log_role(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _role_exists(deployment: Deployment, arn: str) -> bool:
-    """Also when that may not be asked: then the apply says so."""
+    """Also when this identity may not read it: then the apply reports it."""
     iam = deployment.client("iam")
     try:
         iam.get_role(RoleName=arn.rsplit("/", 1)[-1])

@@ -1,4 +1,4 @@
-"""What in a state refuses to be deleted, and so has to be changed before it can go."""
+"""Finds resources in a Terraform state that refuse deletion and must be changed before a destroy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Replays the dead letters of the invalidator. A message is deleted only when the function has handled what it holds, so
-this can be interrupted, and run again, at any time: being told twice does tasks no harm (docs/adr/0003)."""
+this can be interrupted, and run again, at any time: a change that a task receives twice does no harm (docs/adr/0003)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ EMPTY_PAGES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the operator asked for."""
+    """The operator's options."""
 
     dry_run: bool = False
     discard_lost: bool = False
     max_messages: int | None = None
     wait_seconds: int = 1
-    """Above 0 SQS asks all its servers, and an empty answer means an empty queue."""
+    """Above 0 SQS queries all its servers, so that an empty answer means an empty queue."""
 
 
 @dataclasses.dataclass
 class Count:
-    """What became of the messages."""
+    """The counts of what happened to the messages."""
 
     replayed: int = 0
     kept: int = 0
@@ -46,18 +46,18 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is left of a range in the stream, and what is not (empty: nothing is lost)."""
+    """The part of a range that the stream still has, and the lost part (empty if nothing is lost)."""
 
     records: list[dict]
     lost: str = ""
 
 
 class Stays(Exception):
-    """Why a message is kept."""
+    """The reason why a message is kept."""
 
 
 def run(invalidator: Invalidator, options: Options, say: Callable[[str], None] = print) -> int:
-    """Every queue, one message after the other. 1 when any message stays."""
+    """Replays every queue, one message after the other. Returns 1 if a message stays."""
     count = Count()
     work = _Work(invalidator, options, say, count)
     for queue in invalidator.queues:
@@ -80,7 +80,7 @@ class _Work:
         self._present_stream: str | None = None
 
     def empty(self, queue: str) -> None:
-        """Until the queue is empty, or holds only what was tried already."""
+        """Replays messages until the queue is empty, or holds only messages that were tried already."""
         name = self._invalidator.queues[queue]
         try:
             url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
@@ -109,7 +109,7 @@ class _Work:
                     self._sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
 
     def _settle(self, queue: str, url: str, message: dict) -> bool:
-        """Whether the message is gone. Prints its line."""
+        """Replays one message and prints its line. Returns whether it is deleted."""
         about, why = "", letters.reason(message.get("MessageAttributes", {}))
         try:
             letter = letters.classify(message["Body"])
@@ -168,7 +168,7 @@ class _Work:
 
 
 def read(streams: Any, wanted: letters.Range) -> Found:
-    """Reads a range again. Its batch's records lie among those of other batches, which it does no harm to tell again."""
+    """Reads a range again. Records of other batches lie between those of its batch; sending them again does no harm."""
     try:
         records = _records(streams, wanted, "AT_SEQUENCE_NUMBER")
         if len(records) < wanted.count:

@@ -1,4 +1,4 @@
-"""What AWS and Terraform say when they refuse, as one message with what to do about it."""
+"""Translates errors of AWS and Terraform into one message that says what to do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _MOST_LINES = 12
 
 
 def of_aws(error: ClientError | BotoCoreError) -> str:
-    """A refused call: which, why, and what to do."""
+    """A refused AWS call as one message: which call, why, and what to do."""
     if not isinstance(error, ClientError):
         return _with_advice(" ".join(str(error).split()), type(error).__name__)
     refused = error.response.get("Error", {})
@@ -89,7 +89,7 @@ def of_terraform(log: str) -> str | None:
 
 
 def may_pass(message: str) -> bool:
-    """Whether waiting may help: not with credentials that have expired, nor with what is denied."""
+    """Whether waiting may help: not for expired credentials, and not for denied calls."""
     return not any(re.search(pattern, message) for pattern, _ in _ADVICE[:3])
 
 

@@ -1,4 +1,4 @@
-"""Waits until the applied task definitions are what runs. A rollout that failed is told apart from one that was rolled back."""
+"""Waits until ECS runs the applied task definitions. Distinguishes a rollout that failed from one that ECS rolled back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.progress import Step
 
 LIMIT_SECONDS = 900
 PAUSE_SECONDS = 5
-# So long ECS may still describe the service as it was before the apply.
+# ECS may describe the service as it was before the apply for this time.
 SETTLE_SECONDS = 30
 
 
@@ -67,7 +67,7 @@ def wait(
 
 
 def _restart_failed(ecs: Any, cluster: str, services: Sequence[Mapping], step: Step) -> dict[str, str]:
-    """Gives those whose deployment has failed a new one; name to the id of the failed deployment."""
+    """Starts a new deployment for services whose deployment has failed. Returns the id of the failed one by name."""
     failed = {}
     for service in services:
         primary = _primary(service)
@@ -100,7 +100,7 @@ def _is_steady(service: Mapping, primary: Mapping) -> bool:
 
 
 def _reason(ecs: Any, cluster: str, service: Mapping, deployment: Mapping) -> str:
-    """What ECS says of a deployment, and why its last task stopped, as far as it is still known."""
+    """ECS's description of a deployment, and the reason why its last task stopped, if it is still known."""
     said = [deployment.get("rolloutStateReason", "")]
     if not said[0] and service.get("events"):
         said = [service["events"][0].get("message", "")]

@@ -40,7 +40,7 @@ class Secret:
         self.public = pow(GENERATOR, self._a, PRIME)
 
     def answer(self, challenge: dict, now: datetime.datetime) -> dict[str, str]:
-        """What proves the password to Cognito, for its challenge PASSWORD_VERIFIER."""
+        """The proof of the password, for Cognito's challenge PASSWORD_VERIFIER."""
         user, public_b = challenge["USER_ID_FOR_SRP"], int(challenge["SRP_B"], 16)
         if public_b % PRIME == 0:
             raise StackError("Cognito's challenge is not usable: its public value is 0")
@@ -93,7 +93,7 @@ def id_token(
         elif challenge == "NEW_PASSWORD_REQUIRED" and new_password:
             responses = {"USERNAME": name, "NEW_PASSWORD": new_password()}
         else:
-            raise StackError(f"Cognito asks for {challenge}, which cannot be answered here")
+            raise StackError(f"Cognito wants {challenge}, which cannot be answered here")
         answer = cognito.respond_to_auth_challenge(
             ClientId=client_id, ChallengeName=challenge, ChallengeResponses=responses, **({"Session": session} if session else {})
         )

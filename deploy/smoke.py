@@ -1,5 +1,5 @@
-"""Whether what was deployed answers: a request goes all the way to a task and back, one without a token does not, and what
-a signed-in user writes is seen by every task."""
+"""The smoke test of a deployment: a request reaches a task and returns, a request without a token is refused, and every task
+serves what a signed-in user writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEADERS = {"User-Agent": "tagged-config-deploy"}
 # The way is: web ACL -> API -> VPC link -> load balancer -> task.
 HOPS = {
     0: "this machine did not reach API Gateway: the name is not known here yet, or a proxy or firewall is in the way",
-    401: "the API asks for a token here too: its stage still serves an older deployment without this path",
+    401: "the API wants a token here too: its stage still serves an older deployment without this path",
     403: "the web ACL blocks this machine's address (log group aws-waf-logs-*), or the API has no such stage",
     404: "the API or the load balancer knows no such path: an older deployment of the stage, or a listener rule that "
     "does not match (TAGGED_CONFIG_PATH_PREFIX, the stage's name)",

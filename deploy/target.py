@@ -1,4 +1,4 @@
-"""One environment's Terraform: its variables, its state, and how it is called."""
+"""Runs Terraform for one environment, with its variables and its state."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Stack:
         self, title: str, extra: Sequence[str], *, verb: str = "apply", timeout_seconds: float = 5400,
         accepted: Callable[[], None] | None = None,
     ) -> None:
-        """Applies, or destroys, without asking. `accepted` is called when Terraform has taken all variables, before anything is made."""
+        """Applies, or destroys, without a prompt. Calls `accepted` when Terraform has accepted all variables, before anything is created."""
         self.initialise()
         with self._progress.step(title) as step:
             command = self._command(verb, ["-auto-approve", *_QUIET, *extra])
@@ -105,7 +105,7 @@ class Stack:
         return {name: self._values[name] for name in names}
 
     def push_state(self, file: Path) -> None:
-        """Makes a state file the present state."""
+        """Makes a state file the current state."""
         self.initialise()
         self._read("state", "push", str(file))
 
@@ -213,7 +213,7 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         kept = dict(os.environ)
-        # A CLI configuration that is named but missing is an error to Terraform.
+        # For Terraform, a CLI configuration that is named but missing is an error.
         if not Path(kept.get("TF_CLI_CONFIG_FILE", os.devnull)).is_file():
             kept.pop("TF_CLI_CONFIG_FILE", None)
         return kept | {"TF_DATA_DIR": str(self.folder / "data"), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}

@@ -1,4 +1,4 @@
-"""A user of a throw-away tenant, for the smoke test: made, signed in, and removed however the test ends."""
+"""A user of a throw-away tenant, for the smoke test. It is created, signed in, and removed however the test ends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The permissions that AWS checks for a request that a deployment makes: actions, the resources of each, and condition keys.
 
-The emulators cannot say it. Moto evaluates every action on `*` and no condition; MiniStack names the resources of some
+The emulators do not know them. Moto evaluates every action on `*` and no condition; MiniStack names the resources of some
 actions. With this, both evaluate the deployer's policies as they are written: MiniStack by `iam_enforcement`, moto by
 `scripts/moto_iam.py`. Resources and keys are those of AWS's Service Authorization Reference.
 
@@ -22,7 +22,7 @@ UNKNOWN = None
 
 
 class UnknownRequest(LookupError):
-    """Nothing is known of what AWS authorizes of this request."""
+    """It is not known here what AWS authorizes for this request."""
 
 
 class Unreadable(ValueError):
@@ -53,7 +53,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One question to the policies."""
+    """One permission to evaluate: an action, a resource and condition keys."""
 
     action: str
     resource: str | None = ANY
@@ -113,7 +113,7 @@ EC2_CREATED = {
     "CreateNatGateway": "natgateway", "CreateRouteTable": "route-table", "CreateSecurityGroup": "security-group",
     "CreateSubnet": "subnet", "CreateVpc": "vpc", "CreateVpcEndpoint": "vpc-endpoint",
 }
-# A rule's other side, and where a route leads, are not asked about; a rule goes with its group.
+# AWS checks neither a rule's other side nor a route's target; a rule goes with its group.
 _EC2_NOT_CHECKED = re.compile(r"IpPermissions\..*|.*ReferencedGroupId|GatewayId|NatGatewayId|SecurityGroupRuleId\..*")
 _EC2_CHECKED_ANYWAY = {"DeleteNatGateway"}
 
@@ -416,7 +416,7 @@ TAG_ACTIONS = {
 TAG_OPERATIONS = {"AddTags", "AddTagsToResource", "TagQueue", "TagResource", "TagRole"}
 
 def _tagged(call: Call, resources: list[str]) -> list[str]:
-    """What gets the tags of a request, where that is not what it names: it is new, and has no id yet."""
+    """The resource that gets the tags of a request, if the request does not name it: it is new, and has no id yet."""
     named = {
         ("lambda", "CreateEventSourceMapping"): "event-source-mapping:new",
         ("kms", "CreateKey"): "key/new",

@@ -308,7 +308,7 @@ class Bucket:
 
 
 class ParameterStore:
-    """Its rates and sizes."""
+    """Parameter Store's rates and sizes."""
 
     SERVICE = "ssm"
     _READS = ("GetParameter", "GetParameters", "GetParametersByPath")

@@ -1,6 +1,6 @@
 """The demonstration: two tenants, one service, and changes that reach every replica in well under a second.
 
-Every step is checked. The run is bounded, puts back what it changed, and exits 1 when a step was wrong.
+It checks every step, ends within a bounded time, restores what it changed, and exits 1 when a step was wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL_SECONDS = 0.005
 
 
 class StepFailed(Exception):
-    """A step showed something other than it should."""
+    """A step did not show what it should."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Person:
 
 
 def run(stack: Settings) -> int:
-    """Runs all steps; 0 when each showed what it should."""
+    """Runs all steps. Returns 0 if each showed what it should."""
     try:
         alice, bert = _sign_in(stack)
         _read_the_same_key(stack, alice, bert)
@@ -67,7 +67,7 @@ def _sign_in(stack: Settings) -> list[Person]:
 
 
 def _read_the_same_key(stack: Settings, *people: Person) -> None:
-    _heading(f"2. Both ask for {FLAG}: API Gateway -> ALB -> config-service -> DynamoDB")
+    _heading(f"2. Both read {FLAG}: API Gateway -> ALB -> config-service -> DynamoDB")
     values = []
     for person in people:
         answer = _expect(stack, person, FLAG, 200)
@@ -79,13 +79,13 @@ def _read_the_same_key(stack: Settings, *people: Person) -> None:
 
 
 def _cannot_read_across(stack: Settings, bert: Person) -> None:
-    _heading(f"3. Tenant {TENANT_A} has appSettingY; tenant {bert.tenant} asks for it")
+    _heading(f"3. Tenant {TENANT_A} has appSettingY; tenant {bert.tenant} reads it")
     _expect(stack, bert, "tenant_config_appSettingY", 404)
     print("   404: to another tenant it does not exist. No request can name a tenant; the token decides.")
 
 
 def _price_orders(stack: Settings, *people: Person) -> None:
-    _heading("4. Both order two books at 19.99: order-service asks config-service over gRPC")
+    _heading("4. Both order two books at 19.99: order-service reads from config-service over gRPC")
     for person in people:
         status, body = network.request(
             f"{stack.api_url}/v1/orders", method="POST", body=ORDER, headers=_bearer(person.token)
@@ -96,7 +96,7 @@ def _price_orders(stack: Settings, *people: Person) -> None:
 
 
 def _watch_changes(stack: Settings, alice: Person) -> list[str]:
-    """Changes a value at each source and watches it arrive; returns the changes that took too long."""
+    """Changes a value at each source and watches it arrive. Returns the changes that took too long."""
     _heading("5. Change each source with AWS's own API and watch the change arrive")
     print(f"   {'milliseconds from the write being acknowledged':<48}" + "".join(
         f"{replica.name:>10}" for replica in stack.config) + f"{'order':>10}")
@@ -121,7 +121,7 @@ Write = Callable[[], str]
 
 @contextlib.contextmanager
 def _changed_item(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
-    """Turns the variant of tenant A's feature flag, and leaves the item as it was."""
+    """Changes the variant of tenant A's feature flag, and restores the item afterwards."""
     dynamodb = aws.client(stack, "dynamodb")
     table = stack.output("table_name")
     item_key = {"PK": {"S": f"TENANT#{TENANT_A}"}, "SK": {"S": "CONFIG#featureFlagX"}}
@@ -149,7 +149,7 @@ def _changed_item(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
 
 @contextlib.contextmanager
 def _changed_parameter(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
-    """Raises the global tax rate, and leaves the parameter's value as it was."""
+    """Raises the global tax rate, and restores the parameter's value afterwards."""
     ssm = aws.client(stack, "ssm")
     name = f"{stack.output('parameter_root').rstrip('/')}/global/tax/rate"
     original = ssm.get_parameter(Name=name)["Parameter"]["Value"]
@@ -197,7 +197,7 @@ def _measure(stack: Settings, person: Person, key: str, write: Write) -> list[fl
 
 
 class Watcher(threading.Thread):
-    """Asks one service again and again, past the edge, until its answer shows the change."""
+    """Polls one service, past the edge, until its answer shows the change."""
 
     def __init__(
         self, name: str, host: str, port: int, method: str, path: str, person: Person, shows: Callable[[Any], bool]
@@ -233,7 +233,7 @@ class Watcher(threading.Thread):
 
 
 def _expect(stack: Settings, person: Person, key: str, status: int) -> dict[str, Any]:
-    """A signed-in read through the edge, which must have this status."""
+    """Reads through the edge with the person's token. The answer must have this status."""
     found, body = aws.get_with_token(f"{stack.api_url}/v1/config/{key}", person.token)
     if found != status:
         raise StepFailed(
@@ -262,7 +262,7 @@ def _describe_order(order: dict[str, Any]) -> str:
 
 
 def _same(shown: str, written: str) -> bool:
-    """Whether both are the same value, whatever the spacing of the JSON."""
+    """Whether both are the same value, apart from the spacing of the JSON."""
     try:
         return json.loads(shown) == json.loads(written)
     except ValueError:

@@ -12,7 +12,7 @@ running before it serves, and knows no Cloud Map registration. With this extensi
 - its address is the lowest free one of the network, so that a task takes the place of the one it replaces;
 - a task is running once its load balancer's health check is answered, and only then has it a target;
 - it is registered in the Cloud Map service that the ECS service names, whose name Docker's DNS resolves;
-- a task that ends is taken out of both first, then told (SIGTERM), and has its stop timeout.
+- a task that ends leaves both first, then gets SIGTERM, and has its stop timeout.
 
 It hooks private functions of one pinned version and refuses any other (`hooks`).
 """
@@ -42,7 +42,7 @@ ADDRESS_LABEL = "tagged-config.address"
 HEALTHY_SECONDS = 60.0
 """How long a task may take to answer its health check."""
 DRAIN_SECONDS = 1.0
-"""From a task's leaving the load balancer and Cloud Map until it is told to end."""
+"""The time from a task's deregistration at the load balancer and Cloud Map to its SIGTERM."""
 RESTART_SECONDS = 3.0
 """Between the failure of a task that never ran well and the start of the next."""
 FIRST_HOST = 11
@@ -158,7 +158,7 @@ class Tasks:
         return address
 
     def _names(self, task_arn: str) -> list[str]:
-        """What DNS calls the task's service: as a private namespace of Cloud Map does on AWS."""
+        """The DNS names of the task's service, as in a private namespace of Cloud Map on AWS."""
         names = []
         for service_id, service in self._registries(self._service_of(self._ecs._tasks.get(task_arn) or {})):
             namespace = self._cloud_map._namespaces.get(service.get("NamespaceId"), {})
@@ -304,7 +304,7 @@ class Tasks:
     # === ending ===
 
     def remove(self, client: Any, container_or_id: Any) -> None:
-        """Lets a container end as its definition says, and removes it."""
+        """Ends a container as its definition says, and removes it."""
         if not client or container_or_id is None:
             return
         try:
@@ -326,7 +326,7 @@ class Tasks:
 
 
 def start_or_remove(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A container that could not be started is not left behind."""
+    """Removes a container that could not be started."""
 
     def wrapped(client: Any, cdef: dict, run_kwargs: dict, **options: Any) -> Any:
         try:
@@ -351,7 +351,7 @@ def with_credentials_network(original: Callable[..., Any]) -> Callable[..., Any]
 
 
 class _Client:
-    """docker-py's client, but for how a container is run."""
+    """docker-py's client, except for how a container is run."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -370,7 +370,7 @@ class _Client:
 
 
 def served_at(original: Callable[..., Any], host: str) -> Callable[..., Any]:
-    """The emulator's server listens at this address of the machine, too."""
+    """Makes the emulator's server listen at this address of the machine, too."""
 
     def serve(app: Any, config: Any) -> Any:
         config.bind.append(f"{host}:{os.environ['GATEWAY_PORT']}")
@@ -451,7 +451,7 @@ def container_limits(cdef: dict, td: dict) -> dict[str, Any]:
 
 
 def lowest_free(subnet: ipaddress.IPv4Network, used: set[str]) -> str:
-    """The first address from the network's eleventh on that nobody has."""
+    """The first free address, from the network's eleventh on."""
     for number in range(FIRST_HOST, subnet.num_addresses - 1):
         address = str(subnet.network_address + number)
         if address not in used:

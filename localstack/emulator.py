@@ -1,8 +1,8 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `http_proxy`, `ecs_tasks`,
 `faults`, `whole_answers`, `iam_enforcement`, `aws_limits`).
 
-Run by the launcher with the virtual environment's Python. Everything is set by the environment: `GATEWAY_PORT`,
-`BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when one does not fit.
+Run by the launcher with the virtual environment's Python. Its settings are in the environment: `GATEWAY_PORT`,
+`BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when an extension does not fit MiniStack.
 """
 
 from __future__ import annotations

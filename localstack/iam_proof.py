@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Shows that each program's permissions are enforced, and that it needs every one of them.
 
-For each role of a running stack, and each action of each statement of its policies: the action is taken away, the path that
-uses it is run, and the program must fail with a message that names the action. Then the policy is put back. An action that no
-path uses is a failure too; what the emulator does by itself, without asking, is listed (`INSIDE`), and held against the
-rendered policies by scripts/deployed_checks.py.
+For each action in the policies of each role of a running stack it removes the action and runs the path that uses it. The program
+must fail with a message that names the action. Then it restores the policy. An action that no path uses is a failure too. What the
+emulator does itself, without a check of IAM, is listed (`INSIDE`); scripts/deployed_checks.py compares it with the rendered policies.
 
 Run with the virtual environment's Python: `iam_proof.py --state-dir DIR`. The services must be processes. The last line is
 `N passed, N failed`.
@@ -21,15 +20,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import iam_enforcement
-from launcher import aws, build, credentials, processes, running
+from launcher import aws, build, credentials, network, processes, running
 from launcher.errors import StackError
 from launcher.layout import REPOSITORY, SHARED, Layout
 from launcher.settings import CONFIG_SERVICE, USERS, Settings
@@ -133,14 +130,8 @@ class Proof:
     def request(self, method: str, path: str) -> tuple[int, bytes]:
         """A request to the first replica."""
         url = f"http://{self.stack.config[0].http_address}/v1/config{path}"
-        request = urllib.request.Request(url, data=b'"x"' if method == "PUT" else None, method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        return network.request(url, method=method, headers=headers, body="x" if method == "PUT" else None, timeout_seconds=20)
 
     def write(self) -> None:
         """Writes a key, for a deletion."""
@@ -219,7 +210,7 @@ class Proof:
     # === who calls, and who listens ===
 
     def callers(self) -> str:
-        """Each program calls AWS as its own role and nobody calls as the account's root, while this check itself makes no AWS calls."""
+        """Each program calls AWS as its own role and no program calls as the account's root, while this check itself makes no AWS calls."""
         self.calls("DELETE")
         self.write()
         self.request("GET", f"/param_config_proof-{uuid.uuid4().hex}")
@@ -231,9 +222,8 @@ class Proof:
 
     def calls(self, method: str = "GET") -> set[str]:
         """Who has called anything since the last clearing."""
-        request = urllib.request.Request(self.stack.emulator_url + iam_enforcement.PATH, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return {call["principal"].split(":")[-1] for call in json.load(answer)["calls"]}
+        _, body = network.request(self.stack.emulator_url + iam_enforcement.PATH, method=method)
+        return {call["principal"].split(":")[-1] for call in json.loads(body)["calls"]}
 
     def environments(self) -> str:
         """No program has keys in its environment, or takes a person's own from a profile; order-service, whose role may do nothing,
@@ -375,7 +365,7 @@ def main() -> int:
             spent = time.monotonic() - began
             print(f"{'FAIL' if problem else 'ok  '} {program:<15} {statement['Sid']:<25} {action:<36} {spent:4.1f} s {problem}", flush=True)
     if inside:
-        print("\nnot asked for by the emulator; held against the rendered policies (scripts/deployed_checks.py):")
+        print("\nnot checked by the emulator; compared with the rendered policies (scripts/deployed_checks.py):")
         print(*inside, sep="\n")
     print(f"\n{passed} passed, {failed} failed")
     return 1 if failed else 0

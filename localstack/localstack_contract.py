@@ -3,7 +3,7 @@
 
 `make test-localstack` runs it. LocalStack's events differ from AWS's: every write is a `Create`, there is no `type`, no
 resource, and a deletion is announced before it is done. The function that sends them is LocalStack's own, called in this process;
-below it, the store (moto) and EventBridge's interface are stand-ins. `--record` writes the file anew.
+the store below it (moto) and EventBridge's interface are fakes. `--record` writes the file again.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def record() -> list[dict]:
     sent: list[dict] = []
 
     class Events:
-        """EventBridge, as far as it is called."""
+        """A fake of EventBridge, with the calls that are used."""
 
         def put_events(self, Entries: list[dict]) -> None:  # noqa: N803
             sent.extend(Entries)
 
     class Clients:
-        """What LocalStack connects to."""
+        """The clients that LocalStack connects with."""
 
         events = Events()
 

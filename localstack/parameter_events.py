@@ -80,7 +80,7 @@ class EventPublisher:
         threading.Thread(target=self._run, name="parameter-events", daemon=True).start()
 
     def publish(self, event: ParameterEvent) -> None:
-        """Queues the deliveries that the policy asks for."""
+        """Queues the deliveries that the policy requires."""
         now = time.monotonic()
         with self._changed:
             for delay in self.policy(event):
@@ -107,7 +107,7 @@ class EventPublisher:
             context, event = self._next()
             try:
                 context.run(self._put_events, {"Entries": [event.entry()]}, allow_aws_source=True)
-            except Exception:  # the emulator must outlive one event
+            except Exception:  # a failed event must not end the emulator
                 logger.exception("could not publish %s of %s", event.operation, event.name)
 
     def _next(self) -> tuple[contextvars.Context, ParameterEvent]:

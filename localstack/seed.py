@@ -21,7 +21,7 @@ TABLE_ROWS = {
     (TENANT_A, "appSettingY"): {"theme": "dark", "locale": "en-US"},
     (TENANT_B, "featureFlagX"): {"enabled": False},
     (TENANT_B, "paymentGateway"): {"provider": "stripe", "keyId": "pk_test_..."},
-    # What order-service prices with.
+    # The configuration that order-service prices with.
     (TENANT_A, "pricing"): {"currency": "USD", "discountPercent": "10"},
     (TENANT_B, "pricing"): {"currency": "EUR", "discountPercent": "15"},
     (TENANT_A, "orderLimits"): {"maxLines": 20, "maxQuantity": 100},
@@ -35,7 +35,7 @@ PARAMETERS = {
 
 
 def seed(settings: Settings) -> str:
-    """Writes all of it, and says in a few words what there is now."""
+    """Writes the data and users. Returns a short summary."""
     seed_table(settings)
     seed_parameters(settings)
     seed_users(settings)

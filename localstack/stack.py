@@ -77,7 +77,7 @@ def down(_: argparse.Namespace, layout: Layout) -> int:
 
 
 def status(_: argparse.Namespace, layout: Layout) -> int:
-    """Says what runs; exits 1 unless all of it does."""
+    """Shows what runs. Exits 1 unless all of it does."""
     stack = stack_settings.load(layout)
     if stack is None:
         print("no stack runs here: start one with `make local`")
@@ -230,7 +230,7 @@ def credentials(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def provision(arguments: argparse.Namespace, layout: Layout) -> int:
-    """Applies Terraform and the seed to an emulator that somebody else runs; the last line is JSON for tests."""
+    """Applies Terraform and the seed to an emulator that runs outside this launcher; the last line is JSON for tests."""
     from launcher import provision as provisioning
 
     found = provisioning.provision(layout, Progress(), arguments.host, arguments.port, arguments.profile)
@@ -324,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--profile", choices=("release", "dev"), default="release")
             command.add_argument("--ephemeral", action="store_true", help="free ports and addresses, for tests")
-            command.add_argument("--replicas", type=int, choices=range(1, 10), default=2, metavar="N",
+            command.add_argument("--replicas", type=int, choices=range(1, stack_settings.MAX_REPLICAS + 1), default=2, metavar="N",
                                  help="replicas of config-service (default: 2)")
             command.add_argument("--bin-dir", metavar="DIR", help="ready binaries to run instead of building")
             command.add_argument("--emulator", choices=stack_settings.EMULATORS, default=stack_settings.MINISTACK,
@@ -332,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--containers", choices=CONTAINERS, default="0",
                                  help="services as ECS tasks in containers (default: 0; auto: where Docker is at hand)")
         if name == "scale":
-            command.add_argument("count", type=int, choices=range(1, 10), metavar="N", help="tasks of config-service")
+            command.add_argument("count", type=int, choices=range(1, stack_settings.MAX_REPLICAS + 1), metavar="N", help="tasks of config-service")
         if name == "signal":
             command.add_argument("name", help="the replica, e.g. config-1")
             command.add_argument("signal", choices=("STOP", "CONT", "KILL"))
@@ -359,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _enter_venv() -> None:
-    """Goes on in the virtual environment's Python, which is made first where it is missing."""
+    """Restarts this program with the virtual environment's Python, which it creates first if it is missing."""
     if Path(sys.prefix).resolve() == bootstrap.VENV.resolve() and bootstrap.is_current():
         return
     if not bootstrap.is_current():

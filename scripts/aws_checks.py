@@ -2,7 +2,7 @@
 on moto, as the role of terraform/deployer.
 
 Run with the virtual environment's Python. Ends with `N passed, N failed`. What moto lacks is switched off by the
-root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a stand-in for Docker
+root's variables: autoscaling and saved queries. It has no data plane either, and nothing is built: a fake Docker
 (deploy/tests/docker.py) pushes images without content.
 Everything runs on copies of the tree, with overrides for what moto does otherwise than AWS: OVERRIDES.
 """
@@ -29,6 +29,7 @@ from typing import Callable, Iterator, Sequence
 import boto3
 
 import deployer_checks
+from launcher import network
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LACKING = ["autoscaling_enabled=false", "log_queries_enabled=false"]
@@ -40,7 +41,7 @@ OVERRIDES = {
     # Nor does it know of every endpoint.
     'data "aws_vpc_endpoint_service" "interface" {\n'
     '  for_each = toset(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"])\n}\n',
-    # It does not read the condition of a Deny (TLS), so nobody could put a package there.
+    # It does not read the condition of a Deny (TLS), so no package could be put there.
     "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
     # It fails when the account's setting is taken away.
     "account": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
@@ -51,7 +52,7 @@ OWNERS = {"account-settings"}
 
 
 class Checks:
-    """Counts, and ends what it runs when it is told to."""
+    """Counts results, and ends the commands that it runs on `end`."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -93,7 +94,7 @@ class Checks:
         return self.count(f"{title} ({time.monotonic() - started:.0f} s)", good, story)
 
     def count(self, title: str, good: bool, story: str = "") -> bool:
-        """One check whose end is known; the story is told when it is a bad one."""
+        """Counts one check. Prints the details if it failed."""
         with self._lock:
             print(f"{'' if good else story}{'ok   ' if good else 'FAIL '} {title}", flush=True)
             self.passed += good
@@ -112,7 +113,7 @@ class Checks:
 
 # moto_server, answering one request at a time: its backends do not expect threads, and a request that failed halfway
 # is retried, and then refused as a duplicate. Connections are still taken by threads: clients keep idle ones. Head and
-# body of an answer leave in one write: why, localstack/whole_answers.py tells.
+# body of an answer leave in one write (localstack/whole_answers.py says why).
 # A session of a role may do what the role's policies allow.
 SERVER = """
 import io, sys, threading
@@ -181,7 +182,7 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
 
 
 def copy_of_the_tree(folder: Path) -> Path:
-    """The folders that are written to, copied; everything else, linked."""
+    """Copies the folders that are written to, and links everything else."""
     for entry in REPOSITORY.iterdir():
         if entry.name in COPIED:
             ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "backend_override.tf", "__pycache__")
@@ -204,7 +205,7 @@ class Target:
     def __init__(self, checks: Checks, folder: Path, url: str) -> None:
         self.checks = checks
         self.folder = folder
-        tools = folder / "stand-ins"
+        tools = folder / "fakes"
         tools.mkdir()
         docker = tools / "docker"
         docker.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/deploy/tests/docker.py" "$@"\n')
@@ -247,7 +248,7 @@ class Target:
         return {}
 
     def parameter(self, name: str) -> None:
-        """An operator's own, which no state knows."""
+        """Writes a parameter as an operator does, which no state has."""
         ssm = boto3.client(
             "ssm", endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
             aws_access_key_id="test", aws_secret_access_key="test",
@@ -276,7 +277,7 @@ class Target:
 
 
 def parts(checks: Checks) -> None:
-    """The parts of the tool and of the checks, without Terraform."""
+    """Runs the unit tests of the tool and of the checks, without Terraform."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "localstack"), "PYTHONDONTWRITEBYTECODE": "1"}
     for title, folder in (("the deployment tool", REPOSITORY / "deploy"), ("the checks", REPOSITORY / "scripts")):
         command = [sys.executable, "-m", "unittest", "discover", "-s", str(folder / "tests"), "-t", str(folder)]
@@ -284,7 +285,7 @@ def parts(checks: Checks) -> None:
 
 
 def plans(target: Target) -> None:
-    """Both environments with either API, and what prod refuses."""
+    """Plans both environments with either API, and variables that prod refuses."""
     for env, api in (("dev", "rest"), ("dev", "http"), ("prod", "rest"), ("prod", "http")):
         target.check(f"plan {env}, {api}", "plan", env, "Plan: ", variables=[f"api_type={api}", *(PROD if env == "prod" else [])])
     target.check(
@@ -296,7 +297,7 @@ def plans(target: Target) -> None:
         "prod refuses load tests", "plan", "prod", "load_test_runner must be false in prod",
         variables=["load_test_runner=true", *PROD], code=1,
     )
-    target.check("prod refuses alarms for nobody", "plan", "prod", "prod needs alert_emails or alert_topic_arns", code=1)
+    target.check("prod refuses alarms without a receiver", "plan", "prod", "prod needs alert_emails or alert_topic_arns", code=1)
 
 
 def half_made(target: Target) -> None:
@@ -330,7 +331,7 @@ def half_made(target: Target) -> None:
 
 
 def whole(target: Target) -> None:
-    """A deployment, a second version with the other API, back to the first version, and away with it."""
+    """Deploys, deploys a second version with the other API, rolls back to the first one, and destroys."""
     target.check("the account is given a log role", "account-settings", "dev", "account settings")
     everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
     # The deployer may make no role without it.
@@ -367,14 +368,14 @@ def whole(target: Target) -> None:
 
 
 def parts_plans_and_half_made(target: Target) -> None:
-    """What takes about as long as `whole`."""
+    """The checks that together take about as long as `whole`."""
     parts(target.checks)
     plans(target)
     half_made(target)
 
 
 def on_its_own(checks: Checks, work: Callable[[Target], None]) -> tuple[set[str], set[str]]:
-    """Work on a copy and an account that nothing else uses; the actions that the deployer was granted, and used."""
+    """Works on a copy and an account of its own. Returns the actions that the deployer was granted, and used."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = copy_of_the_tree(Path(temporary))
         with moto(folder / "moto.log") as url:
@@ -384,7 +385,9 @@ def on_its_own(checks: Checks, work: Callable[[Target], None]) -> tuple[set[str]
 
 def main() -> int:
     checks = Checks()
-    # Ended from outside, the servers still go.
+    # The account is on this machine: neither these checks nor the tools that they run reach it through a proxy.
+    os.environ.update(network.no_proxy())
+    # After SIGTERM the servers are stopped, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Terraform waits more than it works.
     with ThreadPoolExecutor(2) as pool:

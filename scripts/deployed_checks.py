@@ -1,5 +1,6 @@
-"""What must hold of a whole deployed target, read from its Terraform state, where every ARN is known: who may do what,
-who reaches whom, what guards what. `terraform test` asserts the modules one by one.
+"""Checks a whole deployed target by its Terraform state, where every ARN is known: permissions, network paths, encryption.
+
+`terraform test` asserts the modules one by one.
 
 Run as `deployed_checks.py STATE_FILE`, of a target with the REST API and everything optional switched on.
 Prints a line for each check and ends with `N passed, N failed`.
@@ -147,7 +148,7 @@ def tags(state: State) -> Iterator[str]:
 
 @check
 def writes_name_their_resource(state: State) -> Iterator[str]:
-    """no role has * beside a write, but for network interfaces of the function in the VPC"""
+    """no role has * beside a write, except for network interfaces of the function in the VPC"""
     for role, statement in state.statements():
         if statement["Effect"] != "Allow" or "*" not in _list(statement["Resource"]):
             continue
@@ -199,7 +200,7 @@ def decryption(state: State) -> Iterator[str]:
 
 @check
 def refresh_port(state: State) -> Iterator[str]:
-    """the refresh port admits the invalidator and nobody else"""
+    """the refresh port admits the invalidator only"""
     groups = {group["name"].split("-", 3)[-1]: group["id"] for group in state.all("aws_security_group")}
     rules = [rule for rule in state.all("aws_vpc_security_group_ingress_rule") if rule["from_port"] <= 50052 <= rule["to_port"]]
     callers = [rule["referenced_security_group_id"] for rule in rules]
@@ -218,7 +219,7 @@ def ingress(state: State) -> Iterator[str]:
 
 @check
 def gateways(state: State) -> Iterator[str]:
-    """nobody but who has to gets out to DynamoDB and S3"""
+    """only programs that use DynamoDB and S3 reach their endpoints"""
     expected = {f"{caller}-to-dynamodb" for caller in ("config-service", "invalidator", "load-test")}
     expected |= {f"{caller}-to-s3" for caller in ("config-service", "order-service", "load-test")}
     rules = state.keyed("aws_vpc_security_group_egress_rule")
@@ -250,7 +251,7 @@ def authorizer(state: State) -> Iterator[str]:
             target = method["x-amazon-apigateway-integration"]
             wanted = None if path == "/v1/health" else [{"cognito": []}]
             if method.get("security") != wanted:
-                yield f"{name} {path} asks for {method.get('security')}"
+                yield f"{name} {path} requires {method.get('security')}"
             if (target["connectionType"], target["connectionId"], target["integrationTarget"]) != ("VPC_LINK", link, balancer):
                 yield f"{name} {path} goes elsewhere"
 

@@ -1,5 +1,5 @@
-"""The deployer's role on an emulator: it is made from terraform/deployer by the account's owner, deployments run as it, and
-what it must not do is tried.
+"""Tests the deployer's role on an emulator: the account's owner creates it from terraform/deployer, deployments run as it, and
+what it must not do is refused.
 
 Used by aws_checks.py. The emulator evaluates the role's policies (moto_iam.py), so that a deployment whose resources need
 an action that the role has not fails there.
@@ -31,14 +31,14 @@ UNUSED: dict[str, tuple[str, ...]] = {
         "iam:PutRolePermissionsBoundary", "kms:PutKeyPolicy", "lambda:*FunctionConcurrency", "logs:*ssociateKmsKey",
         "logs:DeleteRetentionPolicy",
     ),
-    "AWS asks for it on behalf of the caller, and no emulator does": (
+    "AWS checks it on behalf of the caller, and no emulator does": (
         "dynamodb:DescribeStream", "dynamodb:Get*", "kms:GenerateDataKey*", "kms:ReEncrypt*", "logs:*LogDeliver*", "route53:*",
         "cognito-idp:DeleteUserPoolClient",
     ),
     "moto has no scaling and no saved queries": ("application-autoscaling:*", "logs:*QueryDefinition*"),
     "moto has no registry: images are pushed by Docker": ("ecr:Batch*", "ecr:*Layer*"),
     "an own domain of the user pool is an option": ("cognito-idp:*UserPoolDomain",),
-    "the smoke test and the rollout are tried on stand-ins": (
+    "the smoke test and the rollout are tested on fakes": (
         "cognito-idp:Admin*", "cognito-idp:ListUsers", "ecs:DescribeTasks", "ecs:ListTasks", "elasticloadbalancing:DescribeTargetHealth",
     ),
     "no letter is dead there": ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),

@@ -26,7 +26,7 @@ from launcher.progress import Progress  # noqa: E402
 
 IMAGES = containers.DOCKERFILES | {"loadtest": "loadtest/Dockerfile"}
 LIMIT_BYTES = 40_000_000
-"""Most that our own layers of an image may have."""
+"""The upper limit of our own layers of an image."""
 NATIVE = "linux/arm64" if platform.machine() in ("arm64", "aarch64") else "linux/amd64"
 
 
@@ -64,7 +64,7 @@ def why_not() -> str | None:
 
 
 def build(program: str, dockerfile: str, for_platform: str) -> str:
-    """Builds one image; its name, and the size of our own layers."""
+    """Builds one image. Returns its name, and the size of our own layers."""
     image = f"{containers.PREFIX}/{program}:{for_platform.rpartition('/')[2]}"
     command = [containers.with_buildkit() or "docker", "build", "--file", dockerfile, "--tag", image]
     if for_platform != NATIVE:
@@ -98,7 +98,7 @@ def build(program: str, dockerfile: str, for_platform: str) -> str:
 
 
 def inspect(image: str) -> dict:
-    """What Docker knows of an image."""
+    """Docker's description of an image."""
     answer = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True)
     if answer.returncode != 0:
         raise StackError(f"docker image inspect {image} failed: {answer.stderr.strip()}")
@@ -106,7 +106,7 @@ def inspect(image: str) -> dict:
 
 
 def bill_of_materials(progress: Progress) -> None:
-    """CycloneDX documents of what is compiled in."""
+    """Writes CycloneDX documents of the compiled dependencies."""
     with progress.step("bill of materials") as step:
         if shutil.which("cargo-cyclonedx") is None:
             step.detail = "skipped: cargo-cyclonedx is not installed (cargo install --locked cargo-cyclonedx)"

@@ -1,7 +1,7 @@
 """IAM for moto: what a session of a role may do, by the role's own policies, resources and conditions included.
 
 Moto's own (INITIAL_NO_AUTH_ACTION_COUNT, /moto-api/reset-auth) cannot be used for that: it evaluates every action on the resource `*`
-alone, so that a statement with an ARN allows nothing; it evaluates no condition and asks for no role that is passed on; and its
+alone, so that a statement with an ARN allows nothing; it evaluates no condition and checks no role that is passed on; and its
 server refuses the signatures of some REST services, such as Lambda and API Gateway.
 What a request needs comes from localstack/authorization.py; how a policy is evaluated, from MiniStack.
 

@@ -1,5 +1,5 @@
-"""What API Gateway's importer of REST APIs takes of an OpenAPI 3.0 document. moto takes nearly everything, and AWS answers what
-it does not know with a warning, which fails the import of an API with `fail_on_warnings`.
+"""Checks an OpenAPI 3.0 document by the rules of API Gateway's importer of REST APIs. moto accepts nearly everything. AWS answers
+what it does not know with a warning, which fails the import of an API with `fail_on_warnings`.
 
 Rules: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html and the pages on the
 `x-amazon-apigateway-*` extensions.

@@ -1,7 +1,7 @@
-"""checkov over the Terraform: what it finds is a failure, unless the reason why not stands beside the resource.
+"""Runs checkov on the Terraform. A finding is a failure, unless the resource has a comment with the reason to skip it.
 
-Then every IAM action that the Terraform names is looked up in AWS's own list of them, which comes with checkov: a name that is
-misspelt allows nothing, and shows on AWS only. Runs offline: rules and list are those of the pinned version. Ends with
+Then it checks that every IAM action in the Terraform is in AWS's own list, which comes with checkov: a misspelt action
+allows nothing, and fails on AWS only. Runs offline: rules and list are those of the pinned version. Ends with
 `N passed, N failed`: one failure for each finding.
 """
 
@@ -61,7 +61,7 @@ def _unknown_actions(python: Path) -> list[str]:
         action
         for file in (REPOSITORY / "terraform").rglob("*.tf")
         for line in file.read_text().splitlines()
-        if "variable" not in line  # condition keys look the same
+        if "variable" not in line  # condition keys have the same form
         for action in re.findall(r'"([a-z0-9-]+:[A-Z][A-Za-z0-9]+\*?)"', line)
     }
     return sorted(action for action in named if not _exists(definition, *action.lower().split(":")))

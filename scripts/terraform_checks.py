@@ -83,7 +83,7 @@ class Checks:
         self._report(passed, failed, result.stdout if failed else "", line)
 
     def _report(self, passed: int, failed: int, output: str, line: str) -> None:
-        """In one piece: modules are checked side by side."""
+        """Prints a text at once, since modules are checked side by side."""
         with self._lock:
             print(output, line, sep="\n" if output else "", flush=True)
             self.passed += passed

@@ -1,6 +1,6 @@
-"""Stands in for Docker in scripts/aws_checks.py: nothing is built, but the registry and the tool see what a build leaves.
+"""A fake `docker` for scripts/aws_checks.py. It builds nothing, but the registry and the tool see what a build leaves.
 
-TAGGED_CONFIG_DOCKER says how it fares: `down` (no daemon), `half` (builds config-service alone), or well.
+TAGGED_CONFIG_DOCKER chooses its behaviour: `down` (no daemon), `half` (builds config-service alone), or well.
 """
 
 from __future__ import annotations

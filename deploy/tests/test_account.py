@@ -1,4 +1,4 @@
-"""What the tool asks an account, on moto in this process."""
+"""What the tool reads from an account, on moto in this process."""
 
 import io
 import os
@@ -137,7 +137,7 @@ class GhostsTest(AccountTest):
             cluster="tagged-config-dev", tasks=[f"arn:aws:ecs:{REGION}:123456789012:task/tagged-config-dev/1"]
         )
 
-    def test_what_may_not_be_asked_stops(self) -> None:
+    def test_what_may_not_be_read_stops(self) -> None:
         denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeVpcs")
         with mock.patch.object(leftovers, "_client", return_value=mock.Mock(describe_vpcs=mock.Mock(side_effect=denied))):
             with self.assertRaises(ClientError):

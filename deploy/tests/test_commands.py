@@ -29,11 +29,11 @@ class OpenTest(unittest.TestCase):
         self.said = io.StringIO()
         self.resources = [REPOSITORY_OF_ONE]
         self.session = None
-        for name, stand_in in (
+        for name, fake in (
             ("_identity", lambda: ("111111111111", "arn:aws:iam::111111111111:user/a")), ("_session_region", lambda: self.session),
             ("folder_of", lambda _: self.folder), ("Stack", self.stack)
         ):
-            patch = mock.patch.object(commands, name, stand_in)
+            patch = mock.patch.object(commands, name, fake)
             patch.start()
             self.addCleanup(patch.stop)
 
@@ -76,17 +76,17 @@ class OpenTest(unittest.TestCase):
         with mock.patch.object(commands, "_identity", lambda: ("222222222222", "arn")), self.assertRaisesRegex(StackError, "AWS_PROFILE"):
             self.open()
 
-    def test_another_checkout_is_told_what_it_does_not_know(self) -> None:
+    def test_another_checkout_is_warned_of_what_it_does_not_know(self) -> None:
         self.assertEqual(self.open("region=eu-west-1"), {"region": "eu-west-1"})
         self.assertIn("does not say which VARS", self.said.getvalue())
 
-    def test_after_a_destroy_only_leftovers_are_looked_for_as_before(self) -> None:
+    def test_after_a_destroy_only_leftovers_use_the_memory(self) -> None:
         self.resources = []
         self.remember(destroyed=True)
         self.assertEqual(self.open(), {})
         self.assertEqual(self.open(even_destroyed=True), {"region": "eu-west-1", "nat": "single"})
 
-    def test_leftovers_are_looked_for_in_the_account_they_were_in(self) -> None:
+    def test_leftovers_are_searched_in_the_account_they_were_in(self) -> None:
         self.resources = []
         self.remember(account="333333333333", destroyed=True)
         with self.assertRaisesRegex(StackError, "account 333333333333"):

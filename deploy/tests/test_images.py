@@ -1,4 +1,4 @@
-"""What scripts/images.py wants of a machine."""
+"""What scripts/images.py requires of a machine."""
 
 import importlib.util
 import os

@@ -52,6 +52,29 @@ class MemoryTest(unittest.TestCase):
         with self.assertRaisesRegex(StackError, "NAME=VALUE"):
             memory.merge({}, ["api_type"])
 
+    def test_one_variable_stays_one(self) -> None:
+        for text, variables in {
+            "nat=none  region=eu-west-1\n": ["nat=none", "region=eu-west-1"],
+            'alert_emails=["a@example.com", "b@example.com"] nat=': ['alert_emails=["a@example.com", "b@example.com"]', "nat="],
+            """x=it's y=1""": ["x=it's", "y=1"],
+            r'tags={a = "x ] \" y=2", b = "z"}': [r'tags={a = "x ] \" y=2", b = "z"}'],
+            "": [],
+        }.items():
+            with self.subTest(text):
+                self.assertEqual(memory.split(text), variables)
+
+    def test_what_cannot_be_split_is_refused(self) -> None:
+        for text, message in {
+            "title=two words": "'words' is not NAME=VALUE.*--var",
+            'x="open': "quote.*not closed",
+            'emails=["a", y=1': "ends before its ]",
+            "x=1] y=2": "closes none",
+            "x={a=1)}": "closes none",
+            "=1": "not NAME=VALUE",
+        }.items():
+            with self.subTest(text), self.assertRaisesRegex(StackError, message):
+                memory.split(text)
+
     def test_sensitive_variables_are_seen(self) -> None:
         self.assertEqual(memory.sensitive(SENSITIVE), {"token"})
 

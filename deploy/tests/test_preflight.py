@@ -68,7 +68,7 @@ class PreflightTest(unittest.TestCase):
         self.aws.get_aws_default_service_quota.return_value = {"Quota": {"Value": 6}}
         self.expect(STOP, "6 vCPUs", preflight.fargate)
 
-    def test_what_may_not_be_asked_is_a_warning_that_names_the_action(self) -> None:
+    def test_what_may_not_be_read_is_a_warning_that_names_the_action(self) -> None:
         message = "User: a is not authorized to perform: servicequotas:GetServiceQuota because no identity-based policy allows it"
         self.aws.get_service_quota.side_effect = refused("AccessDeniedException", message)
         self.expect(WARN, r"vCPUs \(L-3032A538\): not checked \(AWS denied servicequotas:GetServiceQuota\)", preflight.fargate)

@@ -1,4 +1,4 @@
-"""What a state says of protection and place."""
+"""What a Terraform state says about protection, accounts and regions."""
 
 import unittest
 

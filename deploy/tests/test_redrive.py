@@ -47,7 +47,7 @@ DESTINATION_RECORD = {
     },
     "requestPayload": PARAMETER_EVENT,
     "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-    "responsePayload": {"errorType": "Error", "errorMessage": "no task could be told"},
+    "responsePayload": {"errorType": "Error", "errorMessage": "no task could be reached"},
 }
 
 
@@ -182,7 +182,7 @@ class StreamEventTest(unittest.TestCase):
 
 
 class Function:
-    """Stands in for the Lambda client: handles everything, but for what a test says."""
+    """A fake Lambda client. It handles every event except those that a test names."""
 
     def __init__(self) -> None:
         self.events: list[dict] = []
@@ -301,11 +301,11 @@ class RedriveTest(AccountTest):
     def test_what_fails_stays_and_can_be_taken_at_once(self) -> None:
         for number in range(3):
             self.put("function", PARAMETER_EVENT | {"id": str(number)})
-        self.function.error = "no task could be told"
+        self.function.error = "no task could be reached"
         self.assertEqual(self.redrive(), 1)
         self.assertEqual(len(self.function.events), 3)
         self.assertEqual(self.left(), {"function": 3})
-        self.assertIn("the function failed (Unhandled): no task could be told", self.said[0])
+        self.assertIn("the function failed (Unhandled): no task could be reached", self.said[0])
         self.assertEqual(self.said[-1], "dev: 0 replayed, 3 kept")
         self.function.error = None
         self.assertEqual(self.redrive(), 0)
@@ -457,17 +457,17 @@ class LostTest(AccountTest):
 
     def test_empty_pages_and_later_records_are_passed(self) -> None:
         streams = self.clients["dynamodbstreams"]
-        real, asked = streams.get_records, []
+        real, calls = streams.get_records, []
 
         def slow(**options: Any) -> dict:
-            asked.append(options)
-            if len(asked) % 2:
+            calls.append(options)
+            if len(calls) % 2:
                 return {"Records": [], "NextShardIterator": options["ShardIterator"]}
             return real(**options, Limit=2)
 
         with mock.patch.object(streams, "get_records", slow):
             self.assertEqual(self.redrive(), 0)
-        self.assertEqual(len(asked), 4)
+        self.assertEqual(len(calls), 4)
         self.assertEqual([len(event["Records"]) for event in self.function.events], [3])
 
     def test_an_older_tables_stream_is_not_read(self) -> None:
@@ -505,7 +505,7 @@ class FlushTest(AccountTest):
             with self.subTest(answer=answer), self.assertRaisesRegex(StackError, "not flushed: an unexpected answer"):
                 self.flush(answer)
 
-    def test_a_failure_is_told(self) -> None:
+    def test_a_failure_is_printed(self) -> None:
         self.function.error = "the flush is not in the journal"
         with self.assertRaisesRegex(StackError, r"not flushed: the function failed \(Unhandled\): the flush is not in the journal"):
             self.flush(None)

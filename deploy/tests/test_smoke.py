@@ -16,7 +16,7 @@ import smoke
 
 class SmokeTest(unittest.TestCase):
     def serve(self, answers: dict[str, list[tuple[int, bytes]]]) -> str:
-        """Answers each path with the listed ones in turn, the last one for ever."""
+        """Answers each path with the listed ones, one after the other, and repeats the last one."""
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 left = answers[self.path]
@@ -34,7 +34,7 @@ class SmokeTest(unittest.TestCase):
         self.addCleanup(server.shutdown)
         return f"http://127.0.0.1:{server.server_address[1]}/live"
 
-    def ask(self, url: str, limit_seconds: float = 0) -> str:
+    def probe(self, url: str, limit_seconds: float = 0) -> str:
         with mock.patch.dict("os.environ", {"no_proxy": "*"}):
             return smoke.test(url, Step(Progress(io.StringIO()), "smoke test"), limit_seconds=limit_seconds, pause_seconds=0.01)
 
@@ -43,26 +43,26 @@ class SmokeTest(unittest.TestCase):
             "/live/v1/health": [(503, b""), (502, b""), (200, b"ok\n")],
             "/live/v1/config/tenant_config_x": [(403, b""), (401, b"{}")],
         })
-        self.assertIn("reaches a task", self.ask(url, limit_seconds=20))
+        self.assertIn("reaches a task", self.probe(url, limit_seconds=20))
 
     def test_names_the_hop_that_is_broken(self) -> None:
         for status, hop in ((403, "web ACL"), (404, "listener rule"), (500, "API Gateway itself"), (502, "security groups"),
                             (503, "no healthy task"), (504, "drops packets"), (418, "something else")):
             with self.subTest(status=status), self.assertRaisesRegex(StackError, hop):
-                self.ask(self.serve({"/live/v1/health": [(status, b"{}")]}))
+                self.probe(self.serve({"/live/v1/health": [(status, b"{}")]}))
 
     def test_another_server_is_not_taken_for_the_service(self) -> None:
         with self.assertRaisesRegex(StackError, "<html> .*something else"):
-            self.ask(self.serve({"/live/v1/health": [(200, b"<html> hello")]}))
+            self.probe(self.serve({"/live/v1/health": [(200, b"<html> hello")]}))
 
     def test_an_open_door_fails_at_once(self) -> None:
         url = self.serve({"/live/v1/health": [(200, b"ok\n")], "/live/v1/config/tenant_config_x": [(200, b"{}")]})
         with self.assertRaisesRegex(StackError, "without a token"):
-            self.ask(url, limit_seconds=60)
+            self.probe(url, limit_seconds=60)
 
     def test_no_answer_is_no_answer(self) -> None:
         with self.assertRaisesRegex(StackError, "no answer"):
-            self.ask("http://127.0.0.1:9/live")
+            self.probe("http://127.0.0.1:9/live")
 
 
 class Edge:

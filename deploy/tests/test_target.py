@@ -1,4 +1,4 @@
-"""How Terraform is called, and ended: a stand-in for it makes what an interruption would lose."""
+"""How Terraform is called and ended. A fake Terraform creates what an interruption would lose."""
 
 import io
 import json
@@ -21,21 +21,21 @@ TERRAFORM = """#!{python}
 import signal, sys, time
 open("calls", "a").write(" ".join(sys.argv[1:]) + "\\n")
 if sys.argv[1] == "console":
-    if open("fares").read() == "refused":
+    if open("behaviour").read() == "refused":
         print("\\x1b[31mError: \\x1b[0mInvalid value for variable", file=sys.stderr)
         print("Warning: some expressions may produce unexpected results.")
     print('"{{\\\\"nat\\\\":\\\\"none\\\\"}}"')
     sys.exit()
-if sys.argv[1] == "apply" and open("fares").read() == "interrupted":
-    asked = []
-    signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+if sys.argv[1] == "apply" and open("behaviour").read() == "interrupted":
+    signals = []
+    signal.signal(signal.SIGINT, lambda *_: signals.append(1))
     open("begun", "w").close()
-    while not asked:
+    while not signals:
         time.sleep(0.01)
     time.sleep(0.3)
     open("state", "w").write("complete")
     sys.exit(1)
-if sys.argv[1] == open("fares").read():
+if sys.argv[1] == open("behaviour").read():
     open("errored.tfstate", "w").write("what was made")
     sys.exit("Error: saving state: api error ExpiredToken: The provided token has expired.")
 """
@@ -57,10 +57,10 @@ class TargetTest(unittest.TestCase):
         ):
             patch.start()
             self.addCleanup(patch.stop)
-        self.fares("well")
+        self.behave("well")
 
-    def fares(self, how: str) -> None:
-        (self.root / "fares").write_text(how)
+    def behave(self, how: str) -> None:
+        (self.root / "behaviour").write_text(how)
 
     def stack(self) -> target.Stack:
         return target.Stack("dev", {"region": "eu-west-1"}, Progress(io.StringIO()))
@@ -69,7 +69,7 @@ class TargetTest(unittest.TestCase):
         return [line.split()[0] for line in (self.root / "calls").read_text().splitlines()]
 
     def test_an_interrupted_apply_writes_its_state_first(self) -> None:
-        self.fares("interrupted")
+        self.behave("interrupted")
 
         def interrupt() -> None:
             while not (self.root / "begun").exists():
@@ -87,16 +87,16 @@ class TargetTest(unittest.TestCase):
         self.assertEqual((made_before, self.calls()), ([["plan"]], ["plan", "apply"]))
 
     def test_what_is_refused_is_not_remembered(self) -> None:
-        self.fares("plan")
+        self.behave("plan")
         with self.assertRaisesRegex(StackError, "terraform plan failed: .*sign in again"):
             self.stack().apply("repositories", [], accepted=self.fail)
 
     def test_a_state_that_could_not_be_stored_is_stored_by_the_next_run(self) -> None:
-        self.fares("apply")
+        self.behave("apply")
         with self.assertRaisesRegex(StackError, "ExpiredToken"):
             self.stack().apply("apply", [])
         self.assertFalse((self.root / "errored.tfstate").exists())
-        self.fares("well")
+        self.behave("well")
         self.stack().initialise()
         self.assertEqual((self.root / "dev.tfstate").read_text(), "what was made")
 
@@ -128,7 +128,7 @@ class TargetTest(unittest.TestCase):
         self.assertEqual(self.calls(), ["console"])
 
     def test_a_refused_variable_is_still_evaluated_unless_all_must_be_valid(self) -> None:
-        self.fares("refused")
+        self.behave("refused")
         self.assertEqual(self.stack().values("nat"), {"nat": "none"})
         with self.assertRaisesRegex(StackError, "refused: Invalid value for variable"):
             self.stack().values("nat", valid=True)

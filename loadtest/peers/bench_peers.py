@@ -2,8 +2,8 @@
 service on NestJS (`baseline/`), and the REST interfaces beside a bare axum server, in one run. Prints each ratio with what is
 wanted of it; exits 1 unless all are met.
 
-Each connection has a caller of its own: another tenant, another token (RS256, verified by both services). The servers take
-turns, each figure is the median of the turns, and everything shares this machine's processors: only ratios mean something.
+Each connection has a caller of its own: another tenant, another token (RS256, verified by both services). The servers are measured in
+rounds, one after the other. Each figure is the median of the rounds. Everything shares this machine's processors: only ratios mean something.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from launcher import network  # noqa: E402
 
 STREAMS = 16
 REST_CONNECTIONS = 16
-"""Of each caller, at saturation."""
+"""Connections of each caller, at saturation."""
 OPEN_CONNECTIONS = 10
 """Of each caller, at a constant rate: h2load lets requests go every 10 ms, so many connections make it even."""
 TAIL_RATE = 5_000
-"""Requests a second where two tails are compared: what the open loop can ask beside the server on two processors without
+"""Requests a second where two tails are compared: what the open loop can send beside the server on two processors without
 being late itself."""
 FLOOD = 2_000
-"""Tokens a second that were never seen."""
+"""New tokens a second."""
 SOAK_ROUND = 10
 """Seconds of the soak after which other tokens, tenants, keys and watchers come."""
 ORDER = b'{"lines":[{"sku":"book","quantity":2,"unitPrice":"19.99"},{"sku":"pen","quantity":10,"unitPrice":"1.05"}]}'
@@ -61,7 +61,7 @@ ORDER = b'{"lines":[{"sku":"book","quantity":2,"unitPrice":"19.99"},{"sku":"pen"
 
 @dataclass
 class Load:
-    """What all callers measured together."""
+    """The sums of what all callers measured."""
 
     per_second: float
     cpu_us: float
@@ -70,16 +70,16 @@ class Load:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=200_000, help="requests of a turn at saturation (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each server; tails take more, shorter ones (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=6, help="length of a turn at a constant rate (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=200_000, help="requests of a round at saturation (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each server; tails take more, shorter ones (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=6, help="length of a round at a constant rate (default: %(default)s)")
     parser.add_argument("--tenants", type=int, default=1_000, help="tenants with 100 keys each in the cache (default: %(default)s)")
     parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="watch the memory under load for so long, 0 for not (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="writes the rows there, too")
     arguments = parser.parse_args()
     if 0 < arguments.soak < 6 * SOAK_ROUND:
         parser.error(f"--soak takes {6 * SOAK_ROUND} seconds or more, or 0")
-    # Whoever ends it ends the servers, too.
+    # A signal that ends it ends the servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 class Bench:
-    """One run."""
+    """One run of the benchmark."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
         self._arguments, self._folder = arguments, folder
@@ -131,7 +131,7 @@ class Bench:
     # === gRPC ===
 
     def _look(self, server: Server) -> None:
-        """One answer of each size, looked at; and that a bad token is refused by who looks at tokens."""
+        """Checks one answer of each size, and that each server that verifies tokens refuses a bad one."""
         for size, key in KEYS.items():
             def once(token: str) -> int:
                 return grpc(server.port[size], "GetConfig", text(1, key), token, ["-n", "1", "-c", "1"]).data_bytes
@@ -161,10 +161,10 @@ class Bench:
 
     def _saturate(self, servers: list[Server]) -> None:
         results: dict[tuple[str, str], list[Load]] = {}
-        for turn in range(self._arguments.turns):
+        for index in range(self._arguments.rounds):
             for size in SIZES:
                 for server in servers:
-                    say(f"saturation, {size}, turn {turn + 1}: {server.name}")
+                    say(f"saturation, {size}, round {index + 1}: {server.name}")
                     share = 8 if server.name == "NestJS" else 1
                     requests = self._arguments.requests // share // CALLERS
                     self._ask(server, size, ["-n", "2000", "-c", "1", "-m", str(STREAMS)])
@@ -187,9 +187,9 @@ class Bench:
         tails: dict[str, list[float]] = {}
         each = max(1, round(self._floor_rate / 2 / CALLERS / OPEN_CONNECTIONS))
         options = ["-D", str(self._arguments.seconds), "-c", str(OPEN_CONNECTIONS), "-m", "100", "--rps", str(each)]
-        for turn in range(self._arguments.turns):
+        for index in range(self._arguments.rounds):
             for server in (floor, service):
-                say(f"constant rate, {each * CALLERS * OPEN_CONNECTIONS:,}/s, turn {turn + 1}: {server.name}")
+                say(f"constant rate, {each * CALLERS * OPEN_CONNECTIONS:,}/s, round {index + 1}: {server.name}")
                 load = self._ask(server, "200 B", options, with_log=True)
                 tails.setdefault(server.name, []).append(percentile(load.latencies_us, 0.99))
         mine, bare = (statistics.median(tails[name]) for name in ("config-service", "floor"))
@@ -197,23 +197,23 @@ class Bench:
 
     def _disturbed(self, service: Server) -> None:
         """The tail in quiet, while a hot key is written ten times a second, and beside a flood of tokens that were never seen,
-        every other one forged. In short turns, so that what else the machine does meets all three alike."""
-        rate, seconds, turns = TAIL_RATE, self._arguments.seconds / 3, self._arguments.turns * 4
-        say(f"signing {FLOOD * seconds * turns / 2:,.0f} tokens")
-        floods = [self._tokens(f"flood-{turn}", math.ceil(FLOOD * seconds)) for turn in range(turns)]
+        every other one forged. In short rounds, so that what else the machine does meets all three alike."""
+        rate, seconds, rounds = TAIL_RATE, self._arguments.seconds / 3, self._arguments.rounds * 4
+        say(f"signing {FLOOD * seconds * rounds / 2:,.0f} tokens")
+        floods = [self._tokens(f"flood-{index}", math.ceil(FLOOD * seconds)) for index in range(rounds)]
         callers = self._callers()
         target = ["--grpc", f"127.0.0.1:{service.port['200 B']}", "--key", KEYS["200 B"], "--connections", "8"]
         tenants = ",".join(tenant(number) for number in range(CALLERS))
         rewriting = ["--rewrite", f"127.0.0.1:{self._servers.refresh_port}", "--rewritten-tenants", tenants]
         tails: dict[str, list[float]] = {"quiet": [], "hot key": [], "flood": []}
-        for turn in range(turns):
+        for index in range(rounds):
             names = list(tails)
             # Another one first each time: what one leaves behind meets all of them.
-            for name in names[turn % 3:] + names[:turn % 3]:
-                say(f"constant rate, {rate:,}/s, turn {turn + 1}: {name}")
+            for name in names[index % 3:] + names[:index % 3]:
+                say(f"constant rate, {rate:,}/s, round {index + 1}: {name}")
                 before = self._reads()
                 with ThreadPoolExecutor(1) as pool:
-                    flood = pool.submit(self._flood, service, floods[turn], seconds) if name == "flood" else None
+                    flood = pool.submit(self._flood, service, floods[index], seconds) if name == "flood" else None
                     tail = hits(
                         callers, rate, seconds, SIZES["200 B"], target + rewriting * (name == "hot key"), warm_up=0.5,
                         TAGGED_CONFIG_REFRESH_CREDENTIAL=self._servers.credential,
@@ -227,17 +227,17 @@ class Bench:
         self._ratio(f"p99 us at {TAIL_RATE:,}/s, hot key written 10/s, to quiet", hot, quiet, "<=", 1.2)
         self._ratio(f"p99 us at {TAIL_RATE:,}/s, {FLOOD:,} new tokens/s, to quiet", flood, quiet, "<=", 2)
 
-    def _check_counts(self, name: str, before: float, asked: float) -> None:
-        """The service counted what the client says it asked."""
+    def _check_counts(self, name: str, before: float, sent: float) -> None:
+        """The service counted what the client says it sent."""
         counted = self._reads() - before
-        if abs(counted - asked) > asked * 0.02:
-            raise BenchError(f"{name}: {asked:,.0f} reads were asked, and config-service counted {counted:,.0f}")
+        if abs(counted - sent) > sent * 0.02:
+            raise BenchError(f"{name}: {sent:,.0f} reads were sent, and config-service counted {counted:,.0f}")
 
     def _reads(self) -> float:
         return self._metric(r'config_reads_total{[^}]*result="hit"[^}]*}')
 
     def _flood(self, service: Server, tokens: Path, seconds: float) -> int:
-        """Each token once, of all tenants, for what is cached. How many were good."""
+        """Sends each token once, of all tenants, for cached keys. Returns how many were accepted."""
         target = ["--grpc", f"127.0.0.1:{service.port['200 B']}", "--key", "tenant_config_service/setting-0000"]
         flood = hits(tokens, FLOOD, seconds, SIZES["200 B"], target)
         good, refused = (flood.codes.get(code, 0) for code in ("OK", "UNAUTHENTICATED"))
@@ -264,9 +264,9 @@ class Bench:
             tails: dict[str, list[float]] = {}
             both = {"axum": (floor_port, floor_pid), "service": (port, pid)}
             options = ["--h1", "-n", str(self._arguments.requests // 2 // CALLERS), "-c", str(REST_CONNECTIONS), "-m", "1"]
-            for turn in range(self._arguments.turns):
+            for index in range(self._arguments.rounds):
                 for name, (its_port, its_pid) in both.items():
-                    say(f"{kind}, saturation, turn {turn + 1}: {name}")
+                    say(f"{kind}, saturation, round {index + 1}: {name}")
                     url = f"http://127.0.0.1:{its_port}{path}"
                     loads.setdefault(name, []).append(self._together(its_pid, lambda token: h2load(
                         url, token, options, body=body, kind="application/json",
@@ -278,9 +278,9 @@ class Bench:
                 content.write(body or b"")
                 content.flush()
                 posted = ["--body", content.name] if body else []
-                for turn in range(self._arguments.turns * 2):
+                for index in range(self._arguments.rounds * 2):
                     for name, (its_port, _) in both.items():
-                        say(f"{kind}, constant rate, {TAIL_RATE:,}/s, turn {turn + 1}: {name}")
+                        say(f"{kind}, constant rate, {TAIL_RATE:,}/s, round {index + 1}: {name}")
                         target = ["--url", f"http://127.0.0.1:{its_port}{path}", "--connections", "8", *posted]
                         tail = hits(self._callers(), TAIL_RATE, seconds, size, target, warm_up=0.5)
                         tails.setdefault(name, []).append(tail.p99_us)
@@ -327,7 +327,7 @@ class Bench:
         say(f"the soak had {known}")
 
     def _watch(self, service: Server) -> int:
-        """Opens WatchConfig calls of all callers and leaves them; how many."""
+        """Opens WatchConfig calls of all callers and abandons them. Returns their number."""
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(lambda number: grpc(
                 service.port["200 B"], "WatchConfig", text(1, KEYS["200 B"]), self._issuer.caller(tenant(number)),
@@ -376,12 +376,12 @@ class Bench:
             server.port[size], "GetConfig", text(1, KEYS[size]), token, options, with_log=with_log,
         ), server.answer_bytes[size])
 
-    def _together(self, pid: int, ask: Callable[[str], Answers], answer_bytes: int, *, slack: int = 0) -> Load:
+    def _together(self, pid: int, send: Callable[[str], Answers], answer_bytes: int, *, slack: int = 0) -> Load:
         """All callers at once, each on its own connections. A status of 200 proves no success of gRPC: the bytes of all answers
-        must be those of as many answers as the one that was looked at, but for `slack` in each."""
+        must be those of as many answers as the sample, with `slack` for each."""
         before, started = cpu_seconds(pid), time.perf_counter()
         with ThreadPoolExecutor(CALLERS) as pool:
-            runs = list(pool.map(lambda number: ask(self._issuer.caller(tenant(number))), range(CALLERS)))
+            runs = list(pool.map(lambda number: send(self._issuer.caller(tenant(number))), range(CALLERS)))
         took = time.perf_counter() - started
         requests = sum(one.requests for one in runs)
         for one in runs:
@@ -405,7 +405,7 @@ class Bench:
         return path
 
     def _metric(self, name: str) -> float:
-        """The sum of what the pattern finds."""
+        """The sum of the metrics that match."""
         found = re.findall(rf"^{name} (\S+)$", network.request(f"http://127.0.0.1:{self._servers.http_port}/metrics")[1].decode(), re.MULTILINE)
         if not found:
             raise BenchError(f"config-service has no metric {name}")
@@ -415,13 +415,13 @@ class Bench:
         self._row(ratio(what, mine, other, relation, wanted))
 
     def _row(self, row: Row) -> None:
-        """Said at once, too: a run that fails later has told what it measured."""
+        """Also prints the figure at once: a run that fails later has shown what it measured."""
         self._rows.append(row)
         say(f"{row.what}: {row.value:.2f} {row.verdict}")
 
 
 def requested(port: int, method: str, path: str, token: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """The status and the body of the answer; 0 for none."""
+    """The status and the body of the answer; status 0 for no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}

@@ -1,10 +1,10 @@
 """The emulator extension: faults on demand, for the fault suite. None is set when the emulator starts.
 
 `PUT`, `GET` and `DELETE` on `PATH` of the emulator's own port set, show and clear them. Read in this order:
-`document` (what can be asked for), `control` (the endpoint, the dice, the counters), `events` (changes on their way
-to the invalidator), `calls` (what a client of Parameter Store and DynamoDB is answered).
+`document` (the JSON that sets faults), `control` (the endpoint, the dice, the counters), `events` (changes on their way
+to the invalidator), `calls` (the answers to clients of Parameter Store and DynamoDB).
 
-Each hook asks one attribute, `Control.plan`, whether any fault is set, and otherwise calls what it replaced.
+Each hook reads one attribute, `Control.plan`. If no fault is set, it calls the function that it replaced.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def install() -> Control:
 
 
 def _controlled(original, control: Control):
-    """Adds `PATH` to what MiniStack answers before it looks for a service."""
+    """Adds `PATH` to what MiniStack answers before it selects a service."""
 
     async def handle(path: str, method: str, body: bytes):
         if path == PATH:

@@ -1,7 +1,7 @@
 """Faults that a client of Parameter Store or DynamoDB sees in its answers.
 
-They stand at the emulator's HTTP port, so the emulator's own reads (its stream poller, its event rules) never meet
-them. Clients are told apart by the access key id they sign with, which is all that MiniStack asks for.
+They apply at the emulator's HTTP port, so that the emulator's own reads (its stream poller, its event rules) never meet
+them. The access key id that a client signs with identifies it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _READS = ("GetParameter", "GetParameters")
 
 
 class _HangUp(Exception):
-    """The connection is to be closed without an answer."""
+    """Tells the server to close the connection without an answer."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def faulty(original: Callable, control: Control) -> Callable:
 
 
 async def _failure(plan: Plan, control: Control, service: str, request_id: str) -> tuple | None:
-    """The answer of a call that is not carried out."""
+    """The answer to a call that is not carried out."""
     kind = f"calls.{service}"
     if service in plan.faults.down:
         control.count(f"{kind}.refused")

@@ -1,4 +1,4 @@
-"""Which faults are set, the dice that decide each case, what has happened so far, and the endpoint over all three."""
+"""The faults that are set, the dice that decide each case, the counters of what happened, and the HTTP endpoint for all three."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COUNTERS = (
 
 
 class Plan:
-    """The faults of one document, and their dice: a generator for each kind, so that how often one kind is asked
-    does not move another. The n-th decision of a kind depends on the seed alone."""
+    """The faults of one document, and their dice: a generator for each kind, so that decisions
+    of one kind do not affect another. The n-th decision of a kind depends on the seed alone."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -36,7 +36,7 @@ class Plan:
         return bool(share) and self._roll(kind) < share
 
     def seconds(self, kind: str, milliseconds: Range) -> float:
-        """A time out of a range."""
+        """A random time in a range."""
         shortest, longest = milliseconds
         return (shortest + self._roll(kind) * (longest - shortest)) / 1000
 

@@ -1,4 +1,4 @@
-"""The document that sets faults, checked. All of it is optional, and whatever is left out is off."""
+"""Parses and checks the JSON document that sets faults. Every field is optional, and a fault that is left out is off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 
 class BadDocument(ValueError):
-    """A document that cannot be carried out. The message names the field."""
+    """An invalid document. The message names the field."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StaleReads:
 
 @dataclass(frozen=True)
 class Faults:
-    """Everything that one document asks for."""
+    """The faults that one document sets."""
 
     seed: int = 1
     events: dict[str, EventFaults] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def _call_faults(calls: _Fields, service: str) -> CallFaults:
 
 
 class _Fields:
-    """One object of the document. At the end of its `with` block, a field that nobody asked for is refused."""
+    """One object of the document. At the end of its `with` block, a field that was not read is refused."""
 
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, dict):

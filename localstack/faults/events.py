@@ -1,8 +1,8 @@
 """Faults between a table's stream and the invalidator, and invocations that fail.
 
 MiniStack's one poller thread reads a batch, invokes the function, and goes on to the next batch when the answer is
-not an error; after an error it reads the same batch again a second later, without end. So to answer without having
-invoked drops a batch, to wait before invoking holds the stream, and order is kept either way.
+not an error; after an error it reads the same batch again a second later, without end. An answer
+without an invocation therefore drops a batch, and a wait before the invocation holds the stream. Both keep the order.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .document import EventFaults
 logger = logging.getLogger("faults")
 
 REORDER_SECONDS = 1.0
-"""How long a batch waits for the one that is to overtake it. Without one, it is delivered in its place."""
+"""How long a batch waits for the one that is to overtake it. After that it is delivered in order."""
 RETRY_SECONDS = 1.0
 """As MiniStack's poller."""
 MOST_RETRIES = 60
 
 HANDLED = {"body": None, "log": ""}
 FAILED = {
-    "body": {"errorType": "Runtime.ExitError", "errorMessage": "a fault that was asked for"},
+    "body": {"errorType": "Runtime.ExitError", "errorMessage": "an injected fault"},
     "error": True,
     "function_error": "Unhandled",
     "log": "",
@@ -62,7 +62,7 @@ class Invocations:
             return self._original(func, config, event, request_id, started)
 
         def run(sent: dict) -> dict:
-            # Asked anew: what is delivered late falls under the faults of its own time.
+            # Read again: a late delivery is subject to the faults that are set when it arrives.
             plan = self._control.plan
             if plan and plan.hits("invalidator.fail", plan.faults.invalidator_fail):
                 self._control.count("invalidator.failed")
@@ -155,7 +155,7 @@ class Invocations:
             try:
                 released.wait(seconds)
                 deliver()
-            except Exception:  # the emulator must outlive one delivery
+            except Exception:  # a failed delivery must not end the emulator
                 logger.exception("could not deliver a batch that was held back")
 
         context = contextvars.copy_context()

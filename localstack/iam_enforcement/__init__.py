@@ -73,7 +73,7 @@ def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2:
 
 @dataclass(frozen=True)
 class Installed:
-    """What other extensions need of this one."""
+    """The parts of this extension that others use."""
 
     sessions: credentials.ServiceSessions
     tokens: credentials.Tokens

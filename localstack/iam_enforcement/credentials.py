@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 class Tokens:
-    """Authorization tokens of the endpoint: whoever knows the stack's secret can derive the one of a path."""
+    """Authorization tokens of the endpoint: a holder of the stack's secret can derive the token of a path."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -43,7 +43,7 @@ class Tokens:
 
 
 def path_of(role: str, vpc_id: str, task: str) -> str:
-    """Where the task's credentials are served."""
+    """The path at which the task's credentials are served."""
     return f"{PREFIX}{role}/{vpc_id or '-'}/{task}"
 
 

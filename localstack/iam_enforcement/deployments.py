@@ -1,7 +1,8 @@
-"""What a deployment's requests are about (`authorization`): their resources with the tags of these, and further
-permissions, such as for a role that is passed on. MiniStack names resources of some actions and knows tags of some services only.
+"""The resources of a deployment's requests, with their tags, and further permissions, such as for a role that is passed on.
 
-Requests that `authorization` does not know keep what MiniStack found."""
+`authorization` says which they are. MiniStack knows the resources of some actions and the tags of some services only.
+Requests that `authorization` does not know keep the resource that MiniStack found.
+"""
 
 from __future__ import annotations
 
@@ -42,17 +43,17 @@ def _resources(actions: ModuleType, original: Callable[..., str]) -> Callable[..
             operation = actions._match_rest_action(service, method, path, query_params) or ""
         call = authorization.Call(service, operation, parameters | authorization.members(service, operation, body), region, account_id, method, path)
         try:
-            asked = authorization.checks(call)
+            required = authorization.checks(call)
         except authorization.UnknownRequest:
             return found
-        return _merged(found, [_check(one, call) for one in asked])
+        return _merged(found, [_check(one, call) for one in required])
 
     return extract_resource_arn
 
 
-def _merged(found: str, asked: list[Check]) -> Resource:
-    """MiniStack's resource, or rather this project's, with what is asked for besides."""
-    first, *rest = asked
+def _merged(found: str, required: list[Check]) -> Resource:
+    """MiniStack's resource, or this project's where it has one, with the further checks."""
+    first, *rest = required
     if not isinstance(found, Resource):
         return Resource(first.resource, first.context, checks=tuple(rest), is_known=first.is_known)
     known = {check.action for check in found.checks}
@@ -60,14 +61,14 @@ def _merged(found: str, asked: list[Check]) -> Resource:
     return Resource(found, {**first.context, **found.keys}, found.more, (*found.checks, *more))
 
 
-def _check(asked: authorization.Check, call: authorization.Call) -> Check:
-    if asked.resource is authorization.UNKNOWN:
-        return Check(asked.action, authorization.ANY, is_known=False)
-    resource = asked.resource
+def _check(required: authorization.Check, call: authorization.Call) -> Check:
+    if required.resource is authorization.UNKNOWN:
+        return Check(required.action, authorization.ANY, is_known=False)
+    resource = required.resource
     if ":key/alias/" in resource:
         resource = key_arn(resource.rpartition(":key/")[2], call.region, call.account)
     facts = dict(_facts(resource, call))
-    return Check(asked.action, resource, {**facts, **asked.keys})
+    return Check(required.action, resource, {**facts, **required.keys})
 
 
 def _facts(arn: str, call: authorization.Call) -> Iterator[tuple[str, Any]]:

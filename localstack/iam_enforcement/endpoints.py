@@ -1,7 +1,7 @@
-"""VPC endpoints: through which one a call leaves, and what its policy lets through.
+"""VPC endpoints: which one a call leaves through, and what its policy allows.
 
 A call of a task, or of a function in a VPC, leaves through the endpoint of the service that it calls. Without one it
-would time out on AWS, in a VPC without a NAT gateway; here it is denied. Whoever is not in a VPC passes by.
+would time out on AWS, in a VPC without a NAT gateway; here it is denied. Callers outside a VPC need no endpoint.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class VpcEndpoints:
 
     @staticmethod
     def service_name(service: str, action: str) -> str:
-        """What the endpoint's service is called. Discovery of instances has an endpoint of its own."""
+        """The name of the endpoint's service. Discovery of instances has an endpoint of its own."""
         if service == "servicediscovery":
             return "data-servicediscovery" if ":DiscoverInstances" in action else service
         return _NAMES.get(service, service)

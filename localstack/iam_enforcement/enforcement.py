@@ -1,4 +1,4 @@
-"""One call against everything that may deny it, and the message that says which one did.
+"""Evaluates one call against every policy that may deny it, and names the one that did.
 
 MiniStack's own decision comes first (identity policy, permissions boundary, session policy, resource policy). A call
 out of a VPC then needs an endpoint whose policy lets it through, and each further check of the resource must pass.
@@ -15,10 +15,10 @@ from .journal import Call, Journal
 from .resources import Resource
 
 _message: contextvars.ContextVar[str] = contextvars.ContextVar("denial_message", default="")
-"""What the last denial of this request says, in AWS's words."""
+"""The message of this request's last denial, in AWS's words."""
 
 VPC_OF_SESSION = "TaggedConfigVpcId"
-"""Where a session keeps the VPC that its calls come from."""
+"""The attribute in which a session keeps the VPC that its calls come from."""
 
 
 def install(actions: ModuleType, evaluator: ModuleType, vpc_endpoints: VpcEndpoints, journal: Journal) -> Enforcement:
@@ -159,7 +159,7 @@ class Enforcement:
         return bool((store.get_scoped(principal.account, None, name) or {}).get("PermissionsBoundary"))
 
     def _allows(self, policy: dict, principal: Any, action: str, resource: Resource, region: str, context: dict) -> bool:
-        """Whether an endpoint's policy, whose principals are everybody, allows the call."""
+        """Whether an endpoint's policy, whose principal is `*`, allows the call."""
         statements = self._evaluator.parse_policy_document(policy)
         ctx = self.context(principal, action, resource, region, context)
         return self._evaluator.evaluate(ctx, [statements]).decision == "Allow"
@@ -187,7 +187,7 @@ class Enforcement:
 
     @staticmethod
     def last_message() -> str:
-        """What the last denial of this request says."""
+        """The message of this request's last denial."""
         return _message.get()
 
 

@@ -1,4 +1,4 @@
-"""Who called what, and what was denied: kept in memory, bounded, and served for people (`make local-why`) and tests."""
+"""Records who called what, and what was denied, in bounded memory. Serves it to people (`make local-why`) and tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Callable
 logger = logging.getLogger("iam_enforcement")
 
 PATH = "/_tagged-config/iam"
-"""Where the emulator serves it: GET shows it, DELETE clears it."""
+"""The path at which the emulator serves the journal: GET shows it, DELETE clears it."""
 MOST_CALLS = 5_000
 MOST_DENIALS = 200
 
@@ -47,7 +47,7 @@ class Journal:
         self._note(asdict(call) | {"reason": reason})
 
     def refused(self, access_key_id: str, action: str, code: str) -> None:
-        """Notes a call whose credentials are none."""
+        """Notes a call with unknown credentials."""
         logger.warning("refused: %s with access key %s: %s", action, access_key_id or "(none)", code)
         self._note({"principal": f"access key {access_key_id or '(none)'}", "action": action, "resource": "", "reason": code})
 
@@ -56,7 +56,7 @@ class Journal:
             self._denials.append({"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **denial})
 
     def served(self, original: Callable) -> Callable:
-        """Adds `PATH` to what MiniStack answers before it looks for a service."""
+        """Adds `PATH` to what MiniStack answers before it selects a service."""
 
         async def handle(path: str, method: str, body: bytes) -> Any:
             if path != PATH:

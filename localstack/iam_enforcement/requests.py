@@ -1,8 +1,8 @@
-"""What MiniStack does not read out of a request: further resources, and the condition keys that our policies name.
+"""Reads from a request what MiniStack does not: further resources, and the condition keys that our policies name.
 
 The rules are AWS's: https://docs.aws.amazon.com/service-authorization/latest/reference/ (DynamoDB, Systems Manager,
-Cloud Map, KMS). A table or a SecureString under a customer key needs `kms:Decrypt` for the caller, which the store calls
-on the caller's behalf: `kms:ViaService` and the encryption context are what the key's condition keys hold.
+Cloud Map, KMS). A table or a SecureString under a customer key needs `kms:Decrypt` for the caller. The store calls it on
+the caller's behalf, with `kms:ViaService` and the encryption context as condition keys.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def install(actions: ModuleType) -> None:
 
 
 UNREADABLE = Resource("*", checks=(Check("tagged-config:UnreadableRequest", "*"),))
-"""Stands for the resources of a request whose shape no service accepts. The account's owner hears from the service what is wrong
-with it; nobody else gets past it, because no policy allows the action."""
+"""The resources of a request whose shape no service accepts. The account's owner gets the service's own error;
+every other caller is denied, because no policy allows the action."""
 
 
 def _reading(function: Callable, otherwise: Callable) -> Callable:
@@ -201,7 +201,7 @@ def _parameter_keys(arn: str, operation: str, request: dict, region: str, accoun
         kind = request.get("Type") or (record or {}).get("Type")
         key = (request.get("KeyId") or "alias/aws/ssm") if kind == "SecureString" else ""
         action = "kms:Encrypt"
-    # The key that AWS manages lets in everybody whom Parameter Store lets in.
+    # The key that AWS manages allows every caller that Parameter Store allows.
     if key and not key.startswith("alias/aws/"):
         yield _via(key_arn(key, region, account_id), f"ssm.{region}.amazonaws.com", {"PARAMETER_ARN": arn}, action)
 

@@ -1,4 +1,4 @@
-"""A resource of a request, with what is known of it beyond its ARN."""
+"""A resource of a request, with its condition keys and further checks beyond its ARN."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .resources import Resource
 
 
 class Denied(RuntimeError):
-    """What AWS would answer."""
+    """The error that AWS would answer with."""
 
 
 class ServiceCalls:

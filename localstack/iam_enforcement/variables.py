@@ -17,8 +17,8 @@ class _Unresolved(Exception):
 def filled_in(first_match: Callable, resolve: Callable[[str, Any], Any]) -> Callable:
     """Wraps MiniStack's search for a matching statement: variables are replaced by the request's values first.
 
-    A statement with a variable that has no value allows nothing. If it denies, it denies: nobody slips through a
-    guard by leaving the key out that it compares with."""
+    A statement with a variable that has no value allows nothing. A Deny with such a variable denies: a caller
+    cannot avoid it by leaving out the key that it compares with."""
 
     def _first_match(ctx: Any, stmts: list, effect: str) -> Any:
         kept = []

@@ -36,7 +36,7 @@ def client(settings: Settings, service: str, keys: Mapping[str, str] = credentia
 
 @contextlib.contextmanager
 def reported(log: Path) -> Iterator[None]:
-    """Turns a call that the emulator refused or did not answer into the one message that ends a command."""
+    """Converts a failed call to the emulator into the one message that ends a command."""
     try:
         yield
     except AwsError as error:
@@ -44,7 +44,7 @@ def reported(log: Path) -> Iterator[None]:
 
 
 def sign_in(settings: Settings, email: str) -> str:
-    """The ID token of one of the stack's users."""
+    """Returns the ID token of one of the stack's users."""
     answer = client(settings, "cognito-idp").initiate_auth(
         AuthFlow="USER_PASSWORD_AUTH",
         ClientId=settings.output("client_id"),
@@ -66,7 +66,7 @@ def assume_role(settings: Settings, role: str, session: str) -> dict[str, str]:
 
 
 def refresh_credential(settings: Settings) -> str:
-    """The secret that the refresh port asks its caller for, read as ECS reads a task's secrets: by the execution role."""
+    """The secret of the refresh port, read as ECS reads a task's secrets: with the execution role."""
     keys = credentials.of_session(settings, "execution", "launcher")
     answer = client(settings, "ssm", keys).get_parameters(
         Names=[settings.output("refresh_credential_parameter")], WithDecryption=True
@@ -77,5 +77,5 @@ def refresh_credential(settings: Settings) -> str:
 
 
 def get_with_token(url: str, token: str) -> tuple[int, bytes]:
-    """A signed-in GET."""
+    """Sends a GET with a token. Returns the status and the body."""
     return network.request(url, headers={"Authorization": f"Bearer {token}"})

@@ -17,13 +17,13 @@ BINARIES = (CONFIG_SERVICE, ORDER_SERVICE, INVALIDATOR)
 
 
 def build(layout: Layout, settings: Settings, step: Step) -> None:
-    """cargo build, unless the stack was given a folder of ready binaries; then the zip."""
+    """Runs cargo build, unless the stack has a folder of ready binaries, and packs the zip."""
     wanted = (INVALIDATOR,) if settings.docker_network else BINARIES
     if settings.bin_dir is None:
         if settings.profile == "release":
             command = ["cargo", "build", "--locked", "--release", *(flag for name in wanted for flag in ("-p", name))]
         else:
-            # The selection that the tests are built with: another one would compile the dependencies once more.
+            # The same selection as for the tests: another one would compile the dependencies again.
             command = ["cargo", "build", "--locked", "--workspace", "--all-targets"]
         commands.run(
             command,

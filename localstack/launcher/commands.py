@@ -1,4 +1,4 @@
-"""Runs a tool to its end, its output in a log, with a sign of life for the person who waits."""
+"""Runs a command-line tool, with its output in a log and a progress line for the person who waits."""
 
 from __future__ import annotations
 

@@ -30,17 +30,17 @@ BASES = {
     "BUILDER": ("TAGGED_CONFIG_BUILDER_IMAGE", "rust:1.95-bookworm"),
     "RUNTIME": ("TAGGED_CONFIG_RUNTIME_IMAGE", "gcr.io/distroless/cc-debian13:nonroot"),
 }
-"""Base images: build argument to the variable that names another one, and the public default."""
+"""Base images, by build argument: the variable that names another image, and the public default."""
 PREFIX = "localhost/tagged-config"
-"""Nobody can pull from there: what runs is what was built here."""
+"""No registry has this name, so that a stack runs only what was built here."""
 BUILD_SECONDS = 3600
 SUBNETS = "10.213"
-"""Where networks of tasks lie, of 256 addresses each."""
+"""The range of the tasks' networks, which have 256 addresses each."""
 SUBNETS_TRIED = 20
 
 
 class Unavailable(StackError):
-    """Containers cannot be had on this machine; the message says why, and what to do."""
+    """This machine cannot run containers. The message says why, and what to do."""
 
 
 def why_not() -> str | None:
@@ -81,13 +81,13 @@ def base(argument: str) -> str:
 
 
 def require_bases(step: Step) -> None:
-    """Pulls the base images that are not here; raises `Unavailable` if one cannot be had."""
+    """Pulls the missing base images. Raises `Unavailable` if one cannot be pulled."""
     for argument, (variable, _) in BASES.items():
         require_image(base(argument), variable, step)
 
 
 def require_image(image: str, variable: str, step: Step) -> None:
-    """Pulls an image that is not here; raises `Unavailable` if it cannot be had. `variable` names another one."""
+    """Pulls a missing image. Raises `Unavailable` if it cannot be pulled. `variable` can name another one."""
     if _docker("image", "inspect", image, check=False).returncode == 0:
         return
     step.activity(f"pulling {image}")
@@ -99,7 +99,7 @@ def require_image(image: str, variable: str, step: Step) -> None:
 
 
 def build(layout: Layout, step: Step) -> dict[str, str]:
-    """Builds the images; service to image, whose tag is its content's."""
+    """Builds the images. Returns the image of each service; its tag is a hash of its content."""
     images = {}
     docker = with_buildkit() or "docker"
     for service, dockerfile in DOCKERFILES.items():
@@ -144,7 +144,7 @@ def arguments(version: str) -> list[str]:
 
 
 def revision() -> str:
-    """The commit that is built; `-dirty` behind it if there is more."""
+    """The commit that is built, with the suffix `-dirty` if the tree has further changes."""
     answer = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -152,9 +152,9 @@ def revision() -> str:
 
 
 def make_network(name: str) -> str:
-    """Makes the network unless it is there; its gateway, which is this machine as the containers see it."""
+    """Creates the network if it is missing. Returns its gateway: this machine's address for the containers."""
     if _docker("network", "inspect", name, check=False).returncode != 0:
-        # Docker gives chosen addresses only in a subnet that was chosen, too.
+        # Docker assigns chosen addresses only in a subnet that was also chosen.
         for number in random.sample(range(256), SUBNETS_TRIED):
             subnet = f"{SUBNETS}.{number}.0/24"
             answer = _docker("network", "create", "--subnet", subnet, "--label", "tagged-config=tasks", name, check=False)
@@ -186,7 +186,7 @@ def container_at(network: str, address: str) -> str:
 
 
 def named(pattern: str) -> str | None:
-    """The container, running or ended, whose name is this regular expression's; None when there is none."""
+    """The container, running or ended, whose name matches this regular expression, or None."""
     found = _docker("ps", "--all", "--quiet", "--filter", f"name=^/?{pattern}$").stdout.split()
     return found[0] if found else None
 
@@ -198,7 +198,7 @@ def task_of(container: str) -> str:
 
 
 def signal(container: str, what: str) -> None:
-    """STOP freezes a container, CONT lets it go on, KILL ends it at once."""
+    """STOP freezes a container, CONT continues it, KILL ends it at once."""
     command = {"STOP": ["pause"], "CONT": ["unpause"], "KILL": ["kill"]}[what]
     _docker(*command, container)
 
@@ -210,7 +210,7 @@ def logs(container: str, lines: int) -> str:
 
 
 def make_credentials_network() -> None:
-    """Makes the network in which tasks find their credentials, unless it is there: all stacks of this machine share it."""
+    """Creates the network in which tasks find their credentials, if it is missing. All stacks of this machine share it."""
     name = ecs_tasks.CREDENTIALS_NETWORK
     answer = _docker(
         "network", "create", "--internal", "--subnet", ecs_tasks.CREDENTIALS_SUBNET, "--gateway", ecs_tasks.CREDENTIALS_HOST,
@@ -224,7 +224,7 @@ def make_credentials_network() -> None:
 
 
 def remove_all(network: str) -> None:
-    """Ends every container of the network, and removes it; the credentials' network goes with the last stack."""
+    """Ends every container of the network, and removes it. The last stack removes the credentials' network, too."""
     if _docker("network", "inspect", network, check=False).returncode != 0:
         return
     left = _docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"network={network}").stdout.split()

@@ -1,7 +1,7 @@
 """Credentials of the roles that Terraform made, for the programs of a stack. None of them has the account's root.
 
 Where the emulator enforces IAM, a service gets the address and the authorization token of the credentials endpoint, as ECS
-gives them to a task, and renews by itself. Whoever cannot use the endpoint gets the keys of one session.
+gives them to a task, and its SDK renews them. A program that cannot use the endpoint gets the keys of one session.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from .errors import StackError
 from .settings import Settings
 
 ROOT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-"""The emulated account's root: of the person whose machine it is, and of nobody else."""
+"""The emulated account's root, for the person whose machine it is."""
 
 
 def of_task(settings: Settings, role: str, task: str) -> dict[str, str]:
-    """The variables by which a task's SDK finds the credentials of its role."""
+    """The variables that lead a task's SDK to the credentials of its role."""
     if not settings.enforces_iam:
         return ROOT
     path = _path(settings, role, task)
     return {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": settings.emulator_url + path,
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": credentials.Tokens(settings.credentials_secret).of(path),
-        # Profiles of the person's own come before the credentials endpoint.
+        # A person's own profiles would take precedence over the credentials endpoint.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }

@@ -10,7 +10,7 @@ from .settings import Replica, Settings
 
 
 def hide(settings: Settings, replica: Replica, seconds: float) -> None:
-    """Takes a replica out for a time: the invalidator does not call it."""
+    """Deregisters a replica for a time, so that the invalidator does not call it."""
     client = aws.client(settings, "servicediscovery")
     service = settings.output("config_service_id")
     found = client.list_instances(ServiceId=service)["Instances"]

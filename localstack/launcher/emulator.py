@@ -62,7 +62,7 @@ def environment(
 
 
 def command() -> list[str]:
-    """How the emulator is started: this Python is the virtual environment's."""
+    """The command that starts the emulator, with the virtual environment's Python."""
     return [sys.executable, str(LOCALSTACK / "emulator.py")]
 
 
@@ -87,13 +87,13 @@ def start(layout: Layout, settings: Settings, step: Step) -> None:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether the emulator says that it is well."""
+    """Whether the emulator reports that it is healthy."""
     status, _ = network.request(f"{settings.emulator_url}/_ministack/health", timeout_seconds=3)
     return status == 200
 
 
 def faults_url(settings: Settings) -> str:
-    """Where the fault suite sets faults, and clears them."""
+    """The URL at which the fault suite sets and clears faults."""
     return settings.emulator_url + faults.PATH
 
 
@@ -104,7 +104,7 @@ def is_running(layout: Layout, settings: Settings) -> bool:
 
 
 def require_running(layout: Layout) -> None:
-    """Raises as soon as the emulator's process is gone: whatever waits for it would wait in vain."""
+    """Raises if the emulator's process is gone, so that no step waits for it in vain."""
     record = processes.find(layout, NAME)
     if record is None or not record.running:
         raise StackError("the emulator is dead", layout.log(NAME))

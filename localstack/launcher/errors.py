@@ -1,4 +1,4 @@
-"""The one error that ends a command: a sentence for a person, and the log that tells more."""
+"""The error that ends a command: one sentence for a person, and the log with the details."""
 
 from __future__ import annotations
 

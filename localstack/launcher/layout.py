@@ -1,4 +1,4 @@
-"""Where everything lies: the repository, the caches that all stacks share, and one stack's own folder."""
+"""Paths: the repository, the caches that all stacks share, and one stack's own folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cargo_target() -> Path:
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder of one stack. Everything a stack writes lies in here."""
+    """The folder of one stack, which holds everything that the stack writes."""
 
     root: Path
 
@@ -62,13 +62,13 @@ class Layout:
         return self.logs / f"{name}.log"
 
     def make(self) -> None:
-        """Makes the folders; they hold credentials of the emulator, so only the owner may enter."""
+        """Creates the folders. They hold credentials of the emulator, so only the owner may enter."""
         self.root.mkdir(parents=True, exist_ok=True)
         for folder in (self.logs, self.pids, self.terraform, self.emulator):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def forget(self) -> None:
-        """Removes what ties to a running stack, and keeps the logs."""
+        """Removes the state of a running stack, and keeps the logs."""
         for folder in (self.pids, self.terraform, self.emulator):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.settings, self.invalidator_zip):

@@ -1,4 +1,4 @@
-"""Brings a stack up, and restarts its replicas. A failed `up` stops whatever it started itself."""
+"""Starts a stack, and restarts its replicas. A failed `up` stops what it started itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .progress import Progress
 from .replicas import Replicas
 from .running import STOP_SECONDS, exclusive, require_ready, take_down
 from .tasks import Tasks
-from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, Ports, Settings
+from .settings import DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, ORDER_NUMBER, Ports, Settings
 
 EDGE_SECONDS = 30
 SMOKE_KEY = "tenant_config_featureFlagX"
@@ -100,7 +100,7 @@ def up(
             stack.save(layout)
         except BaseException:
             _explain_denials(stack, progress)
-            with _deaf_to_signals():
+            with _ignoring_signals():
                 _undo(layout, is_new, replicas)
             raise
         return stack
@@ -143,7 +143,7 @@ def scale(layout: Layout, progress: Progress, count: int) -> None:
 
 
 def _decide(wanted: bool | None, stack: Settings | None, progress: Progress) -> bool:
-    """Whether the services are to be containers. What runs already stays as it is, unless it was asked for."""
+    """Whether the services are to be containers. A running stack stays as it is, unless the caller chose."""
     if wanted is False:
         return False
     if wanted is None and stack is not None:
@@ -164,7 +164,7 @@ def _decide(wanted: bool | None, stack: Settings | None, progress: Progress) -> 
 
 
 def _existing(layout: Layout) -> Settings | None:
-    """The stack that can be taken on: it came up before, and its emulator still answers (it keeps no state)."""
+    """The stack that can be reused: it was ready, and its emulator still answers (the emulator keeps no state)."""
     stack = stack_settings.load(layout)
     return stack if stack and stack.ready and emulator.is_running(layout, stack) else None
 
@@ -176,7 +176,7 @@ def _new_stack(ephemeral: bool) -> Settings:
     if not ephemeral:
         return Settings("", DEFAULT_EMULATOR_PORT, DEFAULT_NETWORK, password, ports=ports, credentials_secret=secret)
     every_port = (ports.grpc, ports.refresh, ports.http, ports.order_http)
-    return Settings("", network.free_port(), network.free_network((1, 2, 101), every_port), password, ports=ports,
+    return Settings("", network.free_port(), network.free_network((1, 2, ORDER_NUMBER), every_port), password, ports=ports,
                     credentials_secret=secret)
 
 
@@ -206,14 +206,14 @@ def _await_edge(layout: Layout, stack: Settings) -> str:
 
 
 def _explain_denials(stack: Settings, progress: Progress) -> None:
-    """What was denied goes with the emulator: it is said before."""
+    """Prints the denials before the emulator, which holds them, stops."""
     with contextlib.suppress(StackError, OSError, ValueError):
         for paragraph in why.explain(stack)[-3:] if stack.enforces_iam else ():
             progress.line(f"denied: {paragraph}")
 
 
 def _undo(layout: Layout, is_new: bool, replicas: Replicas | None) -> None:
-    """After a failure: a new stack goes wholly; of one that ran before, only what was started now."""
+    """Cleans up after a failure: removes a new stack, or stops what this command started in one that ran before."""
     if is_new:
         take_down(layout)
         return
@@ -235,8 +235,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf_to_signals() -> Iterator[None]:
-    """A second Ctrl-C must not leave the clean-up half done."""
+def _ignoring_signals() -> Iterator[None]:
+    """Ignores a second Ctrl-C, so that the clean-up is completed."""
     before = {which: signal.signal(which, signal.SIG_IGN) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

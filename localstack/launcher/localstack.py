@@ -1,4 +1,4 @@
-"""LocalStack beside the stack's emulator, by compose: the stores and the events are its, the rest MiniStack's."""
+"""Runs LocalStack beside MiniStack, by compose. LocalStack has the stores and the events, MiniStack the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def image() -> str:
 
 
 def compose() -> list[str]:
-    """How compose is called on this machine: as Docker's plugin, or as a program of its own."""
+    """The command of compose on this machine: Docker's plugin, or a program of its own."""
     if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
         return ["docker", "compose"]
     if shutil.which("docker-compose"):
@@ -34,13 +34,13 @@ def compose() -> list[str]:
 
 
 def require(step: Step) -> None:
-    """Compose, and the image: pulled if it is not here."""
+    """Checks that compose is installed, and pulls the image if it is missing."""
     compose()
     containers.require_image(image(), IMAGE_VARIABLE, step)
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What the compose file asks for."""
+    """The variables that the compose file needs."""
     return {
         IMAGE_VARIABLE: image(),
         "TAGGED_CONFIG_DOCKER_NETWORK": settings.docker_network,
@@ -49,7 +49,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def start(layout: Layout, settings: Settings, step: Step) -> None:
-    """Starts LocalStack and waits until it answers. Whoever removes the stack's network ends it."""
+    """Starts LocalStack and waits until it answers. The removal of the stack's network ends it."""
     commands.run(
         [*compose(), "--file", str(COMPOSE_FILE), "--project-name", settings.docker_network, "up", "--detach"],
         step=step,
@@ -71,6 +71,6 @@ def start(layout: Layout, settings: Settings, step: Step) -> None:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether LocalStack says that it is well."""
+    """Whether LocalStack reports that it is healthy."""
     status, _ = network.request(f"{settings.stores_url}/_localstack/health", timeout_seconds=3)
     return status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import socket
 import sys
@@ -13,12 +14,25 @@ from typing import Any, Iterable, Mapping
 
 from .errors import StackError
 
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _through_proxy = urllib.request.build_opener()
 
 
+def no_proxy(*addresses: str) -> dict[str, str]:
+    """The variables with which a program reaches these addresses, and the loopback, without the machine's proxy.
+
+    They keep what the person excluded. Both spellings have the same value: programs differ in which one they read.
+    """
+    own = [entry.strip() for name in ("NO_PROXY", "no_proxy") for entry in os.environ.get(name, "").split(",")]
+    value = ",".join(dict.fromkeys(entry for entry in (*own, *LOOPBACK, *addresses) if entry))
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
 def bind_problem(address: str, port: int) -> str | None:
-    """Why nothing could listen there, as one line on what to do; None when something could."""
+    """One line that says why nothing can listen on this address and what to do, or None."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -44,7 +58,7 @@ def free_network(hosts: Iterable[int], ports: Iterable[int]) -> str:
     """The first three numbers of a 127.A.B.0/24 in which these hosts can listen on these ports."""
     hosts, ports = list(hosts), list(ports)
     for _ in range(20):
-        # macOS has only the aliases that someone added: there, one fixed network beside the default stack's.
+        # macOS has only the aliases that were added by hand: there it is one fixed network beside the default stack's.
         network = "127.0.11" if sys.platform == "darwin" else f"127.{random.randint(16, 250)}.{random.randint(0, 255)}"
         problems = [bind_problem(f"{network}.{host}", port) for host in hosts for port in ports]
         if not any(problems):
@@ -84,5 +98,5 @@ def request(
 
 
 def is_ready(address: str) -> bool:
-    """Whether the service at this host:port says that it is ready."""
+    """Whether the service at this host:port reports that it is ready."""
     return request(f"http://{address}/readyz", timeout_seconds=3)[0] == 200

@@ -1,4 +1,4 @@
-"""What must be on the machine: each finding is one line that says what was found, or what to do."""
+"""Checks what the machine must have. Each finding is one line that says what was found, or what to do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Finding:
 
 
 def check_tools() -> list[Finding]:
-    """Rust, Python and Terraform. An absent Terraform is no failure: `up` fetches it."""
+    """Checks Rust, Python and Terraform. A missing Terraform is no failure: `up` downloads it."""
     return [_rust(), _python(), _terraform()]
 
 
 def check_ports(settings: Settings, held: set[str]) -> list[Finding]:
-    """Every address that the stack will listen on; `held` names the processes of it that already do."""
+    """Checks every address that the stack will listen on. `held` names its processes that already listen."""
     wanted = [("emulator", settings.emulator_host, settings.emulator_port)]
     if not settings.docker_network:
         wanted += [(replica.name, replica.address, port) for replica in settings.replicas for port in replica.ports]
@@ -46,7 +46,7 @@ def check_ports(settings: Settings, held: set[str]) -> list[Finding]:
 
 
 def require(findings: list[Finding]) -> str:
-    """All findings in one line; raises the failures, one line each."""
+    """Returns all findings in one line. Raises the failures, one line each."""
     failures = [finding.text for finding in findings if not finding.good]
     if failures:
         raise StackError("\n       ".join(failures))

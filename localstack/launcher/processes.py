@@ -16,12 +16,12 @@ from .errors import StackError
 from .layout import Layout
 
 _spawned: dict[int, subprocess.Popen] = {}
-"""This launcher's own children, kept so that one that ends is reaped."""
+"""This launcher's own children, so that it can reap one that ends."""
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A started process. `started` tells it from a later process with the same pid; `fingerprint` says what was
+    """A started process. `started` distinguishes it from a later process with the same pid; `fingerprint` says what was
     started (program and settings), so that `up` can see whether a running one is still the wanted one."""
 
     name: str
@@ -38,7 +38,7 @@ class ProcessRecord:
 
 
 def start_time(pid: int) -> str | None:
-    """When a live process started, in a form that only compares; None when there is none (or only a zombie)."""
+    """When a live process started, as text that can only be compared. None for no process, or a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -94,7 +94,7 @@ def find(layout: Layout, name: str) -> ProcessRecord | None:
 
 
 def stop(layout: Layout, record: ProcessRecord, grace_seconds: float) -> None:
-    """SIGTERM, then SIGKILL after the grace, for the process and what it started itself; forgets the record."""
+    """Sends SIGTERM, and SIGKILL after the grace, to the process and its children. Removes the record."""
     if record.running:
         _signal(os.kill, record.pid, signal.SIGTERM)
         if not wait_until(lambda: not record.running, grace_seconds):
@@ -108,7 +108,7 @@ def stop(layout: Layout, record: ProcessRecord, grace_seconds: float) -> None:
 
 
 def stop_all(layout: Layout, records: Sequence[ProcessRecord], grace_seconds: float) -> None:
-    """Stops several processes at once: each gets the whole grace, and they take it together."""
+    """Stops several processes at once. The grace is the same time for all of them."""
     for record in records:
         if record.running:
             _signal(os.kill, record.pid, signal.SIGTERM)
@@ -119,7 +119,7 @@ def stop_all(layout: Layout, records: Sequence[ProcessRecord], grace_seconds: fl
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, interval: float = 0.05) -> bool:
-    """Whether the condition came true within the time."""
+    """Waits for the condition. Returns whether it became true within the time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:

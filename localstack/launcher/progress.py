@@ -1,4 +1,4 @@
-"""Progress for a person: one line a step with the seconds since the start, and a sign of life in long ones."""
+"""Prints progress: one line for each step with the seconds since the start, and updates during long steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEARTBEAT_SECONDS = 15.0
 
 
 class Step:
-    """A running step: `detail` is what its line says when it ends."""
+    """A running step. `detail` is the text of its line at its end."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self.detail = ""
@@ -21,7 +21,7 @@ class Step:
         self._last_beat = time.monotonic()
 
     def activity(self, text: str) -> None:
-        """Says what the step is at: in place on a terminal, every 15 s elsewhere."""
+        """Shows the step's current activity: in place on a terminal, otherwise every 15 s."""
         if self._progress.interactive:
             self._progress.draw(f"{self._title}: {text}")
         elif time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
@@ -39,7 +39,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """One step; its line is printed when it ends, well or not."""
+        """One step. Its line is printed at its end, also after a failure."""
         step = Step(self, title)
         step.activity("...")
         try:

@@ -1,4 +1,4 @@
-"""Terraform and the seed for an emulator that somebody else runs, such as a container of a test."""
+"""Terraform and the seed for an emulator that runs outside this launcher, such as a container of a test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .settings import CONFIG_SERVICE, DEFAULT_NETWORK, Settings
 
 
 def provision(layout: Layout, progress: Progress, host: str, port: int, profile: str) -> dict[str, Any]:
-    """Applies terraform/local and writes the seed; what tests and services need to know, services' settings included."""
+    """Applies terraform/local and writes the seed. Returns the variables that tests and services need."""
     stack = Settings(profile, port, DEFAULT_NETWORK, f"Aa1!{secrets.token_urlsafe(18)}", gateway=host,
                      credentials_secret=os.environ.get(iam_enforcement.SECRET_VARIABLE, ""))
     layout.make()
@@ -30,7 +30,7 @@ def provision(layout: Layout, progress: Progress, host: str, port: int, profile:
         replicas = Replicas(layout, stack, progress)
         return {
             "variables": stack.environment(),
-            # Of a session: SDKs take no credentials from an address like the emulator's container's.
+            # Keys of a session: SDKs accept no credentials from an address like the emulator's container's.
             "config": replicas.environment(stack.config[0], credentials.of_session(stack, CONFIG_SERVICE, "config")),
             "order": replicas.environment(stack.order),
             "config_service_id": stack.output("config_service_id"),

@@ -33,10 +33,10 @@ class Replicas:
         self._load_balancer = aws.client(settings, "elbv2")
         self._credential = aws.refresh_credential(settings)
         self.started: list[ProcessRecord] = []
-        """What this command started, for the clean-up after a failure."""
+        """The processes that this command started, for the clean-up after a failure."""
 
     def ensure(self) -> None:
-        """Every wanted replica runs the program and settings of today; one that does already is left alone."""
+        """Makes every wanted replica run the current program and settings. Does not touch one that already does."""
         wanted = {replica.name for replica in self._settings.replicas}
         for name, record in processes.recorded(self._layout).items():
             if name != emulator.NAME and name not in wanted:
@@ -53,7 +53,7 @@ class Replicas:
                 step.detail = f"{replica.http_address} (pid {started.pid})"
 
     def restart(self, replica: Replica) -> None:
-        """Stops one replica as a deployment would, and starts it again."""
+        """Stops one replica as a deployment does, and starts it again."""
         with self._progress.step(replica.name) as step:
             record = processes.find(self._layout, replica.name)
             if record:
@@ -71,7 +71,7 @@ class Replicas:
         )
         self.started.append(record)
         try:
-            # Registered as soon as it can be refreshed: what it caches from then on, a change must be able to reach.
+            # Registered as soon as it accepts refreshes: from then on, changes must reach what it caches.
             self._await(record, lambda: network.accepts(replica.address, replica.refresh or replica.http), "listen")
             self._register_in_cloud_map(replica)
             self._await(record, lambda: network.is_ready(replica.http_address), "become ready")
@@ -102,7 +102,7 @@ class Replicas:
         processes.stop(self._layout, record, STOP_SECONDS)
 
     def _stop_surplus(self, record: ProcessRecord) -> None:
-        """A replica that the settings no longer want (fewer replicas than before)."""
+        """Stops a replica that the settings no longer want (fewer replicas than before)."""
         most = dataclasses.replace(self._settings, config_replicas=100)
         self._stop(next(replica for replica in most.replicas if replica.name == record.name), record)
 
@@ -156,9 +156,9 @@ class Replicas:
             "TAGGED_CONFIG_TABLE": self._settings.output("table_name"),
             "TAGGED_CONFIG_JOURNAL_TABLE": self._settings.output("journal_table_name"),
             "TAGGED_CONFIG_PARAMETER_ROOT": self._settings.output("parameter_root"),
-            # Of the account's 40 reads a second, as on AWS.
+            # A share of the account's 40 reads a second, as on AWS.
             "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND": str(max(1, 30 // self._settings.config_replicas)),
-            # Far above the second that the demo allows: what it sees in time came by push, not by expiry.
+            # Far above the second that the demo allows: a change that it sees in time came by push, not by expiry.
             "TAGGED_CONFIG_CACHE_TTL": "5m",
             "TAGGED_CONFIG_CACHE_BYTES": str(256 * 1024 * 1024),
             "TAGGED_CONFIG_REFRESH_CREDENTIAL": self._credential,
@@ -168,7 +168,7 @@ class Replicas:
         }
 
     def _fingerprint(self, replica: Replica) -> str:
-        """What decides whether a running replica is still the wanted one."""
+        """A hash of program and settings, which shows whether a running replica is still the wanted one."""
         settings = {name: value for name, value in self.environment(replica).items() if name not in ("PATH", "HOME")}
         program = build.digest(build.binary(self._settings, replica.service))
         return hashlib.sha256(f"{program}{json.dumps(settings, sort_keys=True)}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What needs no virtual environment: finding the running stack, keeping others off it, and taking it down."""
+"""Finds the running stack, locks it for one command, and takes it down. Needs no virtual environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOP_SECONDS = 30
 
 @contextlib.contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
-    """One command at a time changes a stack."""
+    """Locks the stack: one command at a time may change it."""
     layout.root.mkdir(parents=True, exist_ok=True)
     with open(layout.lock, "w") as lock:
         try:

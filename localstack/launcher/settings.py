@@ -1,4 +1,4 @@
-"""What one stack is: its addresses, its replicas, its Terraform outputs and its users. Kept in `stack.json`."""
+"""The settings of one stack: addresses, replicas, Terraform outputs and users. Stored in `stack.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import containers
+from . import containers, network
 from .errors import StackError
 from .layout import Layout
 
@@ -20,6 +20,9 @@ ORDER_SERVICE = "order-service"
 MINISTACK = "ministack"
 EMULATORS = (MINISTACK, "localstack")
 LOCALSTACK_PORT = 4567
+MAX_REPLICAS = 9
+ORDER_NUMBER = 101
+"""The last number of order-service's address. The replicas of config-service are 1, 2, ..."""
 STORES = {
     # boto3's name: the SDKs' in AWS_ENDPOINT_URL_<name>
     "cloudwatch": "CLOUDWATCH",
@@ -34,7 +37,7 @@ STORES = {
     "ssm": "SSM",
 }
 """What LocalStack does where it is beside the emulator: the stores, the events and what these need.
-terraform/local/providers.tf says the same, and of what Terraform alone asks for (EC2, IAM, STS)."""
+terraform/local/providers.tf has the same list, and the services that Terraform alone calls (EC2, IAM, STS)."""
 
 USERS = {
     # local-env name: (email, tenant, role)
@@ -79,7 +82,7 @@ class Replica:
 
 @dataclass
 class Settings:
-    """A stack. `ready` turns true when `up` has ended well, and only then may others rely on it."""
+    """A stack. `ready` is set when `up` has succeeded; only then may others use the stack."""
 
     profile: str
     emulator_port: int
@@ -92,13 +95,13 @@ class Settings:
     applied: str = ""
     seeded: bool = False
     docker_network: str = ""
-    """Where the services are containers: their network. Empty where they are processes."""
+    """The network of the services' containers. Empty if they are processes."""
     gateway: str = ""
-    """This machine in that network: there the emulator listens, for the containers and for everybody else."""
+    """This machine's address in that network. The emulator listens there, for the containers and for all others."""
     with_localstack: bool = False
-    """Whether LocalStack has the stores and the events."""
+    """Whether LocalStack runs the stores and the events."""
     credentials_secret: str = ""
-    """What the authorization tokens of the tasks' credentials endpoint are derived from."""
+    """The secret from which the authorization tokens of the tasks' credentials endpoint are derived."""
     images: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     """The containers of each service, as last seen."""
@@ -119,20 +122,20 @@ class Settings:
 
     @property
     def stores_url(self) -> str:
-        """Where the stores are: LocalStack, or the emulator."""
+        """The URL of the stores: LocalStack's, or the emulator's."""
         return f"http://{self.emulator_host}:{LOCALSTACK_PORT}" if self.with_localstack else self.emulator_url
 
     def endpoint(self, service: str) -> str:
-        """Where this service of AWS, by boto3's name, is."""
+        """The URL of this AWS service, by boto3's name."""
         return self.stores_url if service in STORES else self.emulator_url
 
     def endpoints(self) -> dict[str, str]:
-        """The same, as variables that every SDK reads."""
+        """The URLs as variables that every SDK reads."""
         elsewhere = {f"AWS_ENDPOINT_URL_{name}": self.stores_url for name in STORES.values()}
         return {"AWS_ENDPOINT_URL": self.emulator_url} | (elsewhere if self.with_localstack else {})
 
     def refresh_addresses(self) -> None:
-        """Looks for the containers."""
+        """Reads the containers' addresses from Docker."""
         if self.docker_network:
             self.addresses = containers.addresses(self.docker_network)
 
@@ -159,7 +162,7 @@ class Settings:
     @property
     def order(self) -> Replica:
         """The one replica of order-service."""
-        found = self._addresses(ORDER_SERVICE, 101, 1)
+        found = self._addresses(ORDER_SERVICE, ORDER_NUMBER, 1)
         if not found:
             raise StackError("no container of order-service runs")
         return Replica("order-1", ORDER_SERVICE, found[0], http=self.ports.order_http)
@@ -177,6 +180,19 @@ class Settings:
     @property
     def api_url(self) -> str:
         return self.output("api_url").rstrip("/")
+
+    def no_proxy(self) -> dict[str, str]:
+        """The variables that keep a machine's proxy out of the way to this stack's own addresses.
+
+        Single addresses, since not every program understands a network; a network beside them for containers that start later.
+        """
+        later = []
+        if self.docker_network:
+            own = [address for service in self.addresses.values() for address in service]
+            later = [f"{self.gateway.rpartition('.')[0]}.0/24"]
+        else:
+            own = [f"{self.network}.{number}" for number in (*range(1, MAX_REPLICAS + 1), ORDER_NUMBER)]
+        return network.no_proxy(self.emulator_host, *own, *later)
 
     def environment(self) -> dict[str, str]:
         """The variables of `make -s local-env`: the contract of docs and tests with the stack."""
@@ -206,6 +222,7 @@ class Settings:
             "TENANT_A_READER": users["TENANT_A_READER"],
             "TENANT_A_ADMIN": users["TENANT_A_ADMIN"],
             "DEMO_PASSWORD": self.password,
+            **self.no_proxy(),
         }
 
     def save(self, layout: Layout) -> None:

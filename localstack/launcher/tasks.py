@@ -1,4 +1,4 @@
-"""The services as ECS tasks of the emulator: wait for them, replace one, roll them, and change their number."""
+"""The services as ECS tasks of the emulator: waits for them, replaces one, rolls them, and changes their number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tasks:
         self._cluster = settings.output("ecs_cluster")
 
     def ensure(self) -> None:
-        """As many tasks as wanted run what was applied."""
+        """Waits until the wanted number of tasks runs the applied definitions."""
         for service, count in ((CONFIG_SERVICE, self._settings.config_replicas), (ORDER_SERVICE, 1)):
             with self._progress.step(service) as step:
                 self._want(service, count)
@@ -46,17 +46,17 @@ class Tasks:
                 self._await_steady(service, step)
 
     def restart(self, replica: Replica) -> None:
-        """Ends one task; another takes its place, and its address."""
+        """Ends one task. Another one replaces it and gets its address."""
         with self._progress.step(replica.name) as step:
             container = containers.container_at(self._settings.docker_network, replica.address)
             self._ecs.stop_task(cluster=self._cluster, task=containers.task_of(container), reason="restarted by hand")
-            # ECS replaces a task that was stopped; the emulator does when it is asked for the number again.
+            # ECS replaces a task that was stopped; the emulator does so when the number is set again.
             count = self._describe(replica.service)["desiredCount"]
             self._ecs.update_service(cluster=self._cluster, service=replica.service, desiredCount=count)
             self._await_steady(replica.service, step)
 
     def await_replacements(self) -> None:
-        """Until the services have replaced what ended."""
+        """Waits until the services have replaced ended tasks."""
         for service in (CONFIG_SERVICE, ORDER_SERVICE):
             with self._progress.step(service) as step:
                 self._await_steady(service, step)
@@ -66,7 +66,7 @@ class Tasks:
             self._ecs.update_service(cluster=self._cluster, service=service, desiredCount=count)
 
     def _await_steady(self, service: str, step: Step) -> None:
-        """Until as many tasks run as are wanted, all of one deployment, and each has its container."""
+        """Waits until the wanted number of tasks of one deployment runs, each with its container."""
         started = time.monotonic()
         while True:
             emulator.require_running(self._layout)

@@ -1,5 +1,8 @@
-"""Applies terraform/local to the emulator. It works on a copy in the stack's folder, with its working data and state
-beside it: Terraform writes files next to the code, and several stacks (and someone's editor) must never meet there."""
+"""Applies terraform/local to the emulator.
+
+It works on a copy in the stack's folder, with working data and state beside it: Terraform writes files next to the code, and several
+stacks (and a person's editor) must not share them.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +73,14 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
             failure=f"terraform apply of terraform/{root} failed",
             timeout_seconds=900,
             cwd=source / root,
-            environment=environment(data) | dict(keys),
+            # The proxy stays for the registry of providers.
+            environment=environment(data) | settings.no_proxy() | dict(keys),
             watch=watch,
         )
 
     keys: Mapping[str, str] = credentials.ROOT
     if settings.enforces_iam:
-        # As on AWS: somebody who may make roles makes the deployer, and everything else is the deployer's.
+        # As on AWS: the account's root creates the deployer's role, and the deployer creates everything else.
         run(DEPLOYER, {}, credentials.ROOT | settings.endpoints(), "-var-file=local.tfvars")
         keys = aws.assume_role(settings, DEPLOYER_ROLE, "terraform")
     run(ROOT, variables, keys)
@@ -86,7 +90,7 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
 
 
 def working_copy(folder: Path) -> Path:
-    """Makes a fresh copy of terraform/ in this folder, beside links to all that it may refer to; returns the copy."""
+    """Copies terraform/ into this folder, beside links to all that it may refer to. Returns the copy."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for entry in REPOSITORY.iterdir():
@@ -132,7 +136,7 @@ def initialise(
 def environment(data: Path) -> dict[str, str]:
     """What Terraform sees: the emulated account's root, and nothing of the person's own AWS configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "TAGGED_CONFIG_"))}
-    # A CLI configuration that is named but missing is an error to Terraform.
+    # For Terraform, a CLI configuration that is named but missing is an error.
     configuration = os.environ.get("TF_CLI_CONFIG_FILE")
     if configuration and Path(configuration).is_file():
         kept["TF_CLI_CONFIG_FILE"] = configuration
@@ -174,7 +178,7 @@ def _mirror() -> Path | None:
 
 
 def _search() -> Path | None:
-    """Looks for a mirror from the root of the file system down: nearest first, bounded in depth and time.
+    """Searches for a mirror from the root of the file system down: nearest first, bounded in depth and time.
 
     What it finds is run as a program, so only a folder of this user or of root will do.
     """

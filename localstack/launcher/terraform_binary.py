@@ -1,4 +1,4 @@
-"""Finds Terraform, or fetches the pinned release from HashiCorp, verified by the sums below."""
+"""Finds Terraform, or downloads the pinned release from HashiCorp and verifies it by the checksums below."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SHA256 = {
     "linux_amd64": "1ce994251c00281d6845f0f268637ba50c0005657eb3cf096b92f753b42ef4dc",
     "linux_arm64": "a43d1d0da9b9bab214a8305a39db0e40869572594ccf50c416a7756499143633",
 }
-"""Of the release's zip files, from its terraform_1.11.4_SHA256SUMS."""
+"""The checksums of the release's zip files, from its terraform_1.11.4_SHA256SUMS."""
 
 
 def version(binary: str | Path) -> str | None:
-    """What a Terraform binary says it is."""
+    """The version that a Terraform binary reports."""
     try:
         answer = subprocess.run([str(binary), "version", "-json"], capture_output=True, text=True, timeout=30)
         return json.loads(answer.stdout)["terraform_version"]
@@ -39,7 +39,7 @@ def version(binary: str | Path) -> str | None:
 
 
 def find() -> Path | None:
-    """Terraform on the PATH if it is new enough, else the one that was fetched before."""
+    """Terraform on the PATH if it is new enough, else the one that was downloaded before."""
     for candidate in (shutil.which("terraform"), BIN / "terraform"):
         if candidate and _new_enough(version(candidate)):
             return Path(candidate)

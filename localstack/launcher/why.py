@@ -1,4 +1,4 @@
-"""Why calls were denied: who, what, on which resource, and which policy would have to allow it."""
+"""Explains why calls were denied: who, what, on which resource, and which policy would have to allow it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROLES = {
     "load-test": "terraform/modules/load_test/role/main.tf",
     "deployer": "terraform/deployer",
 }
-"""Where the policies of each role stand, by what the role's name ends with."""
+"""The files with the policies of each role, by the end of the role's name."""
 ENDPOINTS = "terraform/modules/network/endpoint_statements/outputs.tf"
 
 
 def explain(settings: Settings) -> list[str]:
-    """A paragraph for each kind of denial since the emulator started, the last one last; empty without any."""
+    """A paragraph for each kind of denial since the emulator started, in order. Empty if there was none."""
     status, body = network.request(settings.emulator_url + iam_enforcement.PATH, timeout_seconds=5)
     denials = json.loads(body)["denials"] if status == 200 else []
     kinds: collections.OrderedDict[tuple, list[str]] = collections.OrderedDict()
@@ -48,7 +48,7 @@ def _paragraph(principal: str, action: str, resource: str, reason: str, times: l
 
 
 def remedy(principal: str, action: str, resource: str, reason: str) -> str:
-    """What would let the call through."""
+    """The remedy: what would allow the call."""
     statement = f"{action} on {resource}"
     role = re.search(r":assumed-role/([^/]+)/", principal)
     name = role[1] if role else principal.rsplit("/", 1)[-1]

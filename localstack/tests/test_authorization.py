@@ -1,4 +1,4 @@
-"""A deployer's policies, evaluated on resources and tags: what AWS asks of them (`authorization`), and the emulator with it."""
+"""A deployer's policies, evaluated on resources and tags: what AWS requires (`authorization`), and the emulator with it."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class WhatIsAsked(unittest.TestCase):
         )
 
     def test_a_tag_without_a_value_hides_no_role(self) -> None:
-        asked = authorization.checks(
+        required = authorization.checks(
             call("ecs", "RegisterTaskDefinition", family="f", taskRoleArn="arn:aws:iam::111122223333:role/a", tags=[{"key": "x"}])
         )
-        self.assertIn("iam:PassRole", [check.action for check in asked])
+        self.assertIn("iam:PassRole", [check.action for check in required])
 
     def test_what_is_stored_or_handed_on_is_no_parameter(self) -> None:
         body = b'{"Role": "arn:aws:iam::111122223333:role/a", "tags": ["a"]}'
@@ -60,22 +60,22 @@ class WhatIsAsked(unittest.TestCase):
         for name, expected in (
             ("f", arn), ("f:live", f"{arn}:live"), (arn, arn), (f"{arn}:1", f"{arn}:1"), ("111122223333:function:f", arn),
         ):
-            asked = authorization.checks(call("lambda", "Invoke", path=f"/2015-03-31/functions/{name}/invocations"))
-            self.assertEqual([(check.action, check.resource) for check in asked], [("lambda:InvokeFunction", expected)])
+            required = authorization.checks(call("lambda", "Invoke", path=f"/2015-03-31/functions/{name}/invocations"))
+            self.assertEqual([(check.action, check.resource) for check in required], [("lambda:InvokeFunction", expected)])
 
     def test_parameters_by_name_arn_and_version(self) -> None:
         arn = "arn:aws:ssm:eu-west-1:111122223333:parameter/a/b"
-        asked = authorization.checks(call("ssm", "GetParameters", Names=["/a/b", arn, "/a/b:3"]))
-        self.assertEqual([check.resource for check in asked], [arn] * 3)
+        required = authorization.checks(call("ssm", "GetParameters", Names=["/a/b", arn, "/a/b:3"]))
+        self.assertEqual([check.resource for check in required], [arn] * 3)
 
     def test_a_new_role_has_its_path(self) -> None:
-        asked = authorization.checks(call("iam", "CreateRole", RoleName="r", Path="/admin/"))
-        self.assertEqual([check.resource for check in asked], ["arn:aws:iam::111122223333:role/admin/r"])
+        required = authorization.checks(call("iam", "CreateRole", RoleName="r", Path="/admin/"))
+        self.assertEqual([check.resource for check in required], ["arn:aws:iam::111122223333:role/admin/r"])
 
     def test_a_version_of_an_object_has_a_permission_of_its_own(self) -> None:
         for version, expected in ({}, ["s3:DeleteObject"]), ({"versionId": "1"}, ["s3:DeleteObject", "s3:DeleteObjectVersion"]):
-            asked = authorization.checks(call("s3", "DeleteObject", "DELETE", "/b/k", **version))
-            self.assertEqual([check.action for check in asked], expected)
+            required = authorization.checks(call("s3", "DeleteObject", "DELETE", "/b/k", **version))
+            self.assertEqual([check.action for check in required], expected)
 
     def test_a_listener_is_tagged_not_its_load_balancer(self) -> None:
         balancer = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/a/1"

@@ -150,7 +150,7 @@ class Health(unittest.TestCase):
         finally:
             server.shutdown()
             server.server_close()
-        self.assertFalse(ecs_tasks.answers("127.0.0.1", port, "/readyz"), "nobody listens")
+        self.assertFalse(ecs_tasks.answers("127.0.0.1", port, "/readyz"), "nothing listens")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ class FaultTest(unittest.TestCase):
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
-    def set(self, **asked: Any) -> None:
-        self.control("PUT", asked)
+    def set(self, **document: Any) -> None:
+        self.control("PUT", document)
 
     def counted(self, *path: str) -> int:
         """How often something happened during this test."""

@@ -13,7 +13,7 @@ from tests.running_emulator import RunningEmulator
 
 
 class _Backend(BaseHTTPRequestHandler):
-    """Answers 404 with a problem document, its body a moment after its head; echoes what it was asked."""
+    """Answers 404 with a problem document, its body a moment after its head; echoes the request."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,4 +1,4 @@
-"""LocalStack beside the emulator: its compose file, and who is told where what is. Its image itself is not needed."""
+"""LocalStack beside the emulator: its compose file, and the endpoints that each program gets. Its image is not needed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TasksSecrets(unittest.TestCase):
         resolve = ecs_tasks.parameters_at(store.url)
         self.assertEqual(resolve("/a/secret", decrypt=True), "plain text")
         self.assertEqual(resolve("arn:aws:ssm:us-east-1:000000000000:parameter/a/secret", decrypt=True), "plain text")
-        self.assertNotEqual(resolve("/a/secret"), "plain text", "only who asks for it has it decrypted")
+        self.assertNotEqual(resolve("/a/secret"), "plain text", "only a caller that wants it decrypted gets it so")
         self.assertIsNone(resolve("/absent", decrypt=True))
 
 

@@ -69,7 +69,7 @@ class PublishedEvents(unittest.TestCase):
         )
         self.assertEqual({(detail["name"], detail["type"]) for detail in details}, {(self.name, "SecureString")})
 
-    def test_delete_many_tells_of_each_that_was_there(self) -> None:
+    def test_delete_many_announces_each_that_was_there(self) -> None:
         for number in (1, 2):
             self.ssm.put_parameter(Name=f"{self.name}/{number}", Value="1", Type="String")
             self._receive()

@@ -1,4 +1,4 @@
-"""What `make local-why` advises."""
+"""The remedies that `make local-why` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of the checks over a state: those whose rules come from elsewhere."""
+"""Tests of deployed_checks.py: the rules that come from AWS's documents."""
 
 from __future__ import annotations
 

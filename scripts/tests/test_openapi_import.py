@@ -1,4 +1,4 @@
-"""What the importer takes, and each thing that it does not."""
+"""What API Gateway's importer accepts, and each thing that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every role takes the permissions boundary, in the root or handed down by it."""
+"""Every IAM role in terraform/ has the permissions boundary, directly or by a variable of its module."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # What belongs to the whole account in one region and outlives every environment in it: the role with which API Gateway writes
-# every REST API's access log, and Parameter Store's throughput. Destroying it takes both from everybody.
+# every REST API's access log, and Parameter Store's throughput. Destroying it removes both for all environments.
 
 data "aws_caller_identity" "current" {}
 
@@ -26,7 +26,7 @@ resource "aws_iam_role" "api_gateway" {
   permissions_boundary = var.permissions_boundary_arn
 }
 
-# What AWS asks of this role, and cannot be narrower: every REST API of the account logs with it.
+# AWS requires this policy, and it cannot be narrower: every REST API of the account logs with it.
 resource "aws_iam_role_policy_attachment" "api_gateway" {
   role       = aws_iam_role.api_gateway.name
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
@@ -35,7 +35,7 @@ resource "aws_iam_role_policy_attachment" "api_gateway" {
 resource "aws_api_gateway_account" "this" {
   cloudwatch_role_arn = aws_iam_role.api_gateway.arn
 
-  # Without it the account would go on naming a role that is no more. Deprecated: the provider's next major version always does.
+  # Without it the account would keep the name of a deleted role. Deprecated: the provider's next major version always resets it.
   reset_on_delete = true
 
   depends_on = [aws_iam_role_policy_attachment.api_gateway]

@@ -1,3 +1,5 @@
+# The Cognito user pool that signs ID tokens, and the mirror of its signing keys.
+
 module "identity" {
   source = "../modules/identity"
 

@@ -1,4 +1,4 @@
-# Applied before the rest by a deployment, which then fills it.
+# A deployment applies this file first, and then pushes the images and the functions' zips.
 module "images" {
   source = "../modules/images"
 

@@ -1,3 +1,5 @@
+# The load-test runner: a task in the VPC, if `load_test_runner` is set.
+
 module "load_test" {
   source = "../modules/load_test"
   count  = var.load_test_runner ? 1 : 0

@@ -2,7 +2,7 @@
 #
 #   edge.tf      web ACL, API, VPC link         network.tf   VPC, endpoints          images.tf    repositories
 #   identity.tf  user pool, key mirror          services.tf  balancer, tasks         storage.tf   table, parameters
-#   refresh.tf   invalidator                    observability.tf  logs, alarms       load_test.tf a runner, if asked for
+#   refresh.tf   invalidator                    observability.tf  logs, alarms       load_test.tf a runner (optional)
 
 data "aws_caller_identity" "current" {}
 
@@ -50,7 +50,7 @@ locals {
   namespace     = "${local.name}.internal"
   function_name = "${local.name}-invalidator"
 
-  # What both APIs and tasks need to agree on: a REST API leaves its stage in the path.
+  # Both APIs and the tasks use it: a REST API leaves its stage in the path.
   stage_name  = "live"
   path_prefix = var.api_type == "rest" ? "/${local.stage_name}" : null
 

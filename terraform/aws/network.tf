@@ -1,3 +1,5 @@
+# The VPC, its security groups, and the endpoints through which its tasks and functions reach AWS.
+
 module "network" {
   source = "../modules/network"
 
@@ -18,8 +20,8 @@ locals {
   parameters_arn = "arn:${local.partition}:ssm:${var.region}:${local.account_id}:parameter${var.parameter_root}"
 }
 
-# What only AWS knows, and would otherwise refuse halfway through an apply. Of the endpoints below; named here once more, since what
-# depends on a resource is not read before it is made.
+# Endpoint services that AWS offers here: without this check AWS would refuse a missing one halfway through an apply. The names of the
+# endpoints below are repeated, since a data source that depends on a resource is not read before the resource exists.
 data "aws_vpc_endpoint_service" "interface" {
   for_each = toset(concat(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"], var.load_test_runner ? ["cognito-idp"] : []))
 

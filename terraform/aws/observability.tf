@@ -1,3 +1,5 @@
+# Log groups, the dashboard, alarms with their topic, and saved queries.
+
 locals {
   log_groups = merge(
     {

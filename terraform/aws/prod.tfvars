@@ -1,4 +1,4 @@
-# Safe: three zones, nothing that holds data can be deleted by accident, no task on Spot. Alarms need somebody to reach:
+# Safe: three zones, nothing that holds data can be deleted by accident, no task on Spot. Alarms need a receiver:
 # VARS='alert_emails=["oncall@example.com"]', or alert_topic_arns.
 environment         = "prod"
 deletion_protection = true

@@ -1,3 +1,5 @@
+# The way of a change: the invalidator, its triggers and dead-letter queues, and the refresh credential.
+
 module "refresh" {
   source = "../modules/refresh"
 

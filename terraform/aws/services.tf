@@ -1,3 +1,5 @@
+# The ECS cluster, the load balancer, Cloud Map, and the ECS service of each program.
+
 module "services" {
   source = "../modules/services"
 

@@ -1,3 +1,5 @@
+# The stores: the configuration table, the change journal, shared defaults, and the key that encrypts them.
+
 module "storage" {
   source = "../modules/storage"
 

@@ -15,7 +15,7 @@ variable "region" {
 
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region must look like us-east-1."
+    error_message = "region must have the form us-east-1."
   }
 }
 
@@ -304,7 +304,7 @@ variable "alert_emails" {
 
   validation {
     condition     = var.environment != "prod" || length(var.alert_emails) + length(var.alert_topic_arns) > 0
-    error_message = "prod needs alert_emails or alert_topic_arns: without them its alarms reach nobody."
+    error_message = "prod needs alert_emails or alert_topic_arns: without them its alarms reach no one."
   }
 }
 

@@ -4,7 +4,7 @@ locals {
   api_collections = ["apis", "restapis", "vpclinks"]
 
   edge = [
-    # Of API Gateway's own account it is the role that it logs with.
+    # API Gateway's account resource holds the role that it logs with.
     {
       sid     = "ReadApis"
       actions = ["apigateway:GET"]
@@ -67,7 +67,7 @@ locals {
       actions   = ["wafv2:CreateWebACL", "wafv2:UpdateWebACL"]
       resources = ["${local.arn.wafv2}:regional/managedruleset/*/*"]
     },
-    # What it guards.
+    # The resources that the web ACL guards.
     {
       sid     = "GuardedByWebAcl"
       actions = ["wafv2:AssociateWebACL", "wafv2:DisassociateWebACL", "wafv2:GetWebACLForResource"]
@@ -76,7 +76,7 @@ locals {
         "${local.gateway_arn}:/restapis/*/stages/*",
       ]
     },
-    # Asked of who associates an ACL with a load balancer; it knows no resource.
+    # Needed to associate an ACL with a load balancer. The action supports no resource.
     { sid = "GuardLoadBalancer", actions = ["elasticloadbalancing:SetWebAcl"], resources = ["*"] },
   ]
 }

@@ -1,4 +1,4 @@
-# The user pool; the roles that tasks and functions run with, and how the deployer is kept from becoming more than it is.
+# The user pool; the roles of tasks and functions, and the conditions that keep the deployer from raising its own permissions.
 
 locals {
   role_arns = ["${local.iam_arn}:role/${local.name}-*"]
@@ -114,7 +114,7 @@ locals {
       actions   = ["iam:*"]
       resources = [local.role_arn, "${local.iam_arn}:policy/${local.role_name}-*"]
     },
-    # Whatever else is attached to the role.
+    # All other policies that are attached to the role.
     {
       sid    = "NeverMore"
       effect = "Deny"

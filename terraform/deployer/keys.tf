@@ -1,4 +1,4 @@
-# Encryption keys, which have ids: they are known by their tags.
+# Encryption keys. Their ARNs hold ids, so the statements name them by their tags.
 
 locals {
   keys = [
@@ -8,7 +8,7 @@ locals {
       resources = ["*"]
     },
     { sid = "CreateKey", actions = ["kms:CreateKey"], resources = ["*"], conditions = local.tagged },
-    # What creating one with tags and a policy asks for besides; no key that has an owner's tag already.
+    # Also needed to create a key with tags and a policy. Not for a key that has an owner's tag already.
     {
       sid        = "TagNewKey"
       actions    = ["kms:PutKeyPolicy", "kms:TagResource"]

@@ -6,7 +6,7 @@
 #   edge.tf     API, web ACL
 #
 # A statement names its resources where they have names of ours. What AWS gives an id is known by its tags: it may be
-# created with the environment's tags only, and changed only where it has them. Reads ask for no tags: what was deleted has none,
+# created with the environment's tags only, and changed only where it has them. Reads need no tags: a deleted resource has none,
 # and Terraform reads until it is gone. `*` stands beside reads, and beside the few writes that know neither resource nor tag
 # (tests/deployer.tftest.hcl lists them).
 

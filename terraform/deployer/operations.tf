@@ -44,7 +44,7 @@ locals {
       actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
       resources = [for arn in local.bucket_arns : "${arn}/*"]
     },
-    # The state of this environment; its bucket is made by whoever makes this role.
+    # The state of this environment. The owner who creates this role creates the bucket, too.
     {
       sid        = "ListState"
       actions    = ["s3:ListBucket"]

@@ -1,4 +1,4 @@
-# Address and credentials come from the environment, as everywhere: an emulator is AWS_ENDPOINT_URL.
+# Endpoint and credentials come from the environment, as in the other roots. AWS_ENDPOINT_URL names an emulator.
 
 provider "aws" {
   region = var.region

@@ -1,4 +1,4 @@
-# Who may assume the role: principals that are named, with a second factor where it is asked for, and GitHub's workflows of
+# Who may assume the role: the named principals, with a second factor where `require_mfa` is set, and GitHub's workflows of
 # one branch.
 
 locals {

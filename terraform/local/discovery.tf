@@ -1,5 +1,5 @@
-# Cloud Map without DNS: the emulator creates no private DNS namespaces, and nobody here resolves names. Instances
-# are found by the DiscoverInstances call, as on AWS.
+# Cloud Map without DNS: the emulator creates no private DNS namespaces, and no program here resolves names. The
+# DiscoverInstances call finds instances, as on AWS.
 
 resource "aws_service_discovery_http_namespace" "this" {
   name        = var.namespace

@@ -17,7 +17,7 @@ module "network" {
   name               = var.name
   availability_zones = ["${var.region}a", "${var.region}b"]
 
-  # Nobody resolves names here, and switching them on costs ten seconds of every apply.
+  # No program resolves names here, and DNS would add ten seconds to every apply.
   dns_hostnames = false
 
   ports = {
@@ -29,7 +29,7 @@ module "network" {
   }
 }
 
-# The endpoints that AWS has, for their policies: the emulator checks the calls of tasks and functions against them, and
+# The same VPC endpoints as on AWS, for their policies: the emulator checks the calls of tasks and functions against them, and
 # denies a call for which there is no endpoint.
 module "endpoint_statements" {
   source = "../modules/network/endpoint_statements"

@@ -1,4 +1,4 @@
-# The only place that knows an emulator is on the other side: its address, and checks that only AWS itself could answer.
+# The only file that knows of the emulator: its address, and no checks that only AWS itself could answer.
 # Credentials come from the environment, as on AWS: the launcher's are those of the deployer's role.
 
 locals {

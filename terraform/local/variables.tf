@@ -5,7 +5,7 @@ variable "emulator_url" {
 
   validation {
     condition     = can(regex("^http://[A-Za-z0-9.-]+:[0-9]+$", var.emulator_url))
-    error_message = "emulator_url must look like http://host:port, without a trailing '/'."
+    error_message = "emulator_url must have the form http://host:port, without a trailing '/'."
   }
 }
 
@@ -16,7 +16,7 @@ variable "stores_url" {
 
   validation {
     condition     = var.stores_url == null || can(regex("^http://[A-Za-z0-9.-]+:[0-9]+$", var.stores_url))
-    error_message = "stores_url must look like http://host:port, without a trailing '/'."
+    error_message = "stores_url must have the form http://host:port, without a trailing '/'."
   }
 }
 

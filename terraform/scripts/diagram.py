@@ -30,7 +30,7 @@ BOXES = {
     "order": (2, "first", "task", "aws_ecs_service", "order-service", "Fargate tasks, the sample consumer"),
     "config": (2, "second", "task", "aws_ecs_service", "config-service", "Fargate tasks, each with a cache"),
     "map": (1, "first", "discovery", "aws_service_discovery_service", "Cloud Map", "private DNS, every task's address"),
-    "invalidator": (1, "second", "refresh", "aws_lambda_function", "Invalidator", "tells every task what changed"),
+    "invalidator": (1, "second", "refresh", "aws_lambda_function", "Invalidator", "sends changes to every task"),
     "letters": (0, "second", "refresh", "aws_sqs_queue", "Dead letters", "one queue for each way to fail"),
     "stream": (1, "stores", "refresh", "aws_lambda_event_source_mapping", "Stream mapping", "batches, split around what fails"),
     "rule": (0, "stores", "refresh", "aws_cloudwatch_event_rule", "EventBridge rule", "changes under the root only"),
@@ -168,8 +168,8 @@ class Drawing:
             foot = y1 + h1 + 34
             return [(x1 + w1 / 2, y1 + h1), (x1 + w1 / 2, foot), (x2 + w2 / 2, foot), (x2 + w2 / 2, y2 + h2)], (x1 - 30, foot)
         if (start, end) == ("rule", "invalidator"):
-            turn = y2 + h2 + 30
-            return [(x1 + w1 / 2, y1), (x1 + w1 / 2, turn), (x2 + 50, turn), (x2 + 50, y2 + h2)], (0, 0)
+            bend = y2 + h2 + 30
+            return [(x1 + w1 / 2, y1), (x1 + w1 / 2, bend), (x2 + 50, bend), (x2 + 50, y2 + h2)], (0, 0)
         if start == "endpoints":
             x = x2 + w2 / 2
             return [(x, y1 + h1), (x, y2)], (x, (y1 + h1 + y2) / 2)

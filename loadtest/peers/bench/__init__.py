@@ -1,1 +1,1 @@
-"""The parts of `make bench-peers`: what signs tokens, what is measured, what asks, and what is printed."""
+"""The parts of `make bench-peers`: the token issuer, the servers, the clients, and the result table."""

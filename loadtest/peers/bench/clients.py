@@ -1,4 +1,4 @@
-"""What asks: h2load, which knows none of the servers, for what they can do; `loadtest hits`, an open loop, for how long an
+"""The load generators: h2load measures how many requests a server can answer; `loadtest hits`, an open loop, measures how long an
 answer takes."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SERVICE = "/tagged.config.v1.ConfigService/"
 
 @dataclass
 class Answers:
-    """What one client counted."""
+    """The counts of one client."""
 
     requests: int
     answers: int
@@ -33,7 +33,7 @@ class Answers:
 
 @dataclass
 class Tail:
-    """What an open loop measured."""
+    """The result of an open loop."""
 
     codes: dict[str, int]
     p99_us: int
@@ -116,7 +116,7 @@ def text(tag: int, content: str) -> bytes:
 
 
 def run(command: list[str], folder: Path = REPOSITORY) -> str:
-    """Its output."""
+    """Runs a command. Returns its output."""
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if answer.returncode != 0:
         raise BenchError(f"{' '.join(command[:3])} failed:\n{answer.stderr[-2000:]}{answer.stdout[-2000:]}")

@@ -28,7 +28,7 @@ class Issuer:
         self._count = 0
 
     def rotate(self) -> str:
-        """The id of a new second key. The old one is published no more."""
+        """Replaces the second key. Returns the id of the new one; the old one is no longer published."""
         self._count += 1
         kid = f"bench-{self._count}"
         self._keys = {FIRST_KID: self._keys[FIRST_KID], kid: new_key()}
@@ -41,7 +41,7 @@ class Issuer:
         return self._callers[tenant]
 
     def token(self, tenant: str, kid: str = FIRST_KID, *, forged: bool = False) -> str:
-        """A token that nobody has seen; a forged one has a signature of the right size."""
+        """A new token; a forged one has a signature of the right size."""
         self._count += 1
         now = int(time.time())
         claims = {
@@ -58,7 +58,7 @@ class Issuer:
 
     @contextlib.contextmanager
     def published(self) -> Iterator[str]:
-        """Serves the public keys; the URL."""
+        """Serves the public keys. Returns the URL."""
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The result: one line for each figure, with what is wanted of it."""
+"""The result table: one line for each figure, with its target."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """Ends the run with one message."""
+    """An error that ends the run with one message."""
 
 
 @dataclass
 class Row:
-    """One line. Without a relation nothing is wanted of it."""
+    """One line. Without a relation it has no target."""
 
     what: str
     service: str
@@ -36,7 +36,7 @@ def ratio(what: str, mine: float, other: float, relation: str = "", wanted: floa
 
 
 def report(rows: list[Row], file: str | None) -> int:
-    """Prints them; the exit code."""
+    """Prints the rows. Returns the exit code."""
     width = max(len(row.what) for row in rows)
     print(f"\n{'':<{width}}  {'service':>10}  {'other':>10}  {'ratio':>8}  wanted")
     for row in rows:

@@ -1,4 +1,4 @@
-"""What is measured: the floors, config-service and order-service, the same service on NestJS, and the emulator below them."""
+"""The servers under test: the floors, config-service and order-service, the same service on NestJS, and the emulator below them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARAMETER_ROOT = "/tagged-config/config"
 CALLERS = 4
 SIZES = {"200 B": 200, "4 KB": 4096}
 KEYS = {name: f"tenant_config_service/feature-{size:04}" for name, size in SIZES.items()}
-"""What the callers ask for."""
+"""The keys that the callers read."""
 PRICING = {
     "pricing": {"currency": "EUR", "discountPercent": "10"},
     "orderLimits": {"maxLines": 20, "maxQuantity": 100},
@@ -46,7 +46,7 @@ class Server:
 
 
 class Servers:
-    """Starts them; `stack` ends them."""
+    """Starts the servers. `stack` ends them."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack, jwks: str, tenants: int) -> None:
         self._folder, self._stack, self._jwks, self._tenants = folder, stack, jwks, tenants
@@ -66,8 +66,9 @@ class Servers:
     def seed(self) -> None:
         """100 keys for each tenant, what orders are priced from, and the callers' keys in the baseline's form: the whole key."""
         import boto3
+        from botocore.config import Config
 
-        place = {"endpoint_url": self._emulator_url, "region_name": "us-east-1"}
+        place = {"endpoint_url": self._emulator_url, "region_name": "us-east-1", "config": Config(proxies={})}
         client = boto3.client("dynamodb", **place, aws_access_key_id="test", aws_secret_access_key="test")
         client.create_table(
             TableName=TABLE, BillingMode="PAY_PER_REQUEST",
@@ -96,7 +97,7 @@ class Servers:
         return Server("floor", ports, pids)
 
     def rest_floor(self, order_bytes: int, entry_bytes: int) -> tuple[int, int]:
-        """Its port and its process."""
+        """Starts the bare axum server. Returns its port and its process."""
         port = network.free_port()
         program = cargo_target() / "floor" / "axum-floor"
         pid = self._spawn([str(program), f"127.0.0.1:{port}", str(order_bytes), str(entry_bytes)], {})
@@ -122,7 +123,7 @@ class Servers:
         return Server("config-service", dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
 
     def order_service(self, service: Server) -> int:
-        """Its process."""
+        """Starts order-service. Returns its process."""
         pid = self._spawn([str(program_of("order-service"))], {
             "TAGGED_CONFIG_HTTP_ADDR": f"127.0.0.1:{self.order_port}",
             "TAGGED_CONFIG_JWKS_URL": self._jwks,

@@ -27,7 +27,7 @@ run "the_role_is_api_gateways_and_goes_with_the_setting" {
       Action    = "sts:AssumeRole"
       Principal = { Service = "apigateway.amazonaws.com" }
     }]
-    error_message = "Somebody else than API Gateway could have the role."
+    error_message = "A principal other than API Gateway can assume the role."
   }
 
   assert {
@@ -37,7 +37,7 @@ run "the_role_is_api_gateways_and_goes_with_the_setting" {
 
   assert {
     condition     = aws_iam_role_policy_attachment.api_gateway.policy_arn == "arn:aws:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
-    error_message = "The role is not what AWS asks for."
+    error_message = "The role's policy is not the one that AWS requires."
   }
 
   assert {
@@ -46,7 +46,7 @@ run "the_role_is_api_gateways_and_goes_with_the_setting" {
   }
 }
 
-run "higher_throughput_is_paid_for_only_when_asked" {
+run "higher_throughput_is_paid_for_only_when_enabled" {
   command = plan
 
   assert {

@@ -69,7 +69,7 @@ run "rest_api_behind_the_web_acl" {
 
   assert {
     condition     = length(module.load_test) == 0 && output.load_test_command == null
-    error_message = "Something is there that was not asked for."
+    error_message = "An optional resource exists that no variable enables."
   }
 
   assert {
@@ -84,7 +84,7 @@ run "rest_api_behind_the_web_acl" {
       Table   = tolist(["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"])
       Journal = tolist(["dynamodb:PutItem", "dynamodb:Query"])
     }
-    error_message = "DynamoDB's endpoint lets through what nobody calls."
+    error_message = "DynamoDB's endpoint allows actions that no program calls."
   }
 
   assert {
@@ -109,7 +109,7 @@ run "rest_api_behind_the_web_acl" {
       ReadParameters        = tolist(["ssm:GetParameters"])
       ReadRefreshCredential = tolist(["ssm:GetParameter"])
     }
-    error_message = "Parameter Store's endpoint lets through what nobody calls."
+    error_message = "Parameter Store's endpoint allows actions that no program calls."
   }
 }
 

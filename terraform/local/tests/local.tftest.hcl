@@ -1,4 +1,4 @@
-# Plans only: no emulator is asked, and none needs to run. The root's own provider asks for the account.
+# Plans only: no emulator needs to run. The root's own provider reads the account.
 provider "aws" {
   region                      = "us-east-1"
   access_key                  = "test"
@@ -38,7 +38,7 @@ run "same_modules_without_what_an_emulator_lacks" {
 
   assert {
     condition     = output.journal_table_name == "${output.table_name}Journal"
-    error_message = "The launcher is not told the journal's name, or it is not beside its table."
+    error_message = "The output with the journal's name is missing, or it is not beside its table."
   }
 }
 
@@ -97,7 +97,7 @@ run "another_emulator_for_the_stores" {
 
   assert {
     condition     = local.stores_url == "http://127.0.0.1:4567"
-    error_message = "The stores are looked for where the rest is."
+    error_message = "The stores' endpoint is not the one of `stores_url`."
   }
 }
 

@@ -6,9 +6,9 @@ locals {
   # group they only count, and the rule OutsideConfiguration blocks on their labels wherever the path is not a configuration's.
   #
   # Bodies: a value may be 256 KiB long and may hold URLs, paths, markup and code. Paths and query arguments: a key may end in
-  # .log or .ini and hold "latest/meta-data", "etc/passwd" or "web-inf"; what the other rules about them look for is not in its
-  # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: whoever reads a value may be
-  # what they are made for.
+  # .log or .ini and hold "latest/meta-data", "etc/passwd" or "web-inf"; what the other rules about them match is not in its
+  # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: a program that reads a value may be
+  # their target.
   excepted_rules = {
     AWSManagedRulesCommonRuleSet = {
       CrossSiteScripting_BODY             = "awswaf:managed:aws:core-rule-set:CrossSiteScripting_Body"
@@ -34,7 +34,7 @@ locals {
       priority = 10
       action   = "none"
     }
-    # VPNs and hosting providers: many callers of an API are in one. Counted, for whoever wants to look.
+    # VPNs and hosting providers: many callers of an API are in one. Counted, not blocked: the metric shows them.
     AWSManagedRulesAnonymousIpList = {
       priority = 15
       action   = "count"
@@ -71,7 +71,7 @@ resource "aws_wafv2_web_acl" "this" {
     allow {}
   }
 
-  # A REST API's stage looks at up to 64 KiB of a body (a load balancer at 8, which cannot be raised).
+  # A REST API's stage inspects up to 64 KiB of a body (a load balancer 8 KiB, which cannot be raised).
   association_config {
     request_body {
       api_gateway {
@@ -103,7 +103,7 @@ resource "aws_wafv2_web_acl" "this" {
           }
         }
 
-        # Only this rule has exceptions: all others hold for everybody.
+        # Only this rule has exceptions: all others apply to all callers.
         scope_down_statement {
           not_statement {
             statement {
@@ -284,7 +284,7 @@ resource "aws_wafv2_web_acl_logging_configuration" "this" {
 }
 
 # WAF hands its log to the delivery service, which this lets write to the one group. Without it AWS would make a policy
-# of its own, which nobody would ever remove. A region takes ten such policies: where others have used them up, this one is refused
+# of its own, which nothing would ever remove. A region takes ten such policies: where others have used them up, this one is refused
 # (LimitExceededException), and the statement has to go into one that is there.
 data "aws_iam_policy_document" "log_delivery" {
   statement {

@@ -1,6 +1,6 @@
-# Who a caller is, and of which tenant. The tenant lies in `custom:tenantId`, which two settings together keep out
-# of users' hands: nobody signs up (an administrator creates users and sets it once, it is immutable), and the only
-# client may write `email` and nothing else.
+# The user pool: who a caller is, and of which tenant. The tenant is in `custom:tenantId`. Two settings together keep users from
+# choosing it: there is no sign-up (an administrator creates users and sets it once, it is immutable), and the only client may
+# write `email` and nothing else.
 
 locals {
   hosted = var.domain_prefix != null

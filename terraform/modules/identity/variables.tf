@@ -78,7 +78,7 @@ variable "logout_urls" {
 
 variable "supported_identity_providers" {
   type        = set(string)
-  description = "Who may sign users in on the hosted pages. Another provider than the pool itself (`COGNITO`) makes its own users, whose tenant nobody could set: it is immutable."
+  description = "Who may sign users in on the hosted pages. Another provider than the pool itself (`COGNITO`) makes its own users, whose tenant could not be set: it is immutable."
   default     = ["COGNITO"]
 
   validation {

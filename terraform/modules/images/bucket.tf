@@ -1,3 +1,5 @@
+# The bucket for the functions' zips.
+
 data "aws_partition" "current" {}
 
 locals {

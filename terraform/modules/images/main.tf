@@ -1,4 +1,4 @@
-# Where deployments put what they built: an image repository for each program, and a bucket for the functions' zips.
+# The store for what deployments build: an image repository for each program, and a bucket for the functions' zips.
 # This module is applied before the rest, so that tasks and functions find what they start from.
 
 resource "aws_ecr_repository" "this" {

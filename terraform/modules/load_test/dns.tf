@@ -1,9 +1,9 @@
-# The certificate's name leads somewhere else, or nowhere: in this VPC it leads to the load balancer, so that the load test
-# can verify the name that API Gateway verifies.
+# A private zone, in which the certificate's name resolves to the load balancer. Outside this VPC the name resolves to another address
+# or to none. The load test can so verify the name that API Gateway verifies.
 
 resource "aws_route53_zone" "certificate" {
-  #checkov:skip=CKV2_AWS_38:Private: nobody outside the VPC resolves it.
-  #checkov:skip=CKV2_AWS_39:Private: one name, asked for by load tests.
+  #checkov:skip=CKV2_AWS_38:Private: resolved inside the VPC only.
+  #checkov:skip=CKV2_AWS_39:Private: one name, resolved by load tests.
   count = var.certificate_name == null ? 0 : 1
 
   name    = var.certificate_name

@@ -1,5 +1,5 @@
-# A load test inside the VPC, as a task that somebody starts by hand: it finds the tasks through Cloud Map, calls them and
-# the load balancer, and writes to the stores what it then waits to see. Nothing runs, and nothing costs, until then.
+# A load test inside the VPC, as a task that an operator starts by hand. It finds the tasks through Cloud Map, calls them and
+# the load balancer, writes to the stores and waits until the change is visible. Until then nothing runs and nothing costs.
 
 locals {
   # Fargate is not documented to name the region, and the SDK wants one.

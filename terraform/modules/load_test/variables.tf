@@ -35,7 +35,7 @@ variable "image" {
 
 variable "command" {
   type        = list(string)
-  description = "Arguments of the load test; whoever starts it may override them."
+  description = "Arguments of the load test. The command that starts it may override them."
   default     = ["latency", "--target", "grpc", "--out", "/reports"]
 }
 

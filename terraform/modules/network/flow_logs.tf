@@ -1,4 +1,4 @@
-# Who talked to whom, accepted and rejected.
+# The VPC's flow log: connections, accepted and rejected.
 
 data "aws_iam_policy_document" "flow_log_assume" {
   statement {

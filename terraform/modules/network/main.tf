@@ -1,5 +1,5 @@
 # A VPC with private subnets only: nothing in it has an address on the internet, and no route leads there, unless NAT
-# is asked for (nat.tf). flow_logs.tf says who talked to whom.
+# is enabled (nat.tf). flow_logs.tf records connections.
 
 resource "aws_vpc" "this" {
   cidr_block           = var.cidr_block
@@ -36,7 +36,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[var.nat == "per_zone" ? each.key : "all"].id
 }
 
-# Adopted and emptied, so that whatever forgets to name a group can talk to nobody.
+# Adopted and emptied, so that a resource without a named group has no connections.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
 

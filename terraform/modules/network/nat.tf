@@ -1,4 +1,4 @@
-# A way out to the internet, for who adapts the services to call something there. Nothing in this project needs it.
+# NAT gateways: an optional way out to the internet, for services that are adapted to call something there. Nothing in this project needs it.
 
 locals {
   nat_zones = toset(var.nat == "per_zone" ? var.availability_zones : var.nat == "single" ? slice(var.availability_zones, 0, 1) : [])

@@ -1,5 +1,5 @@
-# What is kept (log groups) and what whoever is on call looks at first (dashboard.tf). What wakes that person is the
-# module below this one (`alarms`): the local root has nobody to wake.
+# Log groups with their retention, and the dashboard (dashboard.tf), which an operator on call reads first. Alarms are the
+# module `alarms` below this one, since the local root has none.
 
 resource "aws_cloudwatch_log_group" "this" {
   #checkov:skip=CKV_AWS_338:How long logs are kept is a variable: a day locally, weeks in dev, a year in prod.

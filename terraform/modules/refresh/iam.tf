@@ -1,3 +1,5 @@
+# The role of the invalidator.
+
 data "aws_iam_policy_document" "assume" {
   statement {
     sid     = "Lambda"
@@ -25,7 +27,7 @@ data "aws_iam_policy_document" "invalidator" {
     resources = [var.table_stream_arn]
   }
 
-  # Reads only, and the action knows no resource. Lambda demands it of whoever maps a stream.
+  # Reads only, and the action knows no resource. Lambda requires it to map a stream.
   statement {
     sid       = "ListStreams"
     actions   = ["dynamodb:ListStreams"]

@@ -1,4 +1,4 @@
-# Where an event ends that nobody could handle, one queue per way to fail. All three should stay empty.
+# Dead-letter queues for events that could not be handled, one for each way to fail. All three should stay empty.
 
 locals {
   dead_letter_queues = {

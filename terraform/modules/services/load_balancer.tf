@@ -92,7 +92,7 @@ resource "aws_lb_target_group" "this" {
   }
 }
 
-# One listener: HTTPS where there is a certificate, else HTTP (ADR 5). Nobody is to be sent from one to the other.
+# One listener: HTTPS where there is a certificate, else HTTP (ADR 5). There is no redirect from one to the other.
 resource "aws_lb_listener" "http" {
   #checkov:skip=CKV_AWS_2:HTTPS when a certificate is given; without one the hop inside the VPC is plaintext (ADR 5).
   #checkov:skip=CKV_AWS_103:TLS 1.3 or 1.2 with forward secrecy by the policy below, when a certificate is given.

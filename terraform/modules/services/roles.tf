@@ -1,5 +1,5 @@
 # Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
-# do. config-service: its table, the change journal and its parameters. order-service: nothing of these, it asks config-service.
+# do. config-service: its table, the change journal and its parameters. order-service: none of these, it calls config-service.
 
 data "aws_partition" "current" {}
 

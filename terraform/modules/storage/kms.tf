@@ -2,7 +2,7 @@
 # default one hands the decision to IAM, where each role says which key it may use, and through which service.
 
 resource "aws_kms_key" "this" {
-  #checkov:skip=CKV2_AWS_64:The default policy is meant: it leaves the decision to IAM, and locks nobody out.
+  #checkov:skip=CKV2_AWS_64:The default policy is meant: it leaves the decision to IAM, and locks no one out.
   description             = "${var.name}: tenant configuration at rest"
   enable_key_rotation     = true
   deletion_window_in_days = var.key_deletion_window_days

@@ -6,7 +6,7 @@ resource "aws_dynamodb_table" "this" {
   hash_key     = "PK"
   range_key    = "SK"
 
-  # Both images: the new one is applied without a read, the old one tells a removal's version.
+  # Both images: the new one is applied without a read, the old one has the version of a removal.
   stream_enabled   = true
   stream_view_type = "NEW_AND_OLD_IMAGES"
 

@@ -1,5 +1,5 @@
-# An HTTP API whose JWT authorizer turns away callers without a valid token before the VPC is reached. The services
-# verify the token again: this check saves load, it decides no tenant.
+# An HTTP API whose JWT authorizer refuses callers without a valid token before they reach the VPC. The services verify the
+# token again: this check saves load and decides no tenant.
 
 locals {
   client_ip_header = "X-Client-Ip"
@@ -37,7 +37,7 @@ resource "aws_apigatewayv2_authorizer" "jwt" {
 }
 
 # One integration for all routes: method, path, query, headers (Authorization too) and body go through unchanged,
-# and the load balancer's rules tell the services apart. One header is added, for the web ACL behind: unlike the first
+# and the load balancer's rules select the service. One header is added, for the web ACL behind: unlike the first
 # address of X-Forwarded-For it is not what a client claims.
 resource "aws_apigatewayv2_integration" "load_balancer" {
   api_id                 = aws_apigatewayv2_api.this.id

@@ -56,7 +56,7 @@ resource "aws_api_gateway_rest_api" "this" {
   description = "Tagged Config: public API"
   body        = local.body
 
-  # The document is the whole truth: what is not in it goes. A warning of the importer fails the apply
+  # The document describes the whole API: a put removes what is not in it. A warning of the importer fails the apply
   # (scripts/openapi_import.py knows its rules).
   put_rest_api_mode = "overwrite"
   fail_on_warnings  = true
@@ -85,7 +85,7 @@ resource "aws_api_gateway_deployment" "this" {
 
 resource "aws_api_gateway_stage" "this" {
   #checkov:skip=CKV_AWS_120:No cache at the edge: answers belong to a tenant, and freshness is the point of the service.
-  #checkov:skip=CKV2_AWS_51:Callers prove themselves by token; the backend is reached by VPC link and admits nobody else.
+  #checkov:skip=CKV2_AWS_51:Callers prove themselves by token; the backend is reached by VPC link only.
   #checkov:skip=CKV2_AWS_4:Execution logs would hold headers and bodies, tokens among them; the access log is on.
   #checkov:skip=CKV2_AWS_29:The web ACL is associated in the module above (edge), which takes this stage's ARN.
   rest_api_id          = aws_api_gateway_rest_api.this.id

@@ -34,7 +34,7 @@ variable "alb_url" {
 
   validation {
     condition     = can(regex("^https?://[A-Za-z0-9.-]+(:[0-9]+)?$", var.alb_url))
-    error_message = "alb_url must look like http://name or https://name:port, without a trailing slash."
+    error_message = "alb_url must have the form http://name or https://name:port, without a trailing slash."
   }
 }
 

@@ -25,7 +25,7 @@ run "the_acl_guards_the_stage" {
 
   assert {
     condition     = one(aws_wafv2_web_acl.this.association_config[0].request_body[0].api_gateway).default_size_inspection_limit == "KB_64"
-    error_message = "The stage looks at less of a body than it can."
+    error_message = "The stage inspects less of a body than it can."
   }
 }
 
@@ -53,7 +53,7 @@ run "rules_are_the_agreed_ones" {
   }
 }
 
-# Keys look like files, values like anything, and callers are programs.
+# Keys can have the form of file names, values can hold any text, and callers are programs.
 run "configuration_is_not_blocked_for_what_it_is" {
   command = plan
 

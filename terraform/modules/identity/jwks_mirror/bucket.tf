@@ -1,3 +1,5 @@
+# The bucket with the copy of the user pool's signing keys. Only the mirror's function may write to it.
+
 resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_144:The object is a copy that is made anew every five minutes.
   #checkov:skip=CKV_AWS_145:Signing keys in a JWKS are public; SSE-S3 is enough, and reading it needs no key policy.
@@ -41,7 +43,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# What the object held before is evidence for a while, then gone.
+# Earlier versions of the object are kept for a while, for an audit.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 

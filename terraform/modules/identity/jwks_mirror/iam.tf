@@ -1,3 +1,5 @@
+# The role of the mirror's function.
+
 data "aws_iam_policy_document" "assume" {
   statement {
     sid     = "Lambda"

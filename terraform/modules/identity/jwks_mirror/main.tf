@@ -1,6 +1,6 @@
 # The pool's signing keys, where a VPC without NAT can read them: a function outside the VPC copies them to an S3
-# object every few minutes, and once before any task starts. Who may write this object decides whose tokens are
-# believed, so only the function may.
+# object every few minutes, and once before any task starts. The object decides which tokens are accepted, so only
+# the function may write it.
 
 data "aws_partition" "current" {}
 
@@ -96,7 +96,7 @@ resource "aws_lambda_function_event_invoke_config" "this" {
   maximum_retry_attempts       = 2
 }
 
-# Once at once: no task starts before there are keys (the output `jwks_url` waits for it).
+# Invoked once during the apply: no task starts before there are keys (the output `jwks_url` waits for it).
 resource "aws_lambda_invocation" "first" {
   function_name = aws_lambda_function.this.function_name
   input         = "{}"

@@ -85,7 +85,7 @@ run "no_hosted_pages_by_default" {
 
   assert {
     condition     = length(aws_cognito_user_pool_domain.this) == 0
-    error_message = "There are pages that nobody asked for."
+    error_message = "There are hosted pages that no variable enables."
   }
 }
 
@@ -106,7 +106,7 @@ run "hosted_pages_hand_out_codes_for_tokens_with_the_tenant" {
       && aws_cognito_user_pool_client.this.callback_urls == var.callback_urls
       && aws_cognito_user_pool_client.this.logout_urls == var.logout_urls
     )
-    error_message = "Nobody could sign in on the pages, or tokens would stand in an address."
+    error_message = "No user could sign in on the pages, or tokens would be part of an address."
   }
 
   assert {
@@ -120,7 +120,7 @@ run "hosted_pages_hand_out_codes_for_tokens_with_the_tenant" {
   }
 }
 
-run "an_administrators_sign_in_is_added_when_asked" {
+run "an_administrators_sign_in_is_added_when_enabled" {
   command = plan
 
   variables {

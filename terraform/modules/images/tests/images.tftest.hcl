@@ -110,7 +110,7 @@ run "the_bucket_is_closed" {
   }
 }
 
-run "everything_may_go_when_asked" {
+run "everything_may_go_when_forced" {
   command = plan
 
   variables {

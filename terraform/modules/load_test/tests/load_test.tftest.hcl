@@ -62,12 +62,12 @@ run "targets_are_named" {
       AWS_REGION = "eu-west-1"
       TABLE_NAME = "TenantConfigurations"
     }
-    error_message = "The load test is not told where its targets are."
+    error_message = "The load test has no addresses of its targets."
   }
 
   assert {
     condition     = length(aws_route53_zone.certificate) == 0
-    error_message = "A zone is paid for that nobody asks."
+    error_message = "A zone is paid for that no program uses."
   }
 }
 

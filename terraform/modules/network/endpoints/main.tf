@@ -1,6 +1,5 @@
 # How AWS is reached from a VPC without a way to the internet: interface endpoints (by the hour) and gateway endpoints
-# (free), each with a policy that lets through what is needed and nothing else. A missing one shows as a task that
-# takes three minutes to fail.
+# (free), each with a policy that allows what is needed and nothing else. Without one, a task fails after three minutes.
 
 resource "aws_security_group" "this" {
   name        = "${var.name}-endpoints"

@@ -1,4 +1,4 @@
-# What wakes someone. Each description says what users feel. The first ones are the objectives of the service.
+# The alarms that call an operator. Each description says what users notice. The first ones are the objectives of the service.
 
 locals {
   # The two kinds of API name the same thing differently.
@@ -47,7 +47,7 @@ resource "aws_cloudwatch_metric_alarm" "availability" {
   }
 }
 
-# The same at the edge, where a broken link or load balancer shows that no task ever hears of.
+# The same at the edge. It shows a broken VPC link or load balancer, which no task can see.
 resource "aws_cloudwatch_metric_alarm" "edge_errors" {
   alarm_name          = "${var.name}-edge-errors"
   alarm_description   = "More than ${var.max_error_percent} % of the answers of the API are server errors."
@@ -82,7 +82,7 @@ resource "aws_cloudwatch_metric_alarm" "edge_errors" {
   }
 }
 
-# The same of reads by gRPC, which pass no load balancer. A stale answer is an answer.
+# The same for reads by gRPC, which pass no load balancer. A stale answer is an answer.
 resource "aws_cloudwatch_metric_alarm" "read_errors" {
   alarm_name          = "${var.name}-read-errors"
   alarm_description   = "More than ${var.max_error_percent} % of the reads of configuration get no answer."
@@ -148,7 +148,7 @@ resource "aws_cloudwatch_metric_alarm" "latency" {
   ok_actions          = var.alarm_action_arns
 }
 
-# Freshness. What was written at a whole second can look up to one second late.
+# Freshness. A change whose time is a whole second can appear up to one second late.
 resource "aws_cloudwatch_metric_alarm" "propagation" {
   alarm_name          = "${var.name}-propagation"
   alarm_description   = "One change in a hundred takes longer than ${var.max_propagation_seconds} s to reach a task."
@@ -165,7 +165,7 @@ resource "aws_cloudwatch_metric_alarm" "propagation" {
   ok_actions          = var.alarm_action_arns
 }
 
-# Found by a read after the TTL: the change was not in the journal, or nobody could read it there.
+# Found by a read after the TTL: the change was not in the journal, or could not be read there.
 resource "aws_cloudwatch_metric_alarm" "repairs" {
   alarm_name          = "${var.name}-repairs"
   alarm_description   = "Changes were found that neither push nor journal had brought: users saw old values for up to the TTL."

@@ -36,7 +36,7 @@ variable "dead_letter_queue_names" {
 
 variable "alarm_action_arns" {
   type        = list(string)
-  description = "Whom an alarm tells, when it goes off and when it ends: ARNs of SNS topics."
+  description = "ARNs of the SNS topics that an alarm notifies, when it goes off and when it ends."
   default     = []
 
   validation {

@@ -1,4 +1,4 @@
-# Where alarms go: a topic, and whoever subscribes to it. AWS asks each address to confirm.
+# The SNS topic of the alarms, and its subscribers. AWS sends each address a request to confirm.
 
 data "aws_partition" "current" {}
 

@@ -25,7 +25,7 @@ variable "kms_key_arn" {
 
 variable "emails" {
   type        = set(string)
-  description = "Addresses that are told of alarms."
+  description = "Mail addresses that receive alarms."
   default     = []
 
   validation {

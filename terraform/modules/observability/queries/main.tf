@@ -1,4 +1,4 @@
-# Questions to the logs that whoever is on call would otherwise type at night (Logs Insights, "Saved queries").
+# Saved queries of CloudWatch Logs Insights, for the operator on call.
 
 locals {
   queries = {
@@ -18,12 +18,12 @@ locals {
       groups = ["config-service"]
       query  = "filter message in [\"the backend failed\", \"the backend refuses this service\", \"a stored value is malformed\"] | stats count(*) as calls, latest(error) as last_error by message, operation | sort calls desc"
     }
-    # Who changed what: one line for each change that was asked for, made or not.
+    # Who changed what: one line for each requested change, made or not.
     changes = {
       groups = ["config-service"]
       query  = "filter message in [\"configuration changed\", \"write refused\"] | fields @timestamp, message, operation, `tenant.id`, `config.key`, version, error | sort @timestamp desc | limit 200"
     }
-    # Somebody in the VPC who has not the credential, or a rotation that has not reached everyone.
+    # A caller in the VPC without the credential, or a rotation that has not reached every program.
     refused-refreshes = {
       groups = ["config-service"]
       query  = "filter message = \"a caller of the refresh port was refused\" | stats count(*) as calls by @logStream, bin(5m) | sort calls desc"

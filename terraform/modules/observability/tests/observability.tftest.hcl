@@ -92,7 +92,7 @@ run "dashboard_answers_the_three_questions" {
         if strcontains(jsonencode(widget.properties.metrics), "config_propagation_seconds")
       ]) : element(metric, length(metric) - 1).stat
     ] == ["p50", "p99", "Maximum"]
-    error_message = "The dashboard does not tell how long changes take."
+    error_message = "The dashboard does not show how long changes take."
   }
 
   # As config-service emits them: service, and one label.
@@ -110,13 +110,13 @@ run "dashboard_answers_the_three_questions" {
       "config_staleness_bound_seconds/service/config-service/failure/push_lost"           = true
       "config_staleness_bound_seconds/service/config-service/failure/journal_unreachable" = true
     }
-    error_message = "The dashboard does not tell whether the journal is read, or asks for a metric that no program emits."
+    error_message = "The dashboard does not show whether the journal is read, or reads a metric that no program emits."
   }
 
   # Repairs of both kinds.
   assert {
     condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "{TaggedConfig,service,by} MetricName=\\\"config_repairs_total\\\"")
-    error_message = "The dashboard does not tell what found the changes that push missed."
+    error_message = "The dashboard does not show what found the changes that push missed."
   }
 
   # Both paths, at p50 and p99.
@@ -125,7 +125,7 @@ run "dashboard_answers_the_three_questions" {
       for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.metrics
       if strcontains(jsonencode(widget.properties.metrics), "TargetResponseTime")
     ])) == 4
-    error_message = "The dashboard does not tell latency by path."
+    error_message = "The dashboard does not show latency by path."
   }
 
   # A graph is 24 units wide, and no two lie on one another.

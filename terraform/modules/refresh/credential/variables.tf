@@ -10,7 +10,7 @@ variable "name" {
 
   validation {
     condition     = !startswith(var.name, "${var.parameter_root}/")
-    error_message = "name must lie outside parameter_root: whoever may read configuration must not read the credential."
+    error_message = "name must lie outside parameter_root: a reader of configuration must not be able to read the credential."
   }
 }
 

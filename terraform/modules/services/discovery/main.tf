@@ -1,4 +1,4 @@
-# How tasks are found: a private DNS namespace in Cloud Map. order-service resolves names; the invalidator asks the
+# How tasks are found: a private DNS namespace in Cloud Map. order-service resolves names; the invalidator uses the
 # DiscoverInstances call, since DNS answers with eight addresses at most.
 
 resource "aws_service_discovery_private_dns_namespace" "this" {

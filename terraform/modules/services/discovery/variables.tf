@@ -15,7 +15,7 @@ variable "vpc_id" {
 
 variable "ttl_seconds" {
   type        = number
-  description = "How long an answer may be kept: as long, addresses of stopped tasks may still be asked."
+  description = "How long an answer may be cached. For that time, callers may still use addresses of stopped tasks."
   default     = 5
 
   validation {

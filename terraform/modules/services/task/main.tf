@@ -1,7 +1,7 @@
 # One program as an ECS service on Fargate: its task definition, how it is rolled out, how it scales (scaling.tf).
 #
 # A deployment starts new tasks beside the old ones, and ends an old one only when a new one is healthy. An ending task
-# is told (SIGTERM) while the load balancer still drains it: it serves on for `drain_delay`, then finishes what runs,
+# gets SIGTERM while the load balancer still drains it: it serves on for `drain_delay`, then finishes what runs,
 # within `stop_timeout_seconds`. Failing tasks trip the circuit breaker, which rolls back.
 
 locals {
@@ -48,7 +48,7 @@ resource "aws_ecs_task_definition" "this" {
     environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
     secrets     = [for name in sort(keys(var.secrets)) : { name = name, valueFrom = var.secrets[name] }]
 
-    # The program asks itself: the image has no shell.
+    # The program checks itself: the image has no shell.
     healthCheck = {
       command     = ["CMD", "/app/${var.program}", "--healthcheck"]
       interval    = 10
@@ -138,7 +138,7 @@ resource "aws_ecs_service" "this" {
   }
 
   lifecycle {
-    # Scaling owns it after the start; without scaling, whoever changes it by hand.
+    # Scaling changes it after the start, or an operator by hand.
     ignore_changes = [desired_count]
   }
 }

@@ -51,7 +51,7 @@ run "the_clients_address_is_not_the_clients_choice" {
 
   assert {
     condition     = output.client_ip_header == "X-Client-Ip"
-    error_message = "The web ACL is told another header."
+    error_message = "The web ACL reads another header."
   }
 }
 
@@ -64,7 +64,7 @@ run "private_and_unlimited_by_default" {
       && length(aws_apigatewayv2_integration.load_balancer.tls_config) == 0
       && length(aws_apigatewayv2_stage.default.access_log_settings) == 0
     )
-    error_message = "Something is on that was not asked for."
+    error_message = "An optional feature is on that no variable enables."
   }
 }
 

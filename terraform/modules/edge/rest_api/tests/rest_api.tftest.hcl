@@ -33,7 +33,7 @@ run "every_path_but_health_wants_an_id_token_of_the_client" {
       "/v1/orders"          = { x-amazon-apigateway-any-method = "[{\"cognito\":[]}]" }
       "/v1/orders/{proxy+}" = { x-amazon-apigateway-any-method = "[{\"cognito\":[]}]" }
     }
-    error_message = "A path of the API wants no token, or one is there that nobody agreed on."
+    error_message = "A path of the API needs no token, or the API has a path that the contract does not."
   }
 
   assert {

@@ -42,7 +42,7 @@ run "the_object_is_closed_and_kept_for_a_while" {
       aws_s3_bucket_public_access_block.this.block_public_acls && aws_s3_bucket_public_access_block.this.block_public_policy
       && aws_s3_bucket_public_access_block.this.ignore_public_acls && aws_s3_bucket_public_access_block.this.restrict_public_buckets
     )
-    error_message = "The bucket could be opened to everybody."
+    error_message = "The bucket can be made public."
   }
 
   assert {

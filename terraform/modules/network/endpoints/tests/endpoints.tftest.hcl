@@ -64,7 +64,7 @@ run "each_caller_gets_out_to_what_it_needs" {
 
   assert {
     condition     = keys(aws_vpc_security_group_egress_rule.gateway) == ["config-service-to-dynamodb", "config-service-to-s3", "order-service-to-s3"]
-    error_message = "Somebody gets out to a gateway endpoint that it does not need, or not to one that it does."
+    error_message = "A program reaches a gateway endpoint that it does not need, or not one that it needs."
   }
 
   assert {
@@ -77,7 +77,7 @@ run "each_caller_gets_out_to_what_it_needs" {
 
   assert {
     condition     = tomap({ for name, rule in aws_vpc_security_group_ingress_rule.caller : name => rule.referenced_security_group_id }) == var.caller_security_group_ids
-    error_message = "The endpoints admit somebody else."
+    error_message = "The endpoints admit other callers."
   }
 }
 

@@ -74,7 +74,7 @@ run "objectives" {
       aws_cloudwatch_metric_alarm.sweep_repairs.dimensions == tomap({ service = "config-service", by = "sweep" }) &&
       aws_cloudwatch_metric_alarm.sweeps.dimensions == tomap({ service = "config-service", result = "failed" })
     )
-    error_message = "The alarm asks for a metric that no program emits."
+    error_message = "The alarm reads a metric that no program emits."
   }
 }
 
@@ -119,7 +119,7 @@ run "what_push_loses_shows_without_an_error_of_the_function" {
 
   assert {
     condition     = aws_cloudwatch_metric_alarm.key_mirror_stopped.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.key_mirror_stopped.period == 900
-    error_message = "A mirror that nobody invokes has no errors."
+    error_message = "A mirror that is never invoked has no errors."
   }
 }
 
@@ -168,7 +168,7 @@ run "no_api_is_refused" {
   expect_failures = [var.http_api_id]
 }
 
-run "everyone_is_told_when_it_starts_and_ends" {
+run "every_topic_is_notified_when_it_starts_and_ends" {
   command = plan
 
   assert {
@@ -189,7 +189,7 @@ run "everyone_is_told_when_it_starts_and_ends" {
         ],
       ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
     ])
-    error_message = "An alarm tells nobody, or does not say what users feel."
+    error_message = "An alarm has no receiver, or does not say what users notice."
   }
 }
 

@@ -25,7 +25,7 @@ run "topic_is_encrypted_and_has_subscribers" {
 
   assert {
     condition     = aws_sns_topic_subscription.email["on-call@example.com"].protocol == "email"
-    error_message = "Nobody hears of alarms."
+    error_message = "Alarms have no receiver."
   }
 }
 
@@ -41,7 +41,7 @@ run "only_this_accounts_alarms_publish" {
       Resource  = "arn:aws:sns:eu-west-1:111122223333:tagged-config-alerts"
       Condition = { StringEquals = { "aws:SourceAccount" = "111122223333" } }
     }]
-    error_message = "Somebody else may publish: ${data.aws_iam_policy_document.this.json}"
+    error_message = "Another principal may publish: ${data.aws_iam_policy_document.this.json}"
   }
 }
 

@@ -30,7 +30,7 @@ run "queries_ask_the_groups_that_have_the_answer" {
 
   assert {
     condition     = alltrue([for key, query in aws_cloudwatch_query_definition.this : query.name == "tagged-config/${key}" && length(query.log_group_names) > 0])
-    error_message = "A query lies outside the environment's folder, or asks nobody."
+    error_message = "A query is outside the environment's folder, or reads no log group."
   }
 
   assert {

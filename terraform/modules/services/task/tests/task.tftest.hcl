@@ -40,7 +40,7 @@ run "a_new_share_of_spot_does_not_replace_the_service" {
 
   assert {
     condition     = contains(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment, { name = "AWS_REGION", value = "eu-west-1" })
-    error_message = "The program is not told its region."
+    error_message = "The program has no region in its environment."
   }
 }
 
@@ -90,12 +90,12 @@ run "rollout_never_goes_below_what_serves" {
     condition = {
       for s in aws_ecs_service.this.capacity_provider_strategy : s.capacity_provider => s.weight
     } == { FARGATE = 50, FARGATE_SPOT = 50 }
-    error_message = "Spot is not weighted as asked."
+    error_message = "Spot does not have the configured weight."
   }
 
   assert {
     condition     = aws_ecs_service.this.deployment_maximum_percent == 200 && !aws_ecs_service.this.enable_execute_command && aws_ecs_service.this.availability_zone_rebalancing == "ENABLED"
-    error_message = "New tasks could not start beside the old ones, somebody could enter them, or zones are not kept even."
+    error_message = "New tasks could not start beside the old ones, ECS Exec is on, or zones are not balanced."
   }
 
   assert {
@@ -223,7 +223,7 @@ run "without_spot_and_scaling" {
 
   assert {
     condition     = length(aws_appautoscaling_target.this) == 0 && length(aws_appautoscaling_policy.cpu) == 0 && length(aws_appautoscaling_policy.requests) == 0
-    error_message = "The number of tasks follows the load, unasked."
+    error_message = "The number of tasks follows the load without autoscaling_enabled."
   }
 }
 
