@@ -13,7 +13,7 @@ use aws_sdk_ssm::{
 };
 use tagged_config_domain::{
     Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order, Precondition,
-    Record, Revision, Store, StoreError, TenantId,
+    Record, Revision, Store, StoreError, TenantId, Written,
 };
 
 use crate::aws::store_error;
@@ -140,7 +140,7 @@ impl Store for ParameterStore {
         _: ConfigName<'_>,
         _: NewValue<'_>,
         _: Precondition,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Written, StoreError> {
         let instead = ": an operator writes them with `aws ssm put-parameter --overwrite`, \
                        under <root>/tenants/<tenant>/ for one tenant or <root>/global/ for all";
         Err(StoreError::Unsupported {
