@@ -33,6 +33,7 @@ module "rest_api" {
   alb_arn              = module.services.alb_arn
   alb_url              = var.certificate_arn == null ? "http://${module.services.alb_dns_name}" : "https://${var.certificate_name}"
   stage_name           = local.stage_name
+  allowed_origins      = var.allowed_origins
   access_log_group_arn = var.api_access_logs ? local.log_group_arns["api"] : null
   requests_per_second  = var.throttle.requests_per_second
   burst                = var.throttle.burst
@@ -47,6 +48,7 @@ module "http_api" {
   audience             = module.identity.client_id
   access_log_group_arn = var.api_access_logs ? local.log_group_arns["api"] : null
   throttle             = var.throttle
+  allowed_origins      = var.allowed_origins
 
   integration = {
     connection_type = "VPC_LINK"

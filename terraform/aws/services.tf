@@ -51,7 +51,10 @@ locals {
     TAGGED_CONFIG_AUDIENCE    = module.identity.client_id
     TAGGED_CONFIG_DRAIN_DELAY = "10s"
   }
-  prefix_settings = local.path_prefix == null ? {} : { TAGGED_CONFIG_PATH_PREFIX = local.path_prefix }
+  edge_settings = merge(
+    local.path_prefix == null ? {} : { TAGGED_CONFIG_PATH_PREFIX = local.path_prefix },
+    length(var.allowed_origins) == 0 ? {} : { TAGGED_CONFIG_ALLOWED_ORIGINS = join(",", var.allowed_origins) },
+  )
 
   programs = {
     config-service = {
@@ -104,7 +107,7 @@ module "task" {
   spot_percent = var.spot_percent
 
   ports              = each.value.ports
-  environment        = merge(local.token_settings, local.prefix_settings, each.value.environment)
+  environment        = merge(local.token_settings, local.edge_settings, each.value.environment)
   secrets            = each.value.secrets
   secrets_generation = var.refresh_credential_generation
   log_group_name     = module.observability.log_group_names[each.key]

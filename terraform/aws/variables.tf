@@ -344,3 +344,14 @@ variable "load_test_runner" {
     error_message = "load_test_runner needs mfa OFF or OPTIONAL: its users have no authenticator."
   }
 }
+
+variable "allowed_origins" {
+  type        = list(string)
+  description = "Origins whose web pages may call the API, for example `https://app.example.com`; none by default."
+  default     = []
+
+  validation {
+    condition     = alltrue([for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))])
+    error_message = "allowed_origins must be origins such as https://app.example.com, in lower case and without a trailing slash."
+  }
+}

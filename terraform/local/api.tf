@@ -13,6 +13,8 @@ module "http_api" {
   issuer   = module.identity.issuer
   audience = module.identity.client_id
 
+  allowed_origins = var.allowed_origins
+
   integration = {
     connection_type = "INTERNET"
     uri             = local.alb_url

@@ -55,7 +55,7 @@ module "task" {
     TAGGED_CONFIG_JWKS_URL = local.jwks_url
     TAGGED_CONFIG_ISSUER   = module.identity.issuer
     TAGGED_CONFIG_AUDIENCE = module.identity.client_id
-  })
+  }, length(var.allowed_origins) == 0 ? {} : { TAGGED_CONFIG_ALLOWED_ORIGINS = join(",", var.allowed_origins) })
   secrets        = local.programs[each.key].secrets
   log_group_name = module.observability.log_group_names[each.key]
 

@@ -116,3 +116,14 @@ variable "deregistration_delay_seconds" {
   description = "How long a target that is being removed may finish its requests."
   default     = 5
 }
+
+variable "allowed_origins" {
+  type        = list(string)
+  description = "Origins whose web pages may call the API, for example `https://app.example.com`; none by default."
+  default     = []
+
+  validation {
+    condition     = alltrue([for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))])
+    error_message = "allowed_origins must be origins such as https://app.example.com, in lower case and without a trailing slash."
+  }
+}

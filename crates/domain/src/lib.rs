@@ -18,8 +18,8 @@ pub use identity::{
 };
 pub use key::{ConfigKey, ConfigName, KeyError, KeyPrefix};
 pub use location::{Backend, Layers, Location, LocationId, Origin};
-pub use record::{Record, Revision};
+pub use record::{Content, Record, Revision};
 pub use store::{
-    ListPage, ListRequest, NewValue, Operation, Order, Precondition, Store, StoreError,
-    VersionClock,
+    Current, ListPage, ListRequest, NewValue, Operation, Order, Precondition, Store, StoreError,
+    VersionClock, Written,
 };

@@ -17,6 +17,16 @@ pub struct Revision {
     pub version: i64,
 }
 
+/// Which content a location holds: two records with one content are served alike, to the byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
+    /// Where it stands in the order of its location.
+    pub revision: Revision,
+    /// A hash of value, content type and time of writing. All zeros for a secret, so that it gives no hint of the
+    /// value: a secret's revision is unique.
+    pub digest: [u8; 16],
+}
+
 /// One value with what is known of it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -62,7 +72,23 @@ impl Record {
         self
     }
 
-    /// A hash of value and content type, for entity tags.
+    /// The content, for entity tags and preconditions.
+    pub fn content(&self) -> Content {
+        let digest = if self.secret {
+            [0; 16]
+        } else {
+            let mut hasher = Sha256::new();
+            hasher.update(self.digest);
+            hasher.update(self.modified_ms.unwrap_or_default().to_be_bytes());
+            short(hasher)
+        };
+        Content {
+            revision: self.revision,
+            digest,
+        }
+    }
+
+    /// A hash of value and content type.
     pub fn digest(&self) -> &[u8; 16] {
         &self.digest
     }
@@ -82,7 +108,36 @@ fn digest(value: &str, content_type: &str) -> [u8; 16] {
     hasher.update(content_type.as_bytes());
     hasher.update([0]);
     hasher.update(value.as_bytes());
+    short(hasher)
+}
+
+fn short(hasher: Sha256) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&hasher.finalize()[..16]);
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_follows_all_that_is_served_and_hides_a_secret() {
+        let revision = Revision::default();
+        let record = |value: &str, modified| Record::new(value, "text/plain", revision, modified);
+        assert_eq!(
+            record("1", Some(1)).content(),
+            record("1", Some(1)).content()
+        );
+        assert_ne!(
+            record("1", Some(1)).content(),
+            record("2", Some(1)).content()
+        );
+        assert_ne!(
+            record("1", Some(1)).content(),
+            record("1", Some(2)).content()
+        );
+        let one = record("1", None).secret().content();
+        assert_eq!(one, record("2", None).secret().content());
+    }
 }

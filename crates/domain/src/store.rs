@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId};
+use crate::{
+    Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId, record::Content,
+};
 
 /// Where configuration of one kind is kept. Implementations are shared between all requests.
 ///
@@ -72,14 +74,14 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
-    /// Writes the tenant's own value and returns it as it now stands.
+    /// Writes the tenant's own value and returns it as it now stands, and whether the key is new.
     async fn put(
         &self,
         _admitted: &Admitted,
         _name: ConfigName<'_>,
         _value: NewValue<'_>,
         _precondition: Precondition,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Written, StoreError> {
         Err(StoreError::Unsupported {
             backend: self.backend(),
             operation: Operation::Put,
@@ -87,7 +89,8 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
-    /// Deletes the tenant's own value and returns the deletion's version.
+    /// Deletes the tenant's own value and returns the deletion's version. A key that does not exist is
+    /// [`StoreError::NotFound`] whatever the precondition is (RFC 9110, section 13.2.1).
     async fn delete(
         &self,
         _admitted: &Admitted,
@@ -123,8 +126,17 @@ pub struct NewValue<'a> {
     pub modified_by: &'a str,
 }
 
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What the key now holds.
+    pub record: Record,
+    /// Whether the key did not exist before.
+    pub created: bool,
+}
+
 /// What must hold for a write to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
     /// Nothing.
     None,
@@ -134,8 +146,21 @@ pub enum Precondition {
     Exists,
     /// The key exists with this version.
     Version(i64),
-    /// The key exists with this version and [`Record::digest`].
-    Content(i64, [u8; 16]),
+    /// The key exists with one of these contents. Never holds if there are none.
+    OneOf(Vec<Content>),
+    /// The key does not exist, or with none of these contents.
+    NoneOf(Vec<Content>),
+    /// Both hold.
+    Both(Box<Self>, Box<Self>),
+}
+
+/// What is known of an existing key when a precondition is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Current {
+    /// The version, 0 if it has none.
+    pub version: i64,
+    /// The content; `None` if what is stored is malformed, so that it equals no content.
+    pub content: Option<Content>,
 }
 
 /// Which names to list.
@@ -250,6 +275,53 @@ pub struct VersionClock {
     now_ms: fn() -> i64,
 }
 
+// === impl Precondition ===
+
+impl Precondition {
+    /// Both this and the other one. [`Precondition::None`] adds nothing.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, one) | (one, Self::None) => one,
+            (one, other) => Self::Both(Box::new(one), Box::new(other)),
+        }
+    }
+
+    /// [`StoreError::Conflict`] if it does not hold; `current` is `None` if the key does not exist.
+    pub fn check(&self, current: Option<Current>) -> Result<(), StoreError> {
+        if self.holds(current) {
+            Ok(())
+        } else {
+            Err(StoreError::Conflict {
+                current: current.map(|current| current.version),
+            })
+        }
+    }
+
+    fn holds(&self, current: Option<Current>) -> bool {
+        let content = current.and_then(|current| current.content);
+        let is_one_of = |these: &[Content]| content.is_some_and(|content| these.contains(&content));
+        match self {
+            Self::None => true,
+            Self::Absent => current.is_none(),
+            Self::Exists => current.is_some(),
+            Self::Version(version) => current.is_some_and(|current| current.version == *version),
+            Self::OneOf(contents) => is_one_of(contents),
+            Self::NoneOf(contents) => !is_one_of(contents),
+            Self::Both(one, other) => one.holds(current) && other.holds(current),
+        }
+    }
+}
+
+impl From<&Record> for Current {
+    fn from(record: &Record) -> Self {
+        Self {
+            version: record.revision.version,
+            content: Some(record.content()),
+        }
+    }
+}
+
 // === impl Operation ===
 
 impl std::fmt::Display for Operation {
@@ -334,6 +406,55 @@ impl VersionClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Revision;
+
+    #[test]
+    fn preconditions_hold_for_the_content_that_is_there() {
+        let revision = |version| Revision {
+            incarnation: 0,
+            version,
+        };
+        let record =
+            |value: &str, version| Record::new(value, "text/plain", revision(version), None);
+        let (one, other) = (record("1", 7), record("2", 7));
+        let there = Some(Current::from(&one));
+        let malformed = Some(Current {
+            version: 7,
+            content: None,
+        });
+        let one_of = |records: &[&Record]| {
+            Precondition::OneOf(records.iter().map(|record| record.content()).collect())
+        };
+        let none_of = |records: &[&Record]| {
+            Precondition::NoneOf(records.iter().map(|record| record.content()).collect())
+        };
+        for (precondition, current, holds) in [
+            (Precondition::Absent, there, false),
+            (Precondition::Absent, None, true),
+            (Precondition::Exists, malformed, true),
+            (Precondition::Version(7), malformed, true),
+            (Precondition::Version(0), None, false),
+            (one_of(&[]), there, false),
+            (one_of(&[&other, &one]), there, true),
+            (one_of(&[&other]), there, false),
+            (one_of(&[&one]), None, false),
+            (one_of(&[&one]), malformed, false),
+            (none_of(&[&one]), there, false),
+            (none_of(&[&other]), there, true),
+            (none_of(&[&one]), None, true),
+            (none_of(&[&one]), malformed, true),
+            (one_of(&[&one]).and(none_of(&[&one])), there, false),
+            (one_of(&[&one]).and(none_of(&[&other])), there, true),
+            (one_of(&[&other]).and(none_of(&[&other])), there, false),
+            (Precondition::None.and(one_of(&[])), there, false),
+        ] {
+            assert_eq!(
+                precondition.check(current).is_ok(),
+                holds,
+                "{precondition:?} {current:?}"
+            );
+        }
+    }
 
     #[test]
     fn versions_follow_the_clock_and_what_is_there() {

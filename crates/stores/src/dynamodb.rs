@@ -15,8 +15,9 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, error::BuildError, types::AttributeValue};
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Layers, ListPage, ListRequest, Location, LocationId, NewValue,
-    Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
+    Admitted, Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, LocationId,
+    NewValue, Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
+    Written,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -315,7 +316,7 @@ impl Store for DynamoDbStore {
         name: ConfigName<'_>,
         new: NewValue<'_>,
         precondition: Precondition,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Written, StoreError> {
         if new.value.len() > MAX_VALUE_BYTES {
             let actual = new.value.len();
             return Err(StoreError::TooLarge {
@@ -329,7 +330,7 @@ impl Store for DynamoDbStore {
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
             let now = OffsetDateTime::now_utc();
-            let version = if attempt == 0 && precondition == Precondition::None {
+            let (version, created) = if attempt == 0 && precondition == Precondition::None {
                 // Over an item that carries its version, one call is enough: the table refuses a version
                 // that is not higher.
                 let version = self.versions.next(0).ok_or(StoreError::VersionExhausted)?;
@@ -339,13 +340,15 @@ impl Store for DynamoDbStore {
                     now,
                     claim: None,
                 };
-                self.update(id, update, Condition::assigned_and_older())
-                    .await?
-                    .then_some(version)
+                let updated = self
+                    .update(id, update, Condition::assigned_and_older())
+                    .await?;
+                (updated.then_some(version), false)
             } else {
                 let old = self.get(layers.first()).await?;
-                check(precondition, old.as_ref())?;
-                self.replace(id, old.as_ref(), new, now).await?
+                precondition.check(old.as_ref().map(current))?;
+                let version = self.replace(id, old.as_ref(), new, now).await?;
+                (version, old.is_none())
             };
             if let Some(version) = version {
                 let modified_ms = i64::try_from(now.unix_timestamp_nanos() / 1_000_000).ok();
@@ -353,12 +356,8 @@ impl Store for DynamoDbStore {
                     incarnation: 0,
                     version,
                 };
-                return Ok(Record::new(
-                    new.value,
-                    new.content_type,
-                    revision,
-                    modified_ms,
-                ));
+                let record = Record::new(new.value, new.content_type, revision, modified_ms);
+                return Ok(Written { record, created });
             }
             if attempt > 0 {
                 back_off(attempt).await;
@@ -378,12 +377,9 @@ impl Store for DynamoDbStore {
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
             let Some(old) = self.get(layers.first()).await? else {
-                return match precondition {
-                    Precondition::None => Err(StoreError::NotFound),
-                    _ => check(precondition, None).and(Err(StoreError::NotFound)),
-                };
+                return Err(StoreError::NotFound);
             };
-            check(precondition, Some(&old))?;
+            precondition.check(Some(current(&old)))?;
             if let Some(version) = self.delete_read(id, &old).await? {
                 return Ok(version);
             }
@@ -393,25 +389,11 @@ impl Store for DynamoDbStore {
     }
 }
 
-/// Whether what is there satisfies the precondition.
-fn check(precondition: Precondition, old: Option<&Item>) -> Result<(), StoreError> {
-    let current = old.map(item::version);
-    let holds = match precondition {
-        Precondition::None => true,
-        Precondition::Absent => old.is_none(),
-        Precondition::Exists => old.is_some(),
-        Precondition::Version(version) => current == Some(version),
-        Precondition::Content(version, digest) => {
-            current == Some(version)
-                && old.is_some_and(|item| {
-                    item::decode(item).is_ok_and(|record| *record.digest() == digest)
-                })
-        }
-    };
-    if holds {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict { current })
+/// What a precondition is checked against.
+fn current(item: &Item) -> Current {
+    Current {
+        version: item::version(item),
+        content: item::decode(item).ok().map(|record| record.content()),
     }
 }
 

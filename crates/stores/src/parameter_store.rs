@@ -13,7 +13,7 @@ use aws_sdk_ssm::{
 };
 use tagged_config_domain::{
     Admitted, Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order,
-    Precondition, Quota, Record, Revision, Store, StoreError, TenantId,
+    Precondition, Quota, Record, Revision, Store, StoreError, TenantId, Written,
 };
 
 use crate::parameter_store::batch::Batcher;
@@ -134,7 +134,7 @@ impl Store for ParameterStore {
         _: ConfigName<'_>,
         _: NewValue<'_>,
         _: Precondition,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Written, StoreError> {
         let instead = ": an operator writes them with `aws ssm put-parameter --overwrite`, \
                        under <root>/tenants/<tenant>/ for one tenant or <root>/global/ for all";
         Err(StoreError::Unsupported {

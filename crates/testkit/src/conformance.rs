@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use tagged_config_domain::{
-    ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId,
+    ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId, Written,
 };
 
 use crate::{Issuer, admitted};
@@ -146,31 +146,24 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         content_type: "application/json",
         modified_by: "tester",
     };
-    let conflict = |result: Result<Record, StoreError>| match result {
+    let put = async |value, precondition| {
+        store
+            .put(&admitted(e), name, new(value), precondition)
+            .await
+    };
+    let conflict = |result: Result<Written, StoreError>| match result {
         Err(StoreError::Conflict { current }) => current,
         other => panic!("a conflict was expected, not {other:?}"),
     };
+    let one_of = |record: &Record| Precondition::OneOf(vec![record.content()]);
+    let none_of = |record: &Record| Precondition::NoneOf(vec![record.content()]);
 
-    assert_eq!(
-        conflict(
-            store
-                .put(&admitted(e), name, new("1"), Precondition::Version(5))
-                .await
-        ),
-        None
-    );
-    assert_eq!(
-        conflict(
-            store
-                .put(&admitted(e), name, new("1"), Precondition::Exists)
-                .await
-        ),
-        None
-    );
-    let first = store
-        .put(&admitted(e), name, new("1"), Precondition::Absent)
-        .await
-        .expect("absent");
+    assert_eq!(conflict(put("1", Precondition::Version(5)).await), None);
+    assert_eq!(conflict(put("1", Precondition::Exists).await), None);
+    assert_eq!(conflict(put("1", Precondition::OneOf(vec![])).await), None);
+    let first = put("1", Precondition::Absent).await.expect("absent");
+    assert!(first.created);
+    let first = first.record;
     assert_eq!(
         get(store, e, "w/1").await,
         Some(first.clone()),
@@ -178,92 +171,76 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     );
     assert!(first.modified_ms.is_some());
     let v1 = first.revision.version;
+    assert_eq!(conflict(put("2", Precondition::Absent).await), Some(v1));
     assert_eq!(
-        conflict(
-            store
-                .put(&admitted(e), name, new("2"), Precondition::Absent)
-                .await
-        ),
+        conflict(put("2", Precondition::Version(v1 - 1)).await),
         Some(v1)
     );
-    assert_eq!(
-        conflict(
-            store
-                .put(&admitted(e), name, new("2"), Precondition::Version(v1 - 1))
-                .await
-        ),
-        Some(v1)
-    );
-    let v2 = store
-        .put(&admitted(e), name, new("2"), Precondition::Version(v1))
+    assert_eq!(conflict(put("2", none_of(&first)).await), Some(v1));
+    let v2 = put("2", Precondition::Version(v1))
         .await
         .expect("the version is right");
-    let v3 = store
-        .put(&admitted(e), name, new("3"), Precondition::None)
+    assert!(!v2.created);
+    let v3 = put("3", Precondition::None).await.expect("no condition");
+    assert!(!v3.created);
+    let (v2, v3) = (v2.record, v3.record);
+    assert_eq!(
+        conflict(put("4", one_of(&first)).await),
+        Some(v3.revision.version)
+    );
+    let both = one_of(&v3).and(none_of(&v3));
+    assert_eq!(conflict(put("4", both).await), Some(v3.revision.version));
+    let several = Precondition::OneOf(vec![first.content(), v3.content()]);
+    let v4 = put("4", several.and(none_of(&first)))
         .await
-        .expect("no condition");
-    let v4 = store
-        .put(
-            &admitted(e),
-            name,
-            new("4"),
-            Precondition::Content(v3.revision.version, *v3.digest()),
-        )
-        .await
-        .expect("same");
+        .expect("one of them is there, and not the other")
+        .record;
     assert!(v1 < v2.revision.version && v2.revision < v3.revision && v3.revision < v4.revision);
 
     // A hand edit is noticed by its content, whatever its version says.
     subject.set(e, "w/1", "\"by hand\"").await;
-    conflict(
-        store
-            .put(
-                &admitted(e),
-                name,
-                new("5"),
-                Precondition::Content(v4.revision.version, *v4.digest()),
-            )
-            .await,
-    );
-    let v5 = store
-        .put(&admitted(e), name, new("5"), Precondition::None)
+    conflict(put("5", one_of(&v4)).await);
+    let by_hand = get(store, e, "w/1").await.expect("there");
+    let v5 = put("5", one_of(&by_hand))
         .await
-        .expect("over a hand edit");
+        .expect("a hand edit is replaced as it was read")
+        .record;
     assert!(
         v5.revision > v4.revision,
         "a hand edit does not bring versions back"
     );
 
-    assert!(matches!(
-        store.delete(&admitted(f), name, Precondition::None).await,
-        Err(StoreError::NotFound)
-    ));
-    assert!(matches!(
-        store
-            .delete(
-                &admitted(e),
-                name,
-                Precondition::Version(v4.revision.version)
-            )
-            .await,
-        Err(StoreError::Conflict { .. })
-    ));
+    for precondition in [
+        Precondition::None,
+        Precondition::Exists,
+        Precondition::Absent,
+    ] {
+        assert!(matches!(
+            store.delete(&admitted(f), name, precondition).await,
+            Err(StoreError::NotFound)
+        ));
+    }
+    for precondition in [
+        Precondition::Version(v4.revision.version),
+        Precondition::Absent,
+        one_of(&v4),
+        none_of(&v5),
+    ] {
+        assert!(matches!(
+            store.delete(&admitted(e), name, precondition).await,
+            Err(StoreError::Conflict { .. })
+        ));
+    }
     let deleted = store
-        .delete(
-            &admitted(e),
-            name,
-            Precondition::Version(v5.revision.version),
-        )
+        .delete(&admitted(e), name, one_of(&v5).and(none_of(&v4)))
         .await
-        .expect("the version is right");
+        .expect("as it was written");
     assert!(deleted > v5.revision.version);
     assert_eq!(get(store, e, "w/1").await, None);
-    let v6 = store
-        .put(&admitted(e), name, new("6"), Precondition::Absent)
-        .await
-        .expect("deleted");
+    let v6 = put("6", none_of(&v5)).await.expect("deleted");
+    assert!(v6.created, "it was deleted before");
     assert!(
-        v6.revision.version > deleted,
+        v6.record.revision.version > deleted,
         "a recreated key goes on above its deletion"
     );
 
@@ -273,6 +250,7 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
             .put(&admitted(e), name, new(&largest), Precondition::None)
             .await
             .expect("fits")
+            .record
             .value
             .len(),
         256 * 1024

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Layers, ListPage, ListRequest, Location, NewValue, Order,
-    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
+    Admitted, Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, NewValue,
+    Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -121,24 +121,6 @@ impl MemoryStore {
     }
 }
 
-fn check(precondition: Precondition, current: Option<&Record>) -> Result<(), StoreError> {
-    let holds = match precondition {
-        Precondition::None => true,
-        Precondition::Absent => current.is_none(),
-        Precondition::Exists => current.is_some(),
-        Precondition::Version(version) => current.is_some_and(|r| r.revision.version == version),
-        Precondition::Content(version, digest) => {
-            current.is_some_and(|r| r.revision.version == version && *r.digest() == digest)
-        }
-    };
-    let current = current.map(|r| r.revision.version);
-    if holds {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict { current })
-    }
-}
-
 #[async_trait]
 impl Store for MemoryStore {
     fn backend(&self) -> Backend {
@@ -218,7 +200,7 @@ impl Store for MemoryStore {
         name: ConfigName<'_>,
         new: NewValue<'_>,
         precondition: Precondition,
-    ) -> Result<Record, StoreError> {
+    ) -> Result<Written, StoreError> {
         self.up()?;
         if new.value.len() > MAX_VALUE_BYTES {
             let actual = new.value.len();
@@ -234,7 +216,8 @@ impl Store for MemoryStore {
             name.as_str().to_owned(),
         );
         let old = values.get(&key);
-        check(precondition, old)?;
+        precondition.check(old.map(Current::from))?;
+        let created = old.is_none();
         let old_version = old.map_or(0, |record| record.revision.version);
         let version = self.next_version(old_version)?;
         let record = Record::new(
@@ -247,7 +230,7 @@ impl Store for MemoryStore {
             Some(version),
         );
         values.insert(key, record.clone());
-        Ok(record)
+        Ok(Written { record, created })
     }
 
     async fn delete(
@@ -263,10 +246,9 @@ impl Store for MemoryStore {
             name.as_str().to_owned(),
         );
         let Some(old) = values.get(&key) else {
-            check(precondition, None)?;
             return Err(StoreError::NotFound);
         };
-        check(precondition, Some(old))?;
+        precondition.check(Some(Current::from(old)))?;
         let version = self.next_version(old.revision.version)?;
         values.remove(&key);
         Ok(version)

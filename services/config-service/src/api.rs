@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use tagged_config_domain::{
     AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
     Order, Origin, Precondition, Principal, Record, Resource, Role, Store, StoreError, TenantId,
+    Written,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -29,7 +30,7 @@ pub(crate) mod content;
 pub(crate) mod page_token;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Most keys in one batch.
 pub(crate) const MAX_BATCH: usize = 100;
@@ -455,7 +456,7 @@ impl ConfigApi {
         Ok(page)
     }
 
-    /// Writes a key of the caller's own and returns what it now holds.
+    /// Writes a key of the caller's own and returns what it now holds, and whether it is new.
     pub(crate) async fn put(
         &self,
         caller: &Principal,
@@ -463,7 +464,7 @@ impl ConfigApi {
         value: &str,
         content_type: &str,
         precondition: Precondition,
-    ) -> Result<Record, ApiError> {
+    ) -> Result<Written, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
         let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
@@ -479,7 +480,9 @@ impl ConfigApi {
             "put",
             &key,
             store,
-            written.as_ref().map(|record| record.revision.version),
+            written
+                .as_ref()
+                .map(|written| written.record.revision.version),
         );
         written.map_err(|error| logged(error, "put"))
     }

@@ -146,11 +146,11 @@ async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
         let put = store
             .put(&admitted(&tenant), name, value, Precondition::None)
             .await?;
-        wanted.push((ChangeKind::Written, put.revision.version));
+        wanted.push((ChangeKind::Written, put.record.revision.version));
         store
             .delete(&admitted(&tenant), name, Precondition::None)
             .await?;
-        wanted.push((ChangeKind::Removed, put.revision.version));
+        wanted.push((ChangeKind::Removed, put.record.revision.version));
     }
     let read = async || anyhow::Ok(journal.read(begun, now_ms()).await?);
     let found = read().await?;

@@ -17,6 +17,23 @@ resource "aws_apigatewayv2_api" "this" {
   name          = var.name
   description   = "Tagged Config: public API"
   protocol_type = "HTTP"
+
+  # API Gateway answers preflights itself then, and sets these headers on every answer, its own errors included; those of
+  # the services it drops.
+  dynamic "cors_configuration" {
+    for_each = length(var.allowed_origins) == 0 ? [] : [var.allowed_origins]
+
+    content {
+      allow_origins = cors_configuration.value
+      allow_methods = ["DELETE", "GET", "POST", "PUT"]
+      allow_headers = ["authorization", "content-type", "if-match", "if-none-match", "x-request-id"]
+      expose_headers = [
+        "age", "etag", "retry-after", "www-authenticate", "x-config-age-ms", "x-config-cache", "x-config-journal-bound-ms",
+        "x-config-origin", "x-config-served-by", "x-config-source", "x-config-staleness-bound-ms", "x-config-version", "x-request-id",
+      ]
+      max_age = 600
+    }
+  }
 }
 
 resource "aws_apigatewayv2_authorizer" "jwt" {

@@ -21,6 +21,13 @@ locals {
     DEFAULT_5XX                  = { status = null, title = "The request failed" }
   }
 
+  # For pages of other origins. What the edge answers itself holds nothing of a tenant, and a fixed header can name one
+  # origin or all.
+  cors_headers = length(var.allowed_origins) == 0 ? {} : {
+    "gatewayresponse.header.Access-Control-Allow-Origin"   = length(var.allowed_origins) == 1 ? "'${var.allowed_origins[0]}'" : "'*'"
+    "gatewayresponse.header.Access-Control-Expose-Headers" = "'Retry-After,WWW-Authenticate'"
+  }
+
   gateway_responses = {
     for kind, problem in local.problems : kind => merge(
       problem.status == null ? {} : { statusCode = problem.status },
@@ -29,6 +36,7 @@ locals {
           { "gatewayresponse.header.Content-Type" = "'application/problem+json'" },
           problem.status == 401 ? { "gatewayresponse.header.WWW-Authenticate" = "'Bearer'" } : {},
           problem.status == 429 ? { "gatewayresponse.header.Retry-After" = "'1'" } : {},
+          local.cors_headers,
         )
         responseTemplates = {
           "application/json" = jsonencode(merge(
@@ -47,6 +55,7 @@ locals {
     vpc_link_id       = var.vpc_link_id
     alb_arn           = var.alb_arn
     alb_url           = var.alb_url
+    preflights        = length(var.allowed_origins) > 0
     gateway_responses = jsonencode(local.gateway_responses)
   })))
 }

@@ -83,3 +83,14 @@ variable "tracing" {
   description = "Whether X-Ray samples requests."
   default     = true
 }
+
+variable "allowed_origins" {
+  type        = list(string)
+  description = "Origins whose web pages may call the API, for example `https://app.example.com`; none by default. The services answer preflights, and need the same list."
+  default     = []
+
+  validation {
+    condition     = alltrue([for origin in var.allowed_origins : can(regex("^https?://[a-z0-9.-]+(:[0-9]+)?$", origin))])
+    error_message = "allowed_origins must be origins such as https://app.example.com, in lower case and without a trailing slash."
+  }
+}

@@ -132,3 +132,45 @@ run "a_name_with_capitals_is_refused" {
 
   expect_failures = [var.name]
 }
+
+run "no_page_of_another_origin_may_call_by_default" {
+  command = plan
+
+  assert {
+    condition     = length(aws_apigatewayv2_api.this.cors_configuration) == 0
+    error_message = "Browsers let pages of other origins call."
+  }
+}
+
+run "pages_of_allowed_origins_may_call" {
+  command = plan
+
+  variables {
+    allowed_origins = ["https://app.example.com", "http://localhost:5173"]
+  }
+
+  assert {
+    condition     = toset(one(aws_apigatewayv2_api.this.cors_configuration).allow_origins) == toset(["https://app.example.com", "http://localhost:5173"])
+    error_message = "Other origins are let in, or fewer."
+  }
+
+  assert {
+    condition     = length(setsubtract(["authorization", "if-match", "if-none-match"], one(aws_apigatewayv2_api.this.cors_configuration).allow_headers)) == 0
+    error_message = "A page could send no token, or no condition."
+  }
+
+  assert {
+    condition     = length(setsubtract(["etag", "retry-after", "x-config-version", "x-request-id"], one(aws_apigatewayv2_api.this.cors_configuration).expose_headers)) == 0
+    error_message = "A page could not read what it needs for a conditional write."
+  }
+}
+
+run "an_origin_with_a_path_is_refused" {
+  command = plan
+
+  variables {
+    allowed_origins = ["https://app.example.com/"]
+  }
+
+  expect_failures = [var.allowed_origins]
+}

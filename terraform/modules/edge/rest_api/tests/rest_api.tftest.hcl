@@ -178,3 +178,74 @@ run "a_long_name_is_refused" {
 
   expect_failures = [var.name]
 }
+
+run "no_page_of_another_origin_may_call_by_default" {
+  command = plan
+
+  assert {
+    condition = !strcontains(jsonencode(local.gateway_responses), "Access-Control") && alltrue([
+      for methods in values(jsondecode(aws_api_gateway_rest_api.this.body).paths) : !contains(keys(methods), "options")
+    ])
+    error_message = "Browsers let pages of other origins call."
+  }
+}
+
+run "preflights_of_allowed_origins_want_no_token" {
+  command = plan
+
+  variables {
+    allowed_origins = ["https://app.example.com"]
+  }
+
+  assert {
+    condition = alltrue([
+      for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths :
+      !can(methods.options.security)
+      && methods.options.x-amazon-apigateway-integration.httpMethod == "OPTIONS"
+      && methods.options.x-amazon-apigateway-integration.uri == "${var.alb_url}${replace(path, "{proxy+}", "{proxy}")}"
+      if path != "/v1/health"
+    ])
+    error_message = "A preflight is refused, or does not get to the service."
+  }
+
+  assert {
+    condition = alltrue([
+      for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths :
+      try(methods.x-amazon-apigateway-any-method.security, methods.post.security, null) == [{ cognito = [] }]
+      if path != "/v1/health"
+    ])
+    error_message = "With preflights, a path wants no token any more."
+  }
+
+  assert {
+    condition = alltrue([
+      for response in values(jsondecode(aws_api_gateway_rest_api.this.body).x-amazon-apigateway-gateway-responses) :
+      response.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"] == "'https://app.example.com'"
+      && strcontains(response.responseParameters["gatewayresponse.header.Access-Control-Expose-Headers"], "Retry-After")
+    ])
+    error_message = "A page cannot read an error of the edge."
+  }
+}
+
+run "of_several_origins_every_one_can_read_the_edges_errors" {
+  command = plan
+
+  variables {
+    allowed_origins = ["https://a.example.com", "https://b.example.com"]
+  }
+
+  assert {
+    condition     = local.gateway_responses.UNAUTHORIZED.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"
+    error_message = "A fixed header names one origin: the pages of the others could not read a 401."
+  }
+}
+
+run "an_origin_with_a_path_is_refused" {
+  command = plan
+
+  variables {
+    allowed_origins = ["https://app.example.com/"]
+  }
+
+  expect_failures = [var.allowed_origins]
+}
