@@ -1,4 +1,4 @@
-//! A read of the cache in the process, beside a look into a map of the same size: `make bench`.
+//! A read of the cache in the process, beside a read of a map of the same size: `make bench`.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn key(number: usize) -> String {
     format!("tenant_config_service/feature-{number:04}")
 }
 
-/// Tells every watch the same snapshot, and no more. Nothing else is asked.
+/// Sends every watch the same snapshot, and no more. Other calls are not made.
 struct Source;
 
 #[tonic::async_trait]
@@ -134,7 +134,7 @@ async fn watched() -> TenantConfig {
     let cache = ConfigCache::new(client, config, Arc::new(Unobserved)).unwrap();
     let tenant = Issuer::new().tenant(TENANT);
     let found = cache.tenant(&tenant, &token()).await.unwrap();
-    assert!(found.freshness().live, "the watch has told its snapshot");
+    assert!(found.freshness().live, "the watch has sent its snapshot");
     found
 }
 

@@ -57,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
     let token = CallerToken::from_authorization(&authorization)?;
     let config = cache.tenant(caller.tenant(), &token).await?;
     let flags = Provider::new(config.clone());
-    let mut told = String::new();
+    let mut printed = String::new();
     loop {
         let snapshot = config.snapshot()?;
         let rate = snapshot.get::<serde_json::Value>("param_config_tax/rate")?;
@@ -69,9 +69,9 @@ async fn main() -> anyhow::Result<()> {
             Err(error) => format!("featureFlagX: {}", error.code),
         };
         let now = format!("{}: {now}, tax rate {rate:?}", caller.tenant());
-        if now != told {
+        if now != printed {
             println!("{now}");
-            told = now;
+            printed = now;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

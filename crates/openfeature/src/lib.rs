@@ -1,16 +1,19 @@
 //! An OpenFeature provider over a tenant's configuration: flags are values such as
-//! `{"enabled": true, "variant": "treatment", "value": 7}`.
+//! `{"enabled": true, "variant": "treatment", "value": 7}`. `docs/values.md` has every shape and what it resolves to.
 //!
-//! - A boolean flag is `enabled` (or the value itself, if that is a boolean).
-//! - A string flag is `value` if that is a string, else `variant`; numbers and structures are `value`, or the value itself.
+//! - A boolean flag is `enabled`, or the value itself if that is a boolean. `enabled` that is not a boolean is a
+//!   TYPE_MISMATCH for every resolver: a flag is never on by accident.
+//! - A string flag is `value` if that is a string or a number (as it is written), else `variant`. A number flag is `value`, as
+//!   a number or its string. A structure is `value`. Without a field `value`, the value itself counts.
+//! - A value of another content type than JSON, such as text/plain, is its own string.
 //! - A flag that is not enabled resolves to the caller's default: OpenFeature's client gives it for an error, so other
-//!   types than boolean answer with the error "disabled".
+//!   types than boolean answer with the error "DISABLED".
 //!
 //! The tenant is the one whose [`TenantConfig`] the provider was made of; nothing in the evaluation context changes it.
 //!
 //! <https://openfeature.dev/specification/sections/providers>
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use open_feature::{
@@ -19,23 +22,25 @@ use open_feature::{
     provider::{FeatureProvider, ProviderMetadata, ProviderStatus, ResolutionDetails},
 };
 use serde_json::Value as Json;
-use tagged_config_client::{ReadError, TenantConfig};
+use tagged_config_client::{ReadError, Snapshot, TenantConfig, values::Flag};
 
 /// What a flag's key begins with where the caller leaves it out.
 const PREFIX: &str = "tenant_config_";
+/// What a whole key begins with. In another name `_config_` is a part of the name.
+const TAGS: [&str; 4] = [PREFIX, "param_config_", "blob_config_", "secret_config_"];
 
-/// Flags of one tenant. A flag `x` is the key `tenant_config_x`; one that has a tag is a key as it is.
+/// Flags of one tenant. A flag `x` is the key `tenant_config_x`; one that begins with a known tag is a key as it is.
 pub struct Provider {
     config: TenantConfig,
     metadata: ProviderMetadata,
 }
 
-/// What was found under a flag's key.
-struct Flag {
-    value: Json,
-    is_enabled: bool,
-    variant: Option<String>,
-    is_live: bool,
+/// A flag as it was read.
+#[derive(Clone, Debug)]
+struct Evaluated {
+    flag: Arc<Flag>,
+    /// Neither stale nor read without a live watch.
+    is_current: bool,
 }
 
 // === impl Provider ===
@@ -49,56 +54,14 @@ impl Provider {
         }
     }
 
-    fn flag(&self, key: &str) -> EvaluationResult<Flag> {
-        let key = if key.contains("_config_") {
-            key.to_owned()
-        } else {
-            format!("{PREFIX}{key}")
-        };
+    fn flag(&self, name: &str) -> EvaluationResult<Evaluated> {
         let snapshot = self.config.snapshot().map_err(|status| {
             error(
                 EvaluationErrorCode::ProviderNotReady,
                 status.message().to_owned(),
             )
         })?;
-        let value = snapshot.get::<Json>(&key).map_err(|problem| {
-            let code = match &problem {
-                ReadError::Malformed { .. } => EvaluationErrorCode::ParseError,
-                ReadError::Failed { code, .. } => EvaluationErrorCode::General(format!("{code:?}")),
-            };
-            error(code, problem.to_string())
-        })?;
-        let Some(value) = value else {
-            return Err(error(
-                EvaluationErrorCode::FlagNotFound,
-                format!("there is no {key}"),
-            ));
-        };
-        let text = |name: &str| value.get(name).and_then(Json::as_str).map(str::to_owned);
-        Ok(Flag {
-            is_enabled: match value.as_bool() {
-                Some(enabled) => enabled,
-                None => value.get("enabled").and_then(Json::as_bool).unwrap_or(true),
-            },
-            variant: text("variant"),
-            value: value.as_ref().clone(),
-            is_live: self.config.freshness().live,
-        })
-    }
-
-    /// A value that is not boolean, as `read` takes it from the flag's value.
-    fn resolve<T>(
-        &self,
-        key: &str,
-        read: impl Fn(&Flag) -> Option<T>,
-    ) -> EvaluationResult<ResolutionDetails<T>> {
-        let flag = self.flag(key)?;
-        if !flag.is_enabled {
-            let disabled = EvaluationErrorCode::General("DISABLED".to_owned());
-            return Err(error(disabled, "the flag is not enabled".to_owned()));
-        }
-        let value = read(&flag).ok_or_else(mismatch)?;
-        Ok(flag.details(value))
+        Evaluated::read(&snapshot, name, self.config.freshness().live)
     }
 }
 
@@ -121,12 +84,7 @@ impl FeatureProvider for Provider {
         flag_key: &str,
         _: &EvaluationContext,
     ) -> EvaluationResult<ResolutionDetails<bool>> {
-        let flag = self.flag(flag_key)?;
-        let says = flag.value.is_boolean() || flag.value.get("enabled").is_some();
-        if !says {
-            return Err(mismatch());
-        }
-        Ok(flag.details(flag.is_enabled))
+        self.flag(flag_key)?.boolean()
     }
 
     async fn resolve_int_value(
@@ -134,7 +92,7 @@ impl FeatureProvider for Provider {
         flag_key: &str,
         _: &EvaluationContext,
     ) -> EvaluationResult<ResolutionDetails<i64>> {
-        self.resolve(flag_key, |flag| flag.inner().as_i64())
+        self.flag(flag_key)?.integer()
     }
 
     async fn resolve_float_value(
@@ -142,7 +100,7 @@ impl FeatureProvider for Provider {
         flag_key: &str,
         _: &EvaluationContext,
     ) -> EvaluationResult<ResolutionDetails<f64>> {
-        self.resolve(flag_key, |flag| flag.inner().as_f64())
+        self.flag(flag_key)?.float()
     }
 
     async fn resolve_string_value(
@@ -150,10 +108,7 @@ impl FeatureProvider for Provider {
         flag_key: &str,
         _: &EvaluationContext,
     ) -> EvaluationResult<ResolutionDetails<String>> {
-        self.resolve(flag_key, |flag| {
-            let own = flag.inner().as_str().map(str::to_owned);
-            own.or_else(|| flag.variant.clone())
-        })
+        self.flag(flag_key)?.string()
     }
 
     async fn resolve_struct_value(
@@ -161,30 +116,96 @@ impl FeatureProvider for Provider {
         flag_key: &str,
         _: &EvaluationContext,
     ) -> EvaluationResult<ResolutionDetails<StructValue>> {
-        self.resolve(flag_key, |flag| structure(flag.inner()))
+        self.flag(flag_key)?.structure()
     }
 }
 
-// === impl Flag ===
+// === impl Evaluated ===
 
-impl Flag {
-    /// `value`, or the whole if it has none.
-    fn inner(&self) -> &Json {
-        self.value.get("value").unwrap_or(&self.value)
+impl Evaluated {
+    fn read(snapshot: &Snapshot, name: &str, is_live: bool) -> EvaluationResult<Self> {
+        let key = key_of(name);
+        let flag = snapshot.flag(&key).map_err(|problem| {
+            let code = match &problem {
+                ReadError::NotKept { .. } => EvaluationErrorCode::FlagNotFound,
+                ReadError::Failed { failure, .. } => {
+                    EvaluationErrorCode::General(format!("{:?}", failure.code))
+                }
+                ReadError::Malformed { .. } | ReadError::TooDeep { .. } => {
+                    EvaluationErrorCode::ParseError
+                }
+                ReadError::Mismatch { .. } => EvaluationErrorCode::TypeMismatch,
+            };
+            error(code, problem.to_string())
+        })?;
+        let flag = flag.ok_or_else(|| {
+            error(
+                EvaluationErrorCode::FlagNotFound,
+                format!("{key} does not exist"),
+            )
+        })?;
+        let is_stale = snapshot.entry(&key).is_some_and(|e| e.response().stale);
+        Ok(Self {
+            flag,
+            is_current: is_live && !is_stale,
+        })
+    }
+
+    fn boolean(&self) -> EvaluationResult<ResolutionDetails<bool>> {
+        let enabled = self.flag.enabled().ok_or_else(mismatch)?;
+        Ok(self.details(enabled))
+    }
+
+    fn integer(&self) -> EvaluationResult<ResolutionDetails<i64>> {
+        self.value(Flag::integer)
+    }
+
+    fn float(&self) -> EvaluationResult<ResolutionDetails<f64>> {
+        self.value(Flag::float)
+    }
+
+    fn string(&self) -> EvaluationResult<ResolutionDetails<String>> {
+        self.value(|flag| flag.string().map(Cow::into_owned))
+    }
+
+    fn structure(&self) -> EvaluationResult<ResolutionDetails<StructValue>> {
+        self.value(|flag| structure(&flag.json()?))
+    }
+
+    /// A value that is not boolean.
+    fn value<T>(
+        &self,
+        read: impl Fn(&Flag) -> Option<T>,
+    ) -> EvaluationResult<ResolutionDetails<T>> {
+        if self.flag.enabled() == Some(false) {
+            let disabled = EvaluationErrorCode::General("DISABLED".to_owned());
+            return Err(error(disabled, "the flag is not enabled".to_owned()));
+        }
+        let value = read(&self.flag).ok_or_else(mismatch)?;
+        Ok(self.details(value))
     }
 
     fn details<T>(&self, value: T) -> ResolutionDetails<T> {
-        let reason = match (self.is_enabled, self.is_live) {
-            (false, _) => EvaluationReason::Disabled,
-            (true, true) => EvaluationReason::Static,
+        let is_off = self.flag.enabled() == Some(false);
+        let reason = match (is_off, self.is_current) {
+            (true, _) => EvaluationReason::Disabled,
+            (false, true) => EvaluationReason::Static,
             // The specification's reason for values that are not current.
-            (true, false) => EvaluationReason::Other("STALE".to_owned()),
+            (false, false) => EvaluationReason::Other("STALE".to_owned()),
         };
         ResolutionDetails {
-            variant: self.variant.clone(),
+            variant: self.flag.variant().map(str::to_owned),
             reason: Some(reason),
             ..ResolutionDetails::new(value)
         }
+    }
+}
+
+fn key_of(name: &str) -> Cow<'_, str> {
+    if TAGS.iter().any(|tag| name.starts_with(tag)) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(format!("{PREFIX}{name}"))
     }
 }
 
@@ -227,51 +248,4 @@ fn field(value: &Json) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn flag(value: Json) -> Flag {
-        Flag {
-            is_enabled: value.get("enabled").and_then(Json::as_bool).unwrap_or(true),
-            variant: value
-                .get("variant")
-                .and_then(Json::as_str)
-                .map(str::to_owned),
-            value,
-            is_live: true,
-        }
-    }
-
-    #[test]
-    fn reasons_tell_what_a_value_is_worth() {
-        let mut on = flag(json!({"enabled": true, "variant": "treatment"}));
-        let details = on.details(true);
-        assert_eq!(details.reason, Some(EvaluationReason::Static));
-        assert_eq!(details.variant.as_deref(), Some("treatment"));
-        on.is_live = false;
-        let reason = on.details(true).reason;
-        assert_eq!(reason, Some(EvaluationReason::Other("STALE".to_owned())));
-        let off = flag(json!({"enabled": false}));
-        assert_eq!(off.details(false).reason, Some(EvaluationReason::Disabled));
-    }
-
-    #[test]
-    fn structures_keep_their_types() {
-        let found = structure(&json!({"a": 1, "b": 1.5, "c": ["x"], "d": {"e": true}, "f": null}));
-        let fields = found.unwrap().fields;
-        assert_eq!(fields["a"], Value::Int(1));
-        assert_eq!(fields["b"], Value::Float(1.5));
-        assert_eq!(
-            fields["c"],
-            Value::Array(vec![Value::String("x".to_owned())])
-        );
-        assert!(
-            matches!(&fields["d"], Value::Struct(inner) if inner.fields["e"] == Value::Bool(true))
-        );
-        assert_eq!(fields.len(), 4);
-        assert!(structure(&json!([1])).is_none());
-        assert!(structure(&json!({"a": [null]})).is_none());
-    }
-}
+mod tests;

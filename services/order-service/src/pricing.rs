@@ -2,6 +2,7 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
+use tagged_config_client::values::deserialize_decimal;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub(crate) struct Order {
 pub(crate) struct Line {
     pub(crate) sku: String,
     pub(crate) quantity: u32,
+    /// A number or its string, to the digit.
+    #[serde(deserialize_with = "deserialize_decimal")]
     pub(crate) unit_price: Decimal,
 }
 
@@ -207,6 +210,17 @@ mod tests {
             amounts(&price(order(), settings("JPY", "control")).unwrap()),
             ["40", "0", "8", "48"]
         );
+    }
+
+    /// Case 6.
+    #[test]
+    fn a_unit_price_is_a_number_or_its_string() {
+        for unit_price in ["19.99", "\"19.99\"", "1999e-2"] {
+            let text =
+                format!(r#"{{"lines": [{{"sku": "x", "quantity": 1, "unitPrice": {unit_price}}}]}}"#);
+            let order: Order = serde_json::from_slice(text.as_bytes()).unwrap();
+            assert_eq!(order.lines[0].unit_price.to_string(), "19.99");
+        }
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tagged_config_client::{CallerToken, ConfigCache, Entry, ReadError, Snapshot};
+use serde::{Deserialize, Serialize};
+use tagged_config_client::{
+    CallerToken, ConfigCache, Entry, ReadError, Snapshot,
+    values::{Flag, deserialize_decimal},
+};
 use tagged_config_domain::TenantId;
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -42,11 +45,10 @@ pub(crate) struct Limits {
 }
 
 /// `tenant_config_featureFlagX`; off where the tenant has none.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Feature {
-    #[serde(default)]
     pub(crate) enabled: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) variant: Option<String>,
 }
 
@@ -63,6 +65,7 @@ pub(crate) struct Provenance {
 #[serde(rename_all = "camelCase", default)]
 struct Pricing {
     currency: Option<String>,
+    #[serde(deserialize_with = "deserialize_decimal")]
     discount_percent: Decimal,
 }
 
@@ -106,7 +109,7 @@ impl Settings {
     /// Every key, to be kept for each tenant.
     pub(crate) const KEYS: [&str; 5] = [PRICING, LIMITS, FEATURE, TAX_RATE, CURRENCY];
 
-    /// As the cache knows them now: a call only for a tenant that was not seen before.
+    /// From the cache. Makes a call only while no watch of the tenant is live.
     pub(crate) async fn of(
         cache: &ConfigCache,
         tenant: &TenantId,
@@ -120,20 +123,15 @@ impl Settings {
         Self::from_snapshot(&snapshot, is_stale)
     }
 
+    /// Fails with the first key that cannot be read and is needed. A key with a default fails too: the default holds where
+    /// the tenant has no value, not where the value is unknown.
     fn from_snapshot(snapshot: &Snapshot, is_stale: bool) -> Result<Self, SettingsError> {
-        if let Some((key, code)) = snapshot.failures().next() {
-            return Err(SettingsError::Key {
-                key: key.to_owned(),
-                code,
-            });
-        }
-        let pricing: Option<Arc<Pricing>> = read(snapshot, PRICING)?;
+        let pricing: Option<Arc<Pricing>> = snapshot.get(PRICING).map_err(problem(PRICING))?;
         let pricing = pricing.as_deref().cloned().unwrap_or_default();
-        let shared_currency: Option<Arc<String>> = read(snapshot, CURRENCY)?;
-        let currency = pricing
-            .currency
-            .or(shared_currency.as_deref().cloned())
-            .ok_or(SettingsError::Missing(CURRENCY))?;
+        let (currency, key) = match pricing.currency {
+            Some(currency) => (currency, PRICING),
+            None => (shared_currency(snapshot)?, CURRENCY),
+        };
         let invalid = |key, reason: &str| {
             Err(SettingsError::Invalid {
                 key,
@@ -141,30 +139,25 @@ impl Settings {
             })
         };
         if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
-            return invalid(PRICING, "the currency must be an ISO 4217 code such as USD");
+            return invalid(key, "the currency must be an ISO 4217 code such as USD");
         }
         if pricing.discount_percent < Decimal::ZERO
             || pricing.discount_percent > Decimal::ONE_HUNDRED
         {
             return invalid(PRICING, "discountPercent must be 0 to 100");
         }
-        let tax_rate: Arc<Number> =
-            read(snapshot, TAX_RATE)?.ok_or(SettingsError::Missing(TAX_RATE))?;
-        if tax_rate.0 < Decimal::ZERO || tax_rate.0 > Decimal::ONE {
+        let limits = snapshot.get(LIMITS).map_err(problem(LIMITS))?;
+        let tax_rate = snapshot.decimal(TAX_RATE).map_err(problem(TAX_RATE))?;
+        let tax_rate = tax_rate.ok_or(SettingsError::Missing(TAX_RATE))?;
+        if tax_rate < Decimal::ZERO || tax_rate > Decimal::ONE {
             return invalid(TAX_RATE, "the tax rate must be 0 to 1");
         }
         Ok(Self {
             currency,
             discount_percent: pricing.discount_percent,
-            limits: read(snapshot, LIMITS)?
-                .as_deref()
-                .copied()
-                .unwrap_or_default(),
-            feature: read(snapshot, FEATURE)?
-                .as_deref()
-                .cloned()
-                .unwrap_or_default(),
-            tax_rate: tax_rate.0,
+            limits: limits.as_deref().copied().unwrap_or_default(),
+            feature: Feature::read(snapshot)?,
+            tax_rate,
             provenance: Self::KEYS
                 .iter()
                 .filter_map(|key| Some(Provenance::of(key, snapshot.entry(key)?, is_stale)))
@@ -173,31 +166,54 @@ impl Settings {
     }
 }
 
-/// A JSON number, or a number in a string, to the digit.
-#[derive(Debug)]
-struct Number(Decimal);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
-        let text = raw.get().trim_matches('"');
-        text.parse()
-            .map(Self)
-            .map_err(|_| serde::de::Error::custom("not a decimal number"))
+impl Feature {
+    fn read(snapshot: &Snapshot) -> Result<Self, SettingsError> {
+        let flag: Option<Arc<Flag>> = snapshot.flag(FEATURE).map_err(problem(FEATURE))?;
+        let Some(flag) = flag else {
+            return Ok(Self::default());
+        };
+        let enabled = flag.enabled().ok_or_else(|| SettingsError::Invalid {
+            key: FEATURE,
+            reason: "it is neither a boolean nor an object with a boolean `enabled`".to_owned(),
+        })?;
+        Ok(Self {
+            enabled,
+            variant: flag.variant().map(str::to_owned),
+        })
     }
 }
 
-fn read<T: DeserializeOwned + Send + Sync + 'static>(
-    snapshot: &Snapshot,
-    key: &'static str,
-) -> Result<Option<Arc<T>>, SettingsError> {
-    snapshot.get(key).map_err(|error| match error {
-        ReadError::Failed { key, code } => SettingsError::Key { key, code },
-        ReadError::Malformed { category, .. } => SettingsError::Invalid {
-            key,
-            reason: format!("{category} error in its JSON"),
-        },
-    })
+fn shared_currency(snapshot: &Snapshot) -> Result<String, SettingsError> {
+    let currency = snapshot.string(CURRENCY).map_err(problem(CURRENCY))?;
+    let currency = currency.ok_or(SettingsError::Missing(CURRENCY))?;
+    Ok(currency.as_ref().clone())
+}
+
+/// Why a key cannot be used. config-service does not watch a secret (UNIMPLEMENTED), and gives it only to an admin
+/// (PERMISSION_DENIED).
+fn problem(key: &'static str) -> impl Fn(ReadError) -> SettingsError {
+    move |error| {
+        let reason = match error {
+            ReadError::Failed { failure, .. } => match failure.code {
+                Code::Unimplemented | Code::PermissionDenied => {
+                    "it is a secret (SecureString); store it as a String".to_owned()
+                }
+                code => {
+                    return SettingsError::Key {
+                        key: key.to_owned(),
+                        code,
+                    };
+                }
+            },
+            ReadError::Malformed { at, category, .. } => {
+                format!("{category} error in its JSON at {at}")
+            }
+            ReadError::Mismatch { problem, .. } => problem.to_owned(),
+            ReadError::TooDeep { .. } => "it is nested too deep".to_owned(),
+            ReadError::NotKept { .. } => "the cache does not keep it".to_owned(),
+        };
+        SettingsError::Invalid { key, reason }
+    }
 }
 
 impl Provenance {
@@ -224,8 +240,11 @@ mod tests {
             value: (*value).to_owned(),
             ..Default::default()
         };
+        let has = |key: &str| values.iter().any(|(has, _)| *has == key);
+        let missing = Settings::KEYS.into_iter().filter(|key| !has(key));
         BatchGetConfigResponse {
             entries: values.iter().map(entry).collect(),
+            missing: missing.map(str::to_owned).collect(),
             ..Default::default()
         }
     }
@@ -283,20 +302,127 @@ mod tests {
         ));
     }
 
-    #[test]
-    fn a_key_that_failed_fails_the_price() {
-        let mut answer = batch(&[(TAX_RATE, "0.2"), (CURRENCY, "\"USD\"")]);
+    /// What a key of config-service fails with, beside good values of the others.
+    fn failed(key: &str, code: Code) -> Result<Settings, SettingsError> {
+        let good = [(TAX_RATE, "0.2"), (CURRENCY, "\"USD\"")];
+        let others: Vec<_> = good.into_iter().filter(|(other, _)| *other != key).collect();
+        let mut answer = batch(&others);
+        answer.missing.retain(|missing| missing != key);
         answer.errors.push(KeyError {
-            key: LIMITS.to_owned(),
-            code: 14,
+            key: key.to_owned(),
+            code: code.into(),
             message: String::new(),
         });
-        assert!(matches!(
-            from_batch(answer),
-            Err(SettingsError::Key {
-                code: Code::Unavailable,
-                ..
-            })
-        ));
+        from_batch(answer)
+    }
+
+    #[test]
+    fn a_key_that_failed_fails_the_price_also_if_it_has_a_default() {
+        for key in Settings::KEYS {
+            let error = failed(key, Code::Unavailable).unwrap_err();
+            assert!(
+                matches!(&error, SettingsError::Key { key: failed, code: Code::Unavailable } if failed == key),
+                "{error:?}"
+            );
+        }
+    }
+
+    /// The shared currency is not read where the tenant has its own.
+    #[test]
+    fn a_key_that_is_not_needed_fails_nothing() {
+        let mut answer = batch(&[(TAX_RATE, "0.2"), (PRICING, r#"{"currency": "EUR"}"#)]);
+        answer.missing.retain(|key| key != CURRENCY);
+        answer.errors.push(KeyError {
+            key: CURRENCY.to_owned(),
+            code: Code::Unavailable.into(),
+            message: String::new(),
+        });
+        assert_eq!(from_batch(answer).unwrap().currency, "EUR");
+    }
+
+    /// Case 7.
+    #[test]
+    fn a_secret_in_place_of_a_string_is_named_and_recovers() {
+        for code in [Code::Unimplemented, Code::PermissionDenied] {
+            for key in Settings::KEYS {
+                let error = failed(key, code).unwrap_err().to_string();
+                assert!(error.contains(key) && error.contains("secret"), "{error}");
+            }
+        }
+        let back = from_batch(batch(&[(TAX_RATE, "0.0825"), (CURRENCY, "\"USD\"")]));
+        assert_eq!(back.unwrap().tax_rate.to_string(), "0.0825");
+    }
+
+    /// Case 6.
+    #[test]
+    fn numbers_and_their_strings_are_alike_to_the_digit() {
+        for (percent, rate, expected) in [
+            ("10", "8.25e-2", ("10", "0.0825")),
+            ("\"10\"", "\"8.25e-2\"", ("10", "0.0825")),
+            ("1e1", "0.0825", ("10", "0.0825")),
+            ("\"1e1\"", "\"0.0825\"", ("10", "0.0825")),
+            (
+                "0.1000000000000000000000000001",
+                "0.20",
+                ("0.1000000000000000000000000001", "0.20"),
+            ),
+        ] {
+            let pricing = format!(r#"{{"currency": "USD", "discountPercent": {percent}}}"#);
+            let settings = from_batch(batch(&[(PRICING, &pricing), (TAX_RATE, rate)])).unwrap();
+            let found = (
+                settings.discount_percent.to_string(),
+                settings.tax_rate.to_string(),
+            );
+            assert_eq!((found.0.as_str(), found.1.as_str()), expected);
+        }
+        for percent in ["101", "-1", "1e40", "true", "null", "\"ten\""] {
+            let pricing = format!(r#"{{"currency": "USD", "discountPercent": {percent}}}"#);
+            let error = from_batch(batch(&[(PRICING, &pricing), (TAX_RATE, "0.2")])).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains(PRICING) && error.contains("discountPercent"),
+                "{error}"
+            );
+        }
+        for rate in ["2", "1e40", "true"] {
+            let error = from_batch(batch(&[(TAX_RATE, rate), (CURRENCY, "\"USD\"")])).unwrap_err();
+            assert!(error.to_string().contains(TAX_RATE), "{error}");
+        }
+    }
+
+    /// Point 6: both consumers agree on one table of shapes; the OpenFeature provider's tests use it too.
+    #[test]
+    fn every_shape_is_read_as_the_table_says() {
+        use serde_json::{Value, json};
+        let shapes: Vec<Value> =
+            serde_json::from_str(include_str!("../../../docs/values.json")).unwrap();
+        assert!(shapes.len() > 20);
+        for shape in shapes {
+            let snapshot = |key: &str| {
+                Snapshot::from(BatchGetConfigResponse {
+                    entries: vec![GetConfigResponse {
+                        key: key.to_owned(),
+                        value: shape["value"].as_str().unwrap().to_owned(),
+                        content_type: shape["contentType"].as_str().unwrap_or("").to_owned(),
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                })
+            };
+            let flag = Feature::read(&snapshot(FEATURE)).map(|flag| json!(flag));
+            let number = snapshot(TAX_RATE).decimal(TAX_RATE);
+            let number = number.map(|number| json!(number.unwrap())).map_err(problem(TAX_RATE));
+            let string = shared_currency(&snapshot(CURRENCY)).map(|string| json!(string));
+            for (column, found, key) in [
+                ("orderFlag", flag, FEATURE),
+                ("orderNumber", number, TAX_RATE),
+                ("orderString", string, CURRENCY),
+            ] {
+                match (&shape[column], found) {
+                    (Value::Null, Err(error)) => assert!(error.to_string().contains(key)),
+                    (expected, found) => assert_eq!(&found.unwrap(), expected, "{column} {shape}"),
+                }
+            }
+        }
     }
 }

@@ -1,25 +1,32 @@
-//! Against a server in the process that speaks the real protocol; tenants are told apart by their tokens.
+//! Against a server in the process that speaks the real protocol. A token says which tenant it is of.
 
 use std::{collections::HashMap, net::SocketAddr, pin::Pin};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
     Deleted, ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
     KeyError, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
-    WatchConfigResponse,
+    WatchConfigRequest, WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
+    watch_config_response::Event,
 };
 use tagged_config_testkit::Issuer;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::sleep,
+};
 use tokio_stream::{
     Stream,
     wrappers::{ReceiverStream, TcpListenerStream},
 };
-use tonic::{Response, transport::Server};
+use tonic::{Request, Response, transport::Server};
 
 use super::*;
-use crate::{ClientConfig, ReadError};
+use crate::{ClientConfig, Failure, ReadError, endpoints::Load};
 
 const KEY: &str = "tenant_config_x";
 
@@ -37,6 +44,18 @@ struct World {
     refuse: Option<Code>,
     refuse_all: bool,
     only_admins: bool,
+    /// What reads of the store fail with.
+    store_fails: Option<Code>,
+    version: i64,
+    batches: usize,
+    /// Calls wait for a permit, if there is one of these.
+    gate: Option<Arc<Semaphore>>,
+    /// Answers to GetConfig, which count.
+    gets: usize,
+    /// Values by key that BatchGetConfig answers, at most this many bytes of them at once.
+    large: HashMap<String, String>,
+    /// Keys whose reads are over the rate limit.
+    limited: Vec<String>,
 }
 
 fn token_of(request: &tonic::metadata::MetadataMap) -> String {
@@ -137,13 +156,27 @@ impl ConfigService for Fake {
         &self,
         request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
-        let world = self.0.lock();
+        let gate = self.0.lock().gate.clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        let mut world = self.0.lock();
+        world.batches += 1;
         if world.refuse_all {
             return Err(Status::unavailable("down"));
         }
+        if let Some(code) = world.store_fails {
+            return Ok(Response::new(BatchGetConfigResponse {
+                errors: vec![failure(code)],
+                ..Default::default()
+            }));
+        }
+        if !world.large.is_empty() {
+            return Ok(Response::new(world.answer_large(request.into_inner().keys)));
+        }
         let token = token_of(request.metadata());
         let value = world.values.get(&tenant_of(&token));
-        // As for a secret: only an admin is told.
+        // As for a secret: only an admin may read it.
         if world.only_admins && claims_of(&token)["role"] != "admin" {
             return Ok(Response::new(BatchGetConfigResponse {
                 errors: vec![failure(Code::PermissionDenied)],
@@ -169,10 +202,19 @@ impl ConfigService for Fake {
             }
             world.opened += 1;
             world.watches.push((token.clone(), sender.clone()));
-            world.values.get(&tenant_of(&token)).cloned()
+            let value = world.values.get(&tenant_of(&token)).cloned();
+            let version = world.version.max(1);
+            let of_version = |value: String| GetConfigResponse {
+                version,
+                ..entry(&value)
+            };
+            match world.store_fails {
+                Some(code) => Some(Event::Failed(failure(code))),
+                None => value.map(|value| Event::Upserted(of_version(value))),
+            }
         };
-        if let Some(value) = value {
-            let _ = sender.send(message(Event::Upserted(entry(&value)))).await;
+        if let Some(event) = value {
+            let _ = sender.send(message(event)).await;
         }
         let _ = sender.send(message(Event::InSync(true))).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -182,7 +224,10 @@ impl ConfigService for Fake {
         &self,
         _: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let mut world = self.0.lock();
+        world.gets += 1;
+        let code = world.store_fails.unwrap_or(Code::Unimplemented);
+        Err(Status::new(code, "the store"))
     }
 
     async fn list_config(
@@ -211,6 +256,36 @@ impl ConfigService for Fake {
         _: Request<ExplainConfigRequest>,
     ) -> Result<Response<ExplainConfigResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+}
+
+impl World {
+    /// As config-service does: at most 3 MiB of values, and the other keys as errors.
+    fn answer_large(&self, keys: Vec<String>) -> BatchGetConfigResponse {
+        let mut answer = BatchGetConfigResponse::default();
+        let mut bytes = 0;
+        for key in keys {
+            let Some(value) = self.large.get(&key) else {
+                answer.missing.push(key);
+                continue;
+            };
+            let is_limited = self.limited.contains(&key);
+            if is_limited || bytes + value.len() > 3 * 1024 * 1024 {
+                let message = if is_limited { "too many reads" } else { "ask for the key alone" };
+                answer.errors.push(KeyError {
+                    message: message.to_owned(),
+                    key,
+                    ..failure(Code::ResourceExhausted)
+                });
+                continue;
+            }
+            bytes += value.len();
+            answer.entries.push(GetConfigResponse {
+                key,
+                ..entry(value)
+            });
+        }
+        answer
     }
 }
 
@@ -399,7 +474,7 @@ async fn a_watch_that_is_refused_falls_back_on_a_call() {
 }
 
 #[tokio::test]
-async fn what_a_call_told_one_caller_is_no_others() {
+async fn an_answer_to_one_caller_is_shown_to_no_other() {
     let f = fixture().await;
     {
         let mut world = f.fake.0.lock();
@@ -415,15 +490,20 @@ async fn what_a_call_told_one_caller_is_no_others() {
         assert!(matches!(
             denied,
             ReadError::Failed {
-                code: Code::PermissionDenied,
+                failure: Failure {
+                    code: Code::PermissionDenied,
+                    ..
+                },
                 ..
             }
         ));
     }
     assert_eq!(value(&f.tenant("A", "A-admin").await.unwrap()), Some(42));
-    // With config-service gone nothing is known: what was told was told to one caller.
+    // With config-service gone a caller without an answer knows nothing.
     f.fake.0.lock().refuse_all = true;
-    assert!(f.tenant("A", "A-reader").await.is_err());
+    assert!(f.tenant("A", "A-third").await.is_err());
+    let reader = f.tenant("A", "A-reader").await.unwrap();
+    assert!(reader.snapshot().unwrap().get::<u32>(KEY).is_err());
 }
 
 #[tokio::test]
@@ -545,5 +625,179 @@ async fn typed_reads_say_what_is_wrong_without_the_value() {
     // Parsed once.
     let (one, two) = (snapshot.get::<String>(KEY), snapshot.get::<String>(KEY));
     assert!(Arc::ptr_eq(&one.unwrap().unwrap(), &two.unwrap().unwrap()));
-    assert_eq!(snapshot.get::<String>("tenant_config_none").unwrap(), None);
+    let other = snapshot.get::<String>("tenant_config_none").unwrap_err();
+    assert!(matches!(other, ReadError::NotKept { .. }));
+}
+
+/// H1, the first path.
+#[tokio::test]
+async fn a_new_watch_while_the_store_is_down_keeps_the_last_known_values() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    f.fake.0.lock().store_fails = Some(Code::Unavailable);
+    let stale = || {
+        let snapshot = config.snapshot().unwrap();
+        snapshot.entry(KEY).map(|entry| entry.response().stale)
+    };
+    assert_eq!(stale(), Some(false));
+    f.fake.end(None).await;
+    until(|| f.fake.opened() == 2 && stale() == Some(true)).await;
+    assert_eq!(value(&config), Some(1));
+    assert!(config.freshness().live);
+}
+
+/// H1, the second path.
+#[tokio::test]
+async fn a_call_while_the_store_is_down_keeps_the_last_known_values() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    {
+        let mut world = f.fake.0.lock();
+        world.refuse = Some(Code::Unavailable);
+        world.store_fails = Some(Code::Unavailable);
+    }
+    f.fake.end(Some(Status::unavailable("gone"))).await;
+    until(|| !config.freshness().live).await;
+    for caller in ["A-1", "A-2"] {
+        let again = f.tenant("A", caller).await.unwrap();
+        let snapshot = again.snapshot().unwrap();
+        assert!(snapshot.entry(KEY).unwrap().response().stale);
+        assert_eq!(value(&again), Some(1));
+    }
+    assert!(f.fake.0.lock().batches > 0);
+}
+
+/// M16: the next watch goes to a task that has not seen the last change yet.
+#[tokio::test]
+async fn the_next_watch_does_not_show_an_older_version() {
+    let f = fixture().await;
+    f.fake.0.lock().version = 2;
+    f.fake.put("A", "2");
+    let config = f.tenant("A", "A-1").await.unwrap();
+    assert_eq!(value(&config), Some(2));
+    f.fake.0.lock().version = 1;
+    f.fake.put("A", "1");
+    f.fake.end(None).await;
+    until(|| f.fake.opened() == 2).await;
+    let in_sync = Event::Heartbeat(tagged_config_proto::v1::Heartbeat {
+        staleness_bound_ms: 7_000,
+        ..Default::default()
+    });
+    until(|| f.fake.open() == 1).await;
+    f.fake.send("A", in_sync).await;
+    until(|| config.freshness().staleness_bound == Duration::from_secs(7)).await;
+    assert_eq!(value(&config), Some(2));
+}
+
+/// M17: callers with one token share a call.
+#[tokio::test]
+async fn calls_with_one_token_are_coalesced() {
+    let f = fixture().await;
+    let gate = Arc::new(Semaphore::new(0));
+    {
+        let mut world = f.fake.0.lock();
+        world.refuse = Some(Code::ResourceExhausted);
+        world.gate = Some(Arc::clone(&gate));
+    }
+    f.fake.set("A", "1").await;
+    // The leader is cancelled, and fails nobody.
+    let leader = timeout(Duration::from_millis(50), f.tenant("A", "A-1")).await;
+    assert!(leader.is_err());
+    let callers = (0..50).map(|_| f.tenant("A", "A-1"));
+    let all = futures::future::join_all(callers);
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+    };
+    let (all, ()) = tokio::join!(timeout(Duration::from_secs(5), all), open);
+    for config in all.expect("one permit is enough") {
+        assert_eq!(value(&config.unwrap()), Some(1));
+    }
+    assert_eq!(f.fake.0.lock().batches, 1);
+}
+
+/// M17: a planned end of the watch costs no call.
+#[tokio::test]
+async fn a_planned_reconnect_costs_no_call() {
+    let f = fixture().await;
+    f.fake.set("A", "1").await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    f.fake.0.lock().refuse = Some(Code::Unavailable);
+    f.fake.end(None).await;
+    sleep(Duration::from_millis(100)).await;
+    for _ in 0..100 {
+        assert_eq!(value(&f.tenant("A", "A-1").await.unwrap()), Some(1));
+    }
+    assert_eq!(f.fake.0.lock().batches, 0);
+    assert!(config.freshness().live && config.freshness().age >= Duration::from_millis(90));
+}
+
+/// M17: a store that is down is no reason to leave out a task, and retries are few.
+#[tokio::test]
+async fn a_store_that_is_down_marks_no_task_and_has_a_retry_budget() {
+    let f = fixture().await;
+    f.fake.0.lock().store_fails = Some(Code::Unavailable);
+    let client = &f.cache.client;
+    let calls = (0..1_000).map(|_| async {
+        let (token, request) = (token("A-1"), GetConfigRequest::default());
+        client.get(&token, request).await.unwrap_err()
+    });
+    for failed in futures::future::join_all(calls).await {
+        assert!(!crate::connection_failed(&failed), "{failed:?}");
+    }
+    // A fifth of the calls, and a hundred that are always allowed.
+    let gets = f.fake.0.lock().gets;
+    assert!((1_200..=1_310).contains(&gets), "{gets}");
+    let picked = client.pool.pick(Load::Call, &[]).await.unwrap();
+    assert!(!picked.is_down());
+    // A connection that fails does mark it.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let client = ConfigClient::new(&ClientConfig {
+        endpoints: format!("http://{address}").parse().unwrap(),
+        deadline: Duration::from_secs(20),
+    });
+    let failed = client.get(&token("A-1"), GetConfigRequest::default()).await;
+    let failed = failed.unwrap_err();
+    assert!(crate::connection_failed(&failed), "{failed:?}");
+    assert!(client.pool.pick(Load::Call, &[]).await.unwrap().is_down());
+}
+
+/// H3, the client's part.
+#[tokio::test]
+async fn keys_that_do_not_fit_one_answer_are_read_by_further_calls() {
+    let f = fixture().await;
+    let key = |number: usize| format!("tenant_config_big/{number:03}");
+    f.fake.0.lock().large = (0..40).map(|n| (key(n), "x".repeat(256 * 1024))).collect();
+    let keys: Vec<_> = (0..40).map(key).collect();
+    let answer = f.cache.client.batch_get(&token("A-1"), keys.clone()).await.unwrap();
+    assert_eq!((answer.entries.len(), answer.errors.len()), (40, 0));
+    assert_eq!(f.fake.0.lock().batches, 4);
+    // A rate limit is an answer, beside small values and beside large ones.
+    f.fake.0.lock().limited = vec![key(0), key(39)];
+    let answer = f.cache.client.batch_get(&token("A-1"), keys).await.unwrap();
+    assert_eq!((answer.entries.len(), answer.errors.len()), (38, 2));
+    assert!(f.fake.0.lock().batches <= 9);
+    f.fake.0.lock().batches = 0;
+    let limited = f.cache.client.batch_get(&token("A-1"), vec![key(0), key(1)]).await.unwrap();
+    assert_eq!((limited.entries.len(), limited.errors.len()), (1, 1));
+    assert_eq!(f.fake.0.lock().batches, 1);
+    // More keys than one call takes, most of them absent.
+    let answer = f.cache.client.batch_get(&token("A-1"), (0..250).map(key).collect()).await;
+    assert_eq!(answer.unwrap().missing.len(), 210);
+}
+
+/// H3: a message above gRPC's default of 4 MiB is taken.
+#[tokio::test]
+async fn an_answer_of_more_than_four_mebibytes_is_taken() {
+    let f = fixture().await;
+    f.fake.0.lock().refuse = Some(Code::ResourceExhausted);
+    let large = format!("\"{}\"", "x".repeat(5 * 1024 * 1024));
+    f.fake.set("A", &large).await;
+    let config = f.tenant("A", "A-1").await.unwrap();
+    let text = config.snapshot().unwrap().string(KEY).unwrap().unwrap();
+    assert_eq!(text.len(), 5 * 1024 * 1024);
 }
