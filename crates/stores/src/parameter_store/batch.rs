@@ -10,6 +10,7 @@ use std::{
 use aws_sdk_ssm::Client;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tagged_config_domain::{Record, StoreError};
+use tagged_config_runtime::tasks::spawn_critical;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
@@ -43,7 +44,7 @@ impl Batcher {
     pub(super) fn spawn(client: Client, calls_per_second: NonZeroU32) -> Self {
         let (reads, queue) = mpsc::channel(MAX_WAITING);
         let limit = Arc::new(RateLimiter::direct(Quota::per_second(calls_per_second)));
-        tokio::spawn(run(client, queue, Arc::clone(&limit)));
+        spawn_critical("batcher", run(client, queue, Arc::clone(&limit)));
         Self { reads, limit }
     }
 
