@@ -2,15 +2,13 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
     println!("cargo:rerun-if-changed={root}");
-    let files = protox::compile(
-        [
-            "tagged/config/v1/config.proto",
-            "tagged/config/v1/refresh.proto",
-        ],
-        [root],
-    )?;
+    let public = "tagged/config/v1/config.proto";
+    let internal = "tagged/config/v1/refresh.proto";
+    let files = protox::compile([public, internal], [root])?;
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    std::fs::write(out.join("descriptor.bin"), prost_bytes(&files))?;
+    // Reflection is on the public port: it does not list the internal service.
+    let reflected = protox::compile([public], [root])?;
+    std::fs::write(out.join("public.bin"), prost_bytes(&reflected))?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

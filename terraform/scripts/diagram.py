@@ -22,7 +22,7 @@ ROWS = {"outside": 44, "edge": 164, "first": 326, "second": 450, "endpoints": 57
 # name: (column, row, module, resource, title, second line)
 BOXES = {
     "identity": (0, "outside", "identity", "aws_cognito_user_pool", "Cognito user pool", "signs ID tokens with the tenant"),
-    "mirror": (1, "outside", "jwks_mirror", "aws_lambda_function", "Key mirror", "pool's keys to S3, every 5 minutes"),
+    "mirror": (1, "outside", "jwks_mirror", "aws_lambda_function", "Key mirror", "pool's keys to S3, every minute"),
     "acl": (1, "edge", "edge", "aws_wafv2_web_acl", "Web ACL", "rate, reputation, managed rules"),
     "api": (2, "edge", "rest_api", "aws_api_gateway_rest_api", "REST API (or HTTP API)", "checks the ID token"),
     "link": (3, "edge", "vpc_link", "aws_apigatewayv2_vpc_link", "VPC link V2", "the only way in"),

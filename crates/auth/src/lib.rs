@@ -17,15 +17,31 @@ use arc_swap::ArcSwapOption;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tagged_config_domain::{Principal, SigningKeys, TokenError, TokenRules};
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 pub use crate::jwks::{Jwks, JwksError, JwksSource};
 use crate::verified::VerifiedTokens;
 
-/// How often the keys are fetched anew: within this time the tokens of a key that left are refused.
-pub const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
-/// How often the keys are tried while there are none yet.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Within this time after a key has left the issuer's set its tokens are refused, and watches that they opened end.
+pub const REVOCATION_BOUND: Duration = Duration::from_mins(5);
+/// How often the keys are fetched. Where a mirror stands between (every minute on AWS), a key that left is refused after
+/// two minutes, and within [`REVOCATION_BOUND`] even if two runs of the mirror or several fetches fail.
+pub const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
+/// How soon a failed fetch is repeated: a random time within this range, so that tasks do not retry together.
+pub const RETRY_INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
+/// How soon the first fetch is repeated: without keys no token can be verified.
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Keys that could not be fetched again for this long are dropped, and every token is refused as not verifiable (503, not
+/// 401), until a fetch succeeds.
+///
+/// A day is the longest lifetime of an ID token of Cognito. An issuer that is down issues no tokens, so a day later no
+/// valid token is left, and dropping the keys takes nothing down that still worked. A shorter age would turn an outage of
+/// the issuer or of the mirror into an outage of every service; without an age, a task that has been cut off from the
+/// issuer would accept a stolen key for ever. The age is a metric, so that operators see the outage long before.
+pub const MAX_KEYS_AGE: Duration = Duration::from_hours(24);
 /// Fetches that unknown `kid`s may cause at once, and how long until one more is allowed.
 const REFETCH_BURST: NonZeroU32 = NonZeroU32::new(5).unwrap(); // evaluated by the compiler
 const REFETCH_PERIOD: Duration = Duration::from_secs(5);
@@ -35,6 +51,10 @@ pub struct Authenticator<S = Jwks> {
     rules: TokenRules,
     source: S,
     keys: ArcSwapOption<KeyRing>,
+    /// The generation of [`Self::keys`]: how often they changed; 0 before the first fetch.
+    generation: watch::Sender<u64>,
+    /// When the source last answered with keys; `None` while there are none.
+    fetched_at: parking_lot::Mutex<Option<Instant>>,
     /// Counts fetches that ended, so that those who waited for one do not start another.
     fetches: AtomicU64,
     fetching: Mutex<()>,
@@ -71,6 +91,8 @@ impl<S: JwksSource> Authenticator<S> {
             rules,
             source,
             keys: ArcSwapOption::empty(),
+            generation: watch::Sender::new(0),
+            fetched_at: parking_lot::Mutex::default(),
             fetches: AtomicU64::new(0),
             fetching: Mutex::new(()),
             refetch_limit: RateLimiter::direct(quota.allow_burst(REFETCH_BURST)),
@@ -78,19 +100,23 @@ impl<S: JwksSource> Authenticator<S> {
         }
     }
 
+    /// The caller, if this value was verified before with the present keys. No waiting, no cryptography: for the hot path.
+    pub fn verified(&self, authorization: Option<&str>) -> Option<Arc<Principal>> {
+        let token = bearer(authorization?)?;
+        let keys = self.keys.load();
+        let ring = keys.as_deref()?;
+        self.verified.get(token, ring.generation, unix_seconds())
+    }
+
     /// The caller that an `Authorization` header's value proves (RFC 6750).
     pub async fn authenticate(
         &self,
         authorization: Option<&str>,
     ) -> Result<Arc<Principal>, AuthError> {
-        let token = bearer(authorization.ok_or(AuthError::Missing)?).ok_or(AuthError::Missing)?;
-        let now = unix_seconds();
-        let keys = self.keys.load();
-        if let Some(ring) = keys.as_deref()
-            && let Some(principal) = self.verified.get(token, ring.generation, now)
-        {
+        if let Some(principal) = self.verified(authorization) {
             return Ok(principal);
         }
+        let token = bearer(authorization.ok_or(AuthError::Missing)?).ok_or(AuthError::Missing)?;
         let seen = self.fetches.load(Ordering::Acquire);
         match self.verify(token) {
             Err(AuthError::Refused(TokenError::UnknownKey) | AuthError::KeysUnavailable) => {
@@ -101,17 +127,39 @@ impl<S: JwksSource> Authenticator<S> {
         }
     }
 
-    /// Fetches the keys now and every [`REFRESH_INTERVAL`] for as long as it is polled.
+    /// Changes whenever the set of keys changes: tokens that were verified before may no longer be valid.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Waits for the first keys.
+    pub async fn has_keys(&self) {
+        // The sender lives as long as `self`.
+        let _ = self
+            .generations()
+            .wait_for(|generation| *generation > 0)
+            .await;
+    }
+
+    /// How long ago the keys were fetched; `None` while there are none.
+    pub fn keys_age(&self) -> Option<Duration> {
+        self.fetched_at.lock().map(|at| at.elapsed())
+    }
+
+    /// Fetches the keys now and every [`REFRESH_INTERVAL`], and drops them at [`MAX_KEYS_AGE`], for as long as it is polled.
     pub async fn keep_fresh(&self) {
         loop {
-            self.fetch().await;
-            let loaded = self.keys.load().is_some();
-            tokio::time::sleep(if loaded {
-                REFRESH_INTERVAL
-            } else {
-                RETRY_INTERVAL
-            })
-            .await;
+            let fetched = self.fetch().await;
+            let wait = match self.keys_age() {
+                Some(age) if age >= MAX_KEYS_AGE => {
+                    self.drop_old_keys().await;
+                    FIRST_RETRY_INTERVAL
+                }
+                Some(_) if fetched => REFRESH_INTERVAL,
+                Some(age) => retry_interval().min(MAX_KEYS_AGE.saturating_sub(age)),
+                None => FIRST_RETRY_INTERVAL,
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -132,23 +180,25 @@ impl<S: JwksSource> Authenticator<S> {
         drop(fetching);
     }
 
-    async fn fetch(&self) {
+    async fn fetch(&self) -> bool {
         let fetching = self.fetching.lock().await;
-        self.fetch_locked().await;
+        let fetched = self.fetch_locked().await;
         drop(fetching);
+        fetched
     }
 
-    /// Replaces the keys if they changed. A failed fetch keeps those there are.
-    async fn fetch_locked(&self) {
-        match self.source.fetch().await {
+    /// Replaces the keys if they changed. A failed fetch keeps those there are. Returns whether it succeeded.
+    async fn fetch_locked(&self) -> bool {
+        let fetched = self.source.fetch().await;
+        let succeeded = fetched.is_ok();
+        match fetched {
             Ok(keys) => {
+                *self.fetched_at.lock() = Some(Instant::now());
                 let old = self.keys.load();
                 if !old.as_deref().is_some_and(|ring| ring.keys.same_as(&keys)) {
-                    let generation = old.as_deref().map_or(1, |ring| ring.generation + 1);
-                    self.keys
-                        .store(Some(Arc::new(KeyRing { keys, generation })));
-                    self.verified.clear();
+                    let generation = *self.generation.borrow() + 1;
                     tracing::info!(generation, "the issuer's signing keys changed");
+                    self.replace(Some(Arc::new(KeyRing { keys, generation })));
                 }
             }
             Err(error) => {
@@ -157,7 +207,33 @@ impl<S: JwksSource> Authenticator<S> {
             }
         }
         self.fetches.fetch_add(1, Ordering::AcqRel);
+        succeeded
     }
+
+    async fn drop_old_keys(&self) {
+        let fetching = self.fetching.lock().await;
+        // A token with an unknown `kid` may have fetched them in the meantime.
+        if self.keys_age().is_some_and(|age| age >= MAX_KEYS_AGE) {
+            tracing::error!(
+                "the issuer's signing keys could not be fetched for {} h and are no longer used",
+                MAX_KEYS_AGE.as_secs() / 3_600
+            );
+            *self.fetched_at.lock() = None;
+            self.replace(None);
+        }
+        drop(fetching);
+    }
+
+    fn replace(&self, ring: Option<Arc<KeyRing>>) {
+        self.keys.store(ring);
+        self.verified.clear();
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+}
+
+fn retry_interval() -> Duration {
+    let [shortest, longest] = RETRY_INTERVALS;
+    shortest + (longest - shortest).mul_f64(fastrand::f64())
 }
 
 fn bearer(authorization: &str) -> Option<&str> {

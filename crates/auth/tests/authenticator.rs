@@ -9,7 +9,9 @@ use std::{
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use tagged_config_auth::{AuthError, Authenticator, REFRESH_INTERVAL};
+use tagged_config_auth::{
+    AuthError, Authenticator, MAX_KEYS_AGE, REFRESH_INTERVAL, RETRY_INTERVALS, REVOCATION_BOUND,
+};
 use tagged_config_domain::{Principal, SigningKeys, TokenRules};
 use tagged_config_testkit::{AUDIENCE, ISSUER, Issuer, SharedJwks};
 use tokio::time::{Duration, advance, timeout};
@@ -312,4 +314,67 @@ async fn the_keys_of_other_purposes_are_not_used() {
         let keys = SigningKeys::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
         assert!(keys.is_empty());
     }
+}
+
+/// Lets the task that keeps the keys fresh run.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn the_revocation_bound_holds_with_a_mirror_of_which_two_runs_fail() {
+    let mirror = Duration::from_mins(1);
+    let [_, longest_retry] = RETRY_INTERVALS;
+    assert!(3 * mirror + REFRESH_INTERVAL + longest_retry < REVOCATION_BOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_fetch_is_repeated_within_seconds() {
+    let (leaving, staying) = (Issuer::new(), Issuer::new());
+    let jwks = SharedJwks::of(json!({"keys": [leaving.jwk(), staying.jwk()]}).to_string());
+    let auth = authenticator(&jwks);
+    let fresh = Arc::clone(&auth);
+    let refreshing = tokio::spawn(async move { fresh.keep_fresh().await });
+    settle().await;
+    let old = leaving.token("A1", "reader");
+    bearer(&auth, &old).await.unwrap();
+    jwks.go_down();
+    advance(REFRESH_INTERVAL).await;
+    settle().await;
+    jwks.publish(staying.jwks());
+    advance(RETRY_INTERVALS[1]).await;
+    settle().await;
+    assert!(bearer(&auth, &old).await.is_err());
+    refreshing.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_cannot_be_fetched_for_a_day_are_dropped_and_come_back() {
+    let issuer = Issuer::new();
+    let jwks = SharedJwks::of(issuer.jwks());
+    let auth = authenticator(&jwks);
+    let mut generations = auth.generations();
+    let fresh = Arc::clone(&auth);
+    let refreshing = tokio::spawn(async move { fresh.keep_fresh().await });
+    auth.has_keys().await;
+    let token = issuer.token("A1", "reader");
+    jwks.go_down();
+    tokio::time::sleep(MAX_KEYS_AGE - Duration::from_mins(1)).await;
+    assert!(auth.keys_age().unwrap() >= MAX_KEYS_AGE - Duration::from_mins(1));
+    bearer(&auth, &token).await.expect("an outage of hours");
+    generations.mark_unchanged();
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert!(
+        generations.has_changed().unwrap(),
+        "watches verify their tokens anew"
+    );
+    assert_eq!(auth.keys_age(), None);
+    let refused = bearer(&auth, &token).await;
+    assert!(matches!(refused, Err(AuthError::KeysUnavailable)));
+    jwks.publish(issuer.jwks());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bearer(&auth, &token).await.unwrap();
+    refreshing.abort();
 }

@@ -6,8 +6,8 @@ pub mod v1 {
     tonic::include_proto!("tagged.config.v1");
 }
 
-/// The encoded `FileDescriptorSet`, for reflection.
-pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+/// The encoded `FileDescriptorSet` of the public service and what it imports, for reflection.
+pub const PUBLIC_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));
 
 /// The metadata key that carries the refresh credential.
 pub const REFRESH_CREDENTIAL_HEADER: &str = "x-refresh-credential";

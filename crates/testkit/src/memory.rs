@@ -31,6 +31,9 @@ pub struct MemoryStore {
     /// While closed, reads that took their value wait here before they return it.
     gate: Semaphore,
     gated: AtomicBool,
+    /// While closed, writes that took effect wait here before they return.
+    write_gate: Semaphore,
+    writes_gated: AtomicBool,
 }
 
 impl Default for MemoryStore {
@@ -45,6 +48,8 @@ impl Default for MemoryStore {
             reads: AtomicUsize::new(0),
             gate: Semaphore::new(0),
             gated: AtomicBool::new(false),
+            write_gate: Semaphore::new(0),
+            writes_gated: AtomicBool::new(false),
         }
     }
 }
@@ -88,6 +93,32 @@ impl MemoryStore {
     /// Lets this many held reads return.
     pub fn release(&self, reads: usize) {
         self.gate.add_permits(reads);
+    }
+
+    /// From now on writes take effect and then wait for [`Self::release_writes`].
+    pub fn hold_writes(&self) {
+        self.writes_gated.store(true, Atomic::SeqCst);
+    }
+
+    /// Lets this many held writes return.
+    pub fn release_writes(&self, writes: usize) {
+        self.write_gate.add_permits(writes);
+    }
+
+    /// What a partition holds under a name.
+    pub fn value(&self, partition: &str, name: &str) -> Option<Record> {
+        let key = (partition.to_owned(), name.to_owned());
+        self.lock().get(&key).cloned()
+    }
+
+    async fn written(&self) {
+        if self.writes_gated.load(Atomic::SeqCst) {
+            self.write_gate
+                .acquire()
+                .await
+                .expect("never closed")
+                .forget();
+        }
     }
 
     /// Later reads are not held.
@@ -210,27 +241,31 @@ impl Store for MemoryStore {
                 actual,
             });
         }
-        let mut values = self.lock();
-        let key = (
-            admitted.tenant().as_str().to_owned(),
-            name.as_str().to_owned(),
-        );
-        let old = values.get(&key);
-        precondition.check(old.map(Current::from))?;
-        let created = old.is_none();
-        let old_version = old.map_or(0, |record| record.revision.version);
-        let version = self.next_version(old_version)?;
-        let record = Record::new(
-            new.value,
-            new.content_type,
-            Revision {
-                incarnation: 0,
-                version,
-            },
-            Some(version),
-        );
-        values.insert(key, record.clone());
-        Ok(Written { record, created })
+        let written = {
+            let mut values = self.lock();
+            let key = (
+                admitted.tenant().as_str().to_owned(),
+                name.as_str().to_owned(),
+            );
+            let old = values.get(&key);
+            precondition.check(old.map(Current::from))?;
+            let created = old.is_none();
+            let old_version = old.map_or(0, |record| record.revision.version);
+            let version = self.next_version(old_version)?;
+            let record = Record::new(
+                new.value,
+                new.content_type,
+                Revision {
+                    incarnation: 0,
+                    version,
+                },
+                Some(version),
+            );
+            values.insert(key, record.clone());
+            Written { record, created }
+        };
+        self.written().await;
+        Ok(written)
     }
 
     async fn delete(
@@ -240,17 +275,21 @@ impl Store for MemoryStore {
         precondition: Precondition,
     ) -> Result<i64, StoreError> {
         self.up()?;
-        let mut values = self.lock();
-        let key = (
-            admitted.tenant().as_str().to_owned(),
-            name.as_str().to_owned(),
-        );
-        let Some(old) = values.get(&key) else {
-            return Err(StoreError::NotFound);
+        let version = {
+            let mut values = self.lock();
+            let key = (
+                admitted.tenant().as_str().to_owned(),
+                name.as_str().to_owned(),
+            );
+            let Some(old) = values.get(&key) else {
+                return Err(StoreError::NotFound);
+            };
+            precondition.check(Some(Current::from(old)))?;
+            let version = self.next_version(old.revision.version)?;
+            values.remove(&key);
+            version
         };
-        precondition.check(Some(Current::from(old)))?;
-        let version = self.next_version(old.revision.version)?;
-        values.remove(&key);
+        self.written().await;
         Ok(version)
     }
 }

@@ -56,7 +56,7 @@ impl Handler {
 impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
     /// Handles one event. For a stream's batch, the answer names the records to be tried again.
     pub(crate) async fn handle(&self, event: &Value) -> Result<Value, Error> {
-        let started_ms = receipt::now_ms();
+        let started_ms = tagged_config_runtime::clock::unix_ms();
         if let Some(records) = event.get("Records").and_then(Value::as_array) {
             return Ok(self.stream(records, started_ms).await);
         }
@@ -142,7 +142,7 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
 
     /// Has every task forget what it cached: those that a call does not reach, by the journal.
     async fn flush(&self) -> Result<Value, Error> {
-        let entry = Entry::flush(receipt::now_ms());
+        let entry = Entry::flush(tagged_config_runtime::clock::unix_ms());
         let message = Message::Flush(FlushRequest {
             id: entry.id.as_bytes().to_vec(),
         });

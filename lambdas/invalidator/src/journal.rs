@@ -8,8 +8,6 @@ use tagged_config_domain::StoreError;
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::{Entry, Journal};
 
-use crate::receipt;
-
 /// A journal that does not answer holds back no push for longer.
 const PATIENCE: Duration = Duration::from_millis(1_200);
 /// One attempt. A connection that died while the function was frozen then costs one attempt, and not the entry. A cold
@@ -49,7 +47,7 @@ pub(crate) trait Append: Send + Sync {
 
 impl Append for Journal {
     async fn append(&self, entry: &Entry) -> Result<(), StoreError> {
-        Journal::append(self, entry, receipt::now_ms())
+        Journal::append(self, entry, tagged_config_runtime::clock::unix_ms())
             .await
             .map(drop)
     }

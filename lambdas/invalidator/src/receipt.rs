@@ -2,14 +2,11 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::{
-    io::Write,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io::Write, time::Duration};
 
 use serde_json::{Value, json};
 use tagged_config_domain::Backend;
-use tagged_config_runtime::telemetry;
+use tagged_config_runtime::{clock::unix_ms, telemetry};
 
 use crate::{change::Change, fanout::Fanout, journal::Journalled};
 
@@ -64,14 +61,14 @@ pub(crate) fn emit(changes: &[Change], journalled: Journalled, stages: Stages, f
             fanout_ms = millis(fanout.calling),
             "receipt"
         );
-        print(&metrics(change, journalled, fanout, now_ms()));
+        print(&metrics(change, journalled, fanout, unix_ms()));
     }
 }
 
 /// Emits that a batch of a source's stream is to be tried again.
 pub(crate) fn emit_failed_batch(source: Backend) {
     let values = json!({"source": source.0, BATCH_FAILURES: 1});
-    print(&embedded(&[(BATCH_FAILURES, "Count")], values, now_ms()));
+    print(&embedded(&[(BATCH_FAILURES, "Count")], values, unix_ms()));
 }
 
 fn print(metrics: &Value) {
@@ -115,14 +112,6 @@ fn embedded(names: &[(&str, &str)], mut values: Value, now_ms: i64) -> Value {
         }],
     });
     values
-}
-
-/// Unix milliseconds now.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -184,7 +184,7 @@ async fn in_process(service: &Service, issuer: &Issuer) -> Channel {
     tokio::spawn(
         Server::builder()
             .add_routes(routes)
-            .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server))),
+            .serve_with_incoming(futures::stream::iter([Ok::<_, std::io::Error>(server)])),
     );
     let mut client = Some(client);
     Endpoint::from_static("http://in-process")

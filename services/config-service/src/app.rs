@@ -4,17 +4,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tagged_config_auth::{Authenticator, Jwks};
-use tagged_config_domain::TokenRules;
-use tagged_config_proto::{
-    DESCRIPTOR_SET,
-    v1::{
-        config_service_server::ConfigServiceServer, refresh_service_server::RefreshServiceServer,
-    },
+use tagged_config_domain::{Backend, TokenRules};
+use tagged_config_proto::PUBLIC_DESCRIPTOR_SET;
+use tagged_config_runtime::{
+    shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair},
+    tasks::{critical_task_panicked, spawn_critical},
 };
-use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair};
 use tagged_config_stores::{Journal, Stores, aws};
+use tagged_config_web as web;
 use tokio::{net::TcpListener, time::timeout};
-use tonic::transport::Server;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admission,
@@ -27,21 +26,20 @@ use crate::{
     config::Config,
     telemetry::emf,
     telemetry::metrics::Metrics,
-    transport::connection::{CONNECTION_GRACE, incoming},
-    transport::grpc::GrpcService,
+    transport::connection::{incoming, server},
+    transport::grpc::{
+        Shared,
+        calls::{CALL_TIMEOUT, GrpcCalls},
+    },
     transport::http::{HttpState, router},
-    transport::refresh::Refresh,
+    transport::refresh,
+    transport::writes::Writes,
     watch::registry::WatchRegistry,
 };
 
-/// HTTP/2 pings that find dead peers.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection may use at once: one caller must not starve others.
-const MAX_STREAMS: u32 = 1_024;
-/// Largest request: a value, with room for the key and the framing; and a batch of changes.
-const MAX_REQUEST_BYTES: usize = 512 * 1024;
-const MAX_REFRESH_BYTES: usize = 4 * 1024 * 1024;
+/// Most connections of a gRPC listener. A client process holds one or two, whatever it watches; the invalidator one.
+const MAX_GRPC_CONNECTIONS: usize = 1_024;
+const MAX_REFRESH_CONNECTIONS: usize = 128;
 
 /// The service, bound to its addresses.
 pub(crate) struct App {
@@ -122,87 +120,100 @@ impl App {
             page_tokens,
             Arc::clone(&config.instance),
         ));
-        let refresh_service = Refresh::new(changes, config.refresh, config.instance);
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown_pair();
         let (health_reporter, health) = tonic_health::server::health_reporter();
-        health_reporter
-            .set_serving::<ConfigServiceServer<GrpcService<Jwks>>>()
-            .await;
+        set_serving(&health_reporter, ServingStatus::NotServing).await;
 
         let keys = {
             let authenticator = Arc::clone(&authenticator);
-            tokio::spawn(async move { authenticator.keep_fresh().await })
+            spawn_critical("keys", async move { authenticator.keep_fresh().await })
         };
-        let sweeper = tokio::spawn(sweeper.run());
+        let sweeper = spawn_critical("sweeper", sweeper.run());
         let emf = config.emf_interval.map(|interval| {
             let (metrics, api) = (Arc::clone(&metrics), Arc::clone(&api));
-            let stop = shutdown.clone();
-            tokio::spawn(async move {
-                emf::emit_every(interval, metrics, || api.gauges(), backends, stop.wait()).await;
-            })
+            let (keys, stop) = (Arc::clone(&authenticator), shutdown.wait());
+            tokio::spawn(emit_metrics(interval, metrics, api, keys, backends, stop))
         });
         // Each process has an age of its own, so that the tasks of one deployment do not all reconnect at once.
         let connection_age = config
             .listen
             .max_connection_age
             .mul_f64(1.0 - 0.2 * fastrand::f64());
-        let service = ConfigServiceServer::new(GrpcService::new(
-            Arc::clone(&api),
-            Arc::clone(&authenticator),
+        let writes = Writes::default();
+        let calls = GrpcCalls::new(Shared {
+            api: Arc::clone(&api),
+            authenticator: Arc::clone(&authenticator),
+            writes: writes.clone(),
             connection_age,
-            shutdown.clone(),
-        ))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTOR_SET);
+            stop: shutdown.clone(),
+        });
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
+        };
         let grpc_server = server(connection_age)
-            .add_service(service)
+            .add_service(calls)
             .add_service(health)
-            .add_service(reflection.build_v1()?)
-            .serve_with_incoming_shutdown(incoming(grpc), shutdown.wait());
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .serve_with_incoming_shutdown(
+                incoming(grpc, MAX_GRPC_CONNECTIONS, shutdown.clone()),
+                shutdown.wait(),
+            );
         let refresh_server = server(connection_age)
-            .add_service(
-                RefreshServiceServer::new(refresh_service)
-                    .max_decoding_message_size(MAX_REFRESH_BYTES),
-            )
-            .serve_with_incoming_shutdown(incoming(refresh), shutdown.wait());
+            .timeout(CALL_TIMEOUT)
+            .add_service(refresh::service(changes, config.refresh, config.instance))
+            .serve_with_incoming_shutdown(
+                incoming(refresh, MAX_REFRESH_CONNECTIONS, shutdown.clone()),
+                shutdown.wait(),
+            );
         let state = HttpState {
             api,
-            authenticator,
+            authenticator: Arc::clone(&authenticator),
             metrics,
             readiness: readiness.clone(),
+            writes: writes.clone(),
         };
         let routes = router(
             Arc::new(state),
             config.listen.path_prefix.as_ref(),
             &config.listen.allowed_origins,
         );
-        let http_server = axum::serve(http, routes).with_graceful_shutdown(shutdown.wait());
+        let http_server = web::serve(http, routes, web::MAX_CONNECTIONS, shutdown);
 
         let mut servers = tokio::spawn(async move {
             tokio::try_join!(
                 async { grpc_server.await.context("the gRPC listener") },
                 async { refresh_server.await.context("the refresh listener") },
-                async { http_server.await.context("the HTTP listener") },
-            )
-            .map(|_| ())
+                async {
+                    http_server.await;
+                    Ok(())
+                },
+            )?;
+            // The last call has ended, but perhaps not the write that it sent.
+            writes.finished().await;
+            anyhow::Ok(())
         });
-        readiness.set(true);
         tracing::info!(
-            grpc = %config.listen.grpc, http = %config.listen.http, refresh = %config.listen.refresh, "serving"
+            grpc = %config.listen.grpc, http = %config.listen.http, refresh = %config.listen.refresh, "listening"
         );
+        // A deployment whose keys cannot be fetched must not replace tasks that work.
+        let serve = async {
+            authenticator.has_keys().await;
+            readiness.set(true);
+            set_serving(&health_reporter, ServingStatus::Serving).await;
+            tracing::info!("serving");
+            std::future::pending().await
+        };
         tokio::select! {
             ended = &mut servers => return ended?,
+            task = critical_task_panicked() => anyhow::bail!("the task {task} panicked"),
             () = stop => {}
+            () = serve => {}
         }
         readiness.set(false);
-        health_reporter
-            .set_not_serving::<ConfigServiceServer<GrpcService<Jwks>>>()
-            .await;
-        health_reporter
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
+        set_serving(&health_reporter, ServingStatus::NotServing).await;
         tokio::time::sleep(config.listen.drain_delay).await;
         trigger.fire();
         let drained = timeout(DRAIN_LIMIT, &mut servers).await;
@@ -221,14 +232,29 @@ impl App {
     }
 }
 
-fn server(connection_age: Duration) -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_connection_age(connection_age)
-        .max_connection_age_grace(CONNECTION_GRACE)
-        .tcp_nodelay(true)
+/// Writes the metrics for CloudWatch, the keys' age among them.
+async fn emit_metrics(
+    interval: Duration,
+    metrics: Arc<Metrics>,
+    api: Arc<ConfigApi>,
+    keys: Arc<Authenticator<Jwks>>,
+    backends: Vec<Backend>,
+    stop: impl Future<Output = ()>,
+) {
+    let sampled = Arc::clone(&metrics);
+    let present = || {
+        sampled.set_keys_age(keys.keys_age());
+        api.gauges()
+    };
+    emf::emit_every(interval, metrics, present, backends, stop).await;
+}
+
+/// Of the public service, and of the process as a whole.
+async fn set_serving(reporter: &HealthReporter, status: ServingStatus) {
+    let service = <GrpcCalls<Jwks> as tonic::server::NamedService>::NAME;
+    for name in [service, ""] {
+        reporter.set_service_status(name, status).await;
+    }
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
@@ -243,3 +269,6 @@ pub(crate) async fn until_signalled() {
         tracing::error!(%error, "cannot listen for signals");
     }
 }
+
+#[cfg(test)]
+mod tests;

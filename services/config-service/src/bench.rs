@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{LocationId, Principal};
-use tagged_config_proto::v1::{Change, config_service_server::ConfigServiceServer, receipt};
+use tagged_config_proto::v1::{Change, receipt};
 use tagged_config_runtime::shutdown::shutdown_pair;
 use tagged_config_stores::Stores;
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use crate::{
     change::sweep::SweepHealth,
     change::{Changes, unix_ms},
     telemetry::metrics::Metrics,
-    transport::grpc::GrpcService,
+    transport::grpc::{Shared, calls::GrpcCalls},
+    transport::writes::Writes,
     watch::registry::WatchRegistry,
 };
 
@@ -104,12 +105,12 @@ impl Service {
     /// The gRPC service.
     pub fn routes<S: JwksSource>(&self, authenticator: Arc<Authenticator<S>>) -> Routes {
         let (_, stop) = shutdown_pair();
-        let service = GrpcService::new(
-            Arc::clone(&self.api),
+        Routes::new(GrpcCalls::new(Shared {
+            api: Arc::clone(&self.api),
             authenticator,
-            Duration::from_hours(1),
+            writes: Writes::default(),
+            connection_age: Duration::from_hours(1),
             stop,
-        );
-        Routes::new(ConfigServiceServer::new(service))
+        }))
     }
 }

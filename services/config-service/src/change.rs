@@ -3,11 +3,7 @@
 pub(crate) mod pause;
 pub(crate) mod sweep;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as QuickCache;
@@ -15,6 +11,8 @@ use tagged_config_domain::{LocationId, Record, Revision};
 use tagged_config_proto::v1 as pb;
 use tagged_config_stores::{ChangeId, ChangeKind, Entry, Stores};
 use tokio::time::Instant;
+
+pub(crate) use tagged_config_runtime::clock::unix_ms;
 
 use crate::{
     cache::{Applied, Cache, ChangedTo},
@@ -213,14 +211,6 @@ impl Seen {
         }
         self.at.insert(id, Instant::now()).is_none()
     }
-}
-
-/// Unix milliseconds now.
-pub(crate) fn unix_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn changed_to(change: pb::Change) -> ChangedTo {

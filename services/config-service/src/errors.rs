@@ -6,6 +6,7 @@ use http::StatusCode;
 use tagged_config_auth::AuthError;
 use tagged_config_domain::{KeyError, Refused, Role, StoreError};
 use tagged_config_stores::UnknownTag;
+use tagged_config_web::BodyError;
 use thiserror::Error;
 use tonic::Code;
 
@@ -61,6 +62,9 @@ pub(crate) enum ApiError {
         /// The limit.
         limit: usize,
     },
+    /// The body did not arrive in time.
+    #[error("{}", BodyError::TimedOut)]
+    BodyTimedOut,
     /// Not offered yet.
     #[error("{0}")]
     Unimplemented(&'static str),
@@ -185,6 +189,12 @@ impl ApiError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-large",
                 "Value too large",
+            ),
+            Self::BodyTimedOut => shown(
+                DeadlineExceeded,
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The body came too slowly",
             ),
             Self::Unimplemented(_) => shown(
                 Unimplemented,
@@ -321,6 +331,16 @@ impl From<Refused> for ApiError {
     }
 }
 
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { limit } => Self::BodyTooLarge { limit },
+            BodyError::TimedOut => Self::BodyTimedOut,
+            BodyError::Broken => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
@@ -393,6 +413,7 @@ mod tests {
                 Code::InvalidArgument,
                 413,
             ),
+            (ApiError::BodyTimedOut, Code::DeadlineExceeded, 408),
             (ApiError::Unimplemented(""), Code::Unimplemented, 501),
             (store(unavailable), Code::Unavailable, 503),
             (

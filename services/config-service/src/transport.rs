@@ -7,3 +7,7 @@ pub(crate) mod grpc;
 pub(crate) mod healthcheck;
 pub(crate) mod http;
 pub(crate) mod refresh;
+pub(crate) mod writes;
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,10 @@ pub(crate) enum Event {
 pub(crate) enum Ended {
     /// The caller's token.
     TokenExpired,
+    /// The key that signed the caller's token has left.
+    TokenRefused,
+    /// There are no keys to verify tokens with any more.
+    KeysUnavailable,
     /// The task stops.
     Stopping,
 }
@@ -61,6 +65,8 @@ pub(crate) struct Limits {
     pub token_ends: Instant,
     /// When the task stops.
     pub stop: Shutdown,
+    /// When the token is refused before its end.
+    pub revoked: Pin<Box<dyn Future<Output = Ended> + Send>>,
 }
 
 /// One watch.
@@ -239,6 +245,10 @@ impl Running {
                 () = tokio::time::sleep_until(self.limits.token_ends) => {
                     self.ended = true;
                     return Some(Err(Ended::TokenExpired));
+                }
+                ended = &mut self.limits.revoked => {
+                    self.ended = true;
+                    return Some(Err(ended));
                 }
                 () = tokio::time::sleep_until(self.limits.connection_ends) => self.ended = true,
                 () = self.watch.registration.marks().wait() => self.watch.poll().await,

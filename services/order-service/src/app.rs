@@ -1,17 +1,17 @@
 //! Builds everything, binds early, serves, and drains when told to.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tagged_config_auth::{Authenticator, Jwks};
 use tagged_config_client::{CacheConfig, ConfigCache, ConfigClient, Unobserved};
 use tagged_config_domain::TokenRules;
-use tagged_config_runtime::shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair, stop_signal};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::timeout,
+use tagged_config_runtime::{
+    shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair, stop_signal},
+    tasks::{critical_task_panicked, spawn_critical},
 };
+use tagged_config_web as web;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     config::Config,
@@ -36,7 +36,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let authenticator = Arc::new(Authenticator::new(rules, jwks));
     let keys = {
         let authenticator = Arc::clone(&authenticator);
-        tokio::spawn(async move { authenticator.keep_fresh().await })
+        spawn_critical("keys", async move { authenticator.keep_fresh().await })
     };
     let readiness = Readiness::default();
     let kept = CacheConfig {
@@ -47,7 +47,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let client = ConfigClient::new(&config.client);
     let cache = ConfigCache::new(client, kept, Arc::new(Unobserved))?;
     let state = HttpState {
-        authenticator,
+        authenticator: Arc::clone(&authenticator),
         cache,
         readiness: readiness.clone(),
     };
@@ -57,46 +57,31 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         config.path_prefix.as_ref(),
         &config.allowed_origins,
     );
-    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.wait());
-    let mut server = tokio::spawn(server.into_future());
-    readiness.set(true);
-    tracing::info!(http = %config.http, "serving");
+    let server = web::serve(listener, routes, web::MAX_CONNECTIONS, shutdown);
+    let mut server = tokio::spawn(server);
+    tracing::info!(http = %config.http, "listening");
+    // A deployment whose keys cannot be fetched must not replace tasks that work.
+    let serve = async {
+        authenticator.has_keys().await;
+        readiness.set(true);
+        tracing::info!("serving");
+        std::future::pending().await
+    };
     tokio::select! {
-        ended = &mut server => return ended?.context("the HTTP listener"),
+        ended = &mut server => return ended.context("the HTTP listener"),
+        task = critical_task_panicked() => anyhow::bail!("the task {task} panicked"),
         signal = stop_signal() => signal.context("cannot listen for signals")?,
+        () = serve => {}
     }
     readiness.set(false);
     tokio::time::sleep(config.drain_delay).await;
     trigger.fire();
     if let Ok(ended) = timeout(DRAIN_LIMIT, &mut server).await {
-        ended?.context("the HTTP listener")?;
+        ended.context("the HTTP listener")?;
     } else {
         tracing::warn!(limit = ?DRAIN_LIMIT, "calls were still running when the drain ended");
     }
     keys.abort();
     tracing::info!("stopped");
     Ok(())
-}
-
-/// `order-service --healthcheck`: what ECS runs in the container, which has no shell and no curl.
-pub(crate) async fn healthcheck(mut address: SocketAddr) -> ExitCode {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    if let Ok(Ok(true)) = timeout(Duration::from_secs(2), ready(address)).await {
-        ExitCode::SUCCESS
-    } else {
-        tracing::error!(%address, "not ready");
-        ExitCode::FAILURE
-    }
-}
-
-async fn ready(address: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .await?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await?;
-    Ok(&answer == b"HTTP/1.1 200")
 }

@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::State,
     http::{HeaderMap, Method, StatusCode, header},
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tagged_config_auth::{Authenticator, Jwks, JwksSource};
 use tagged_config_client::{CallerToken, ConfigCache};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
-use tagged_config_web::cors::{AllowedOrigins, cors};
+use tagged_config_web::{
+    Problem, authorization,
+    cors::{AllowedOrigins, cors},
+    health, layered, read_body,
+};
 
 use crate::{
     pricing::{Order, PricedOrder, price},
-    problem::{ApiError, problem},
+    problem::ApiError,
     settings::Settings,
 };
 
@@ -49,24 +52,24 @@ pub(crate) fn router<S: JwksSource>(
 
 fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let no_method = async |method: Method| {
-        problem(
+        Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "The method is not offered here",
-            Some(format!("{method} is not offered here")),
         )
+        .with_detail(format!("{method} is not offered here"))
     };
-    Router::new()
+    let routes = Router::new()
         .route("/v1/orders", post(create_order::<S>))
         .route(
             "/openapi.yaml",
             get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
         )
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz::<S>))
-        .fallback(async || problem(StatusCode::NOT_FOUND, "no-such-path", "No such path", None))
+        .merge(health::routes(state.readiness.clone()))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no-such-path", "No such path"))
         .method_not_allowed_fallback(no_method)
-        .with_state(state)
+        .with_state(state);
+    layered(routes)
 }
 
 /// The token is verified here too: nothing behind the edge trusts the edge.
@@ -75,18 +78,11 @@ async fn create_order<S: JwksSource>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PricedOrder>, ApiError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let authorization = values.next().and_then(|value| value.to_str().ok());
-    // Two tokens would leave open which of them counts.
-    let authorization = authorization.filter(|_| values.next().is_none());
+    let authorization = authorization(&headers);
     let caller = state.authenticator.authenticate(authorization).await?;
     let token = authorization.and_then(|value| CallerToken::from_authorization(value).ok());
     let token = token.ok_or(ApiError::Unauthenticated)?;
-    let body = to_bytes(body, MAX_BODY_BYTES)
-        .await
-        .map_err(|_| ApiError::BodyTooLarge {
-            limit: MAX_BODY_BYTES,
-        })?;
+    let body = read_body(body, MAX_BODY_BYTES).await?;
     let order: Order = serde_json::from_slice(&body)
         .map_err(|error| ApiError::Body(format!("the body is no order: {error}")))?;
     let settings = Settings::of(&state.cache, caller.tenant(), &token).await?;
@@ -96,12 +92,4 @@ async fn create_order<S: JwksSource>(
         "order priced"
     );
     Ok(Json(priced))
-}
-
-async fn readyz<S: JwksSource>(State(state): State<Arc<HttpState<S>>>) -> Response {
-    if state.readiness.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
 }

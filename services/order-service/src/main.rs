@@ -26,7 +26,8 @@ async fn main() -> ExitCode {
         }
     };
     if std::env::args().nth(1).as_deref() == Some("--healthcheck") {
-        return app::healthcheck(config.http).await;
+        // What ECS runs in the container, which has no shell and no curl.
+        return tagged_config_web::health::probe(config.http).await;
     }
     match app::run(config).await {
         Ok(()) => ExitCode::SUCCESS,

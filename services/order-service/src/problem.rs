@@ -1,11 +1,11 @@
 //! What can go wrong with an order, and how it is told (RFC 9457).
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 use tagged_config_auth::AuthError;
+use tagged_config_web::{BodyError, Problem};
 use thiserror::Error;
 use tonic::Code;
 
@@ -20,21 +20,12 @@ pub(crate) enum ApiError {
     KeysUnavailable,
     #[error("{0}")]
     Body(String),
-    #[error("the body has more than {limit} bytes")]
-    BodyTooLarge { limit: usize },
+    #[error(transparent)]
+    Unread(#[from] BodyError),
     #[error(transparent)]
     Order(#[from] OrderError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
-}
-
-#[derive(Serialize)]
-struct Problem {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
 }
 
 impl ApiError {
@@ -62,15 +53,20 @@ impl ApiError {
                 "unavailable",
                 "Service unavailable",
             ),
-            Self::Body(_) => (
+            Self::Body(_) | Self::Unread(BodyError::Broken) => (
                 StatusCode::BAD_REQUEST,
                 "invalid-request",
                 "Invalid request",
             ),
-            Self::BodyTooLarge { .. } => (
+            Self::Unread(BodyError::TooLarge { .. }) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-large",
                 "Order too large",
+            ),
+            Self::Unread(BodyError::TimedOut) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The body came too slowly",
             ),
             Self::Order(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -115,36 +111,10 @@ impl IntoResponse for ApiError {
             );
         }
         let detail = (status != StatusCode::UNAUTHORIZED).then(|| self.to_string());
-        problem(status, kind, title, detail)
+        Problem::new(status, kind, title)
+            .with_detail(detail)
+            .into_response()
     }
-}
-
-/// A problem document.
-pub(crate) fn problem(
-    status: StatusCode,
-    kind: &str,
-    title: &'static str,
-    detail: Option<String>,
-) -> Response {
-    let problem = Problem {
-        r#type: format!("urn:tagged-config:problem:{kind}"),
-        title,
-        status: status.as_u16(),
-        detail,
-    };
-    let mut response = (status, serde_json::to_vec(&problem).unwrap_or_default()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }
 
 #[cfg(test)]
@@ -166,7 +136,9 @@ mod tests {
             (ApiError::Unauthenticated, 401),
             (ApiError::KeysUnavailable, 503),
             (ApiError::Body(String::new()), 400),
-            (ApiError::BodyTooLarge { limit: 1 }, 413),
+            (ApiError::Unread(BodyError::TooLarge { limit: 1 }), 413),
+            (ApiError::Unread(BodyError::TimedOut), 408),
+            (ApiError::Unread(BodyError::Broken), 400),
             (ApiError::from(OrderError::Empty), 422),
             (ApiError::from(SettingsError::Missing("x")), 502),
             (

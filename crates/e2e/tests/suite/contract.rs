@@ -15,6 +15,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
+use tonic_reflection::pb::v1alpha;
 
 fn get(key: &str) -> GetConfigRequest {
     GetConfigRequest {
@@ -626,6 +627,21 @@ async fn health_reflection_and_metrics() -> anyhow::Result<()> {
             .iter()
             .any(|s| s.name == "tagged.config.v1.ConfigService")
     );
+    assert!(
+        !services.service.iter().any(|s| s.name.contains("Refresh")),
+        "the internal service is not on the public port"
+    );
+    // Older tools speak the version before.
+    let list = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let older = v1alpha::server_reflection_client::ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(tokio_stream_of(list))
+        .await?;
+    assert!(older.into_inner().message().await?.is_some());
     let anonymous = ConfigServiceClient::new(channel)
         .get_config(get("tenant_config_x"))
         .await

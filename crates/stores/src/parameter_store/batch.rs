@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws_sdk_ssm::Client;
 use parking_lot::Mutex;
 use tagged_config_domain::{Record, StoreError, TenantId};
+use tagged_config_runtime::tasks::spawn_critical;
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
     time::{Instant, sleep_until, timeout_at},
@@ -85,11 +86,9 @@ impl Batcher {
             reads: Mutex::new(FairQueue::new(MAX_WAITING, CALL)),
             arrived: Notify::new(),
         });
-        tokio::spawn(run(
-            Arc::new(parameters),
-            Arc::downgrade(&waiting),
-            Rates::new(calls_per_second),
-        ));
+        let rates = Rates::new(calls_per_second);
+        let run = run(Arc::new(parameters), Arc::downgrade(&waiting), rates);
+        spawn_critical("batcher", run);
         Self { waiting }
     }
 

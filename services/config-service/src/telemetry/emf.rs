@@ -7,21 +7,17 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::{
-    collections::HashMap,
-    io::Write,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, io::Write, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tagged_config_domain::Backend;
+use tagged_config_runtime::clock::unix_ms;
 use tokio::time::MissedTickBehavior;
 
 use crate::telemetry::metrics::{
     CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
-    CONFIG_READS, CONFIG_REPAIRS, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES,
-    GaugeSnapshot, Metrics, ReadResult, RepairedBy,
+    CONFIG_READS, CONFIG_REPAIRS, CONFIG_SIGNING_KEYS_AGE, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS,
+    CONFIG_WATCHES, GaugeSnapshot, Metrics, ReadResult, RepairedBy,
 };
 
 /// CloudWatch's namespace, the invalidator's too.
@@ -46,7 +42,7 @@ pub(crate) async fn emit_every(
             () = &mut stop => true,
         };
         let mut text = String::new();
-        for line in emitter.lines(present(), now_ms()) {
+        for line in emitter.lines(present(), unix_ms()) {
             text.push_str(&line.to_string());
             text.push('\n');
         }
@@ -77,7 +73,7 @@ impl Emitter {
     }
 
     /// One line for each set of dimensions that has something to say.
-    fn lines(&mut self, present: GaugeSnapshot, now_ms: u64) -> Vec<Value> {
+    fn lines(&mut self, present: GaugeSnapshot, now_ms: i64) -> Vec<Value> {
         let mut lines = vec![line(
             now_ms,
             &[],
@@ -93,6 +89,11 @@ impl Emitter {
                     json!(present.cache_entries),
                 ),
                 (CONFIG_WATCHES.to_owned(), "Count", json!(present.watches)),
+                (
+                    seconds_of(CONFIG_SIGNING_KEYS_AGE),
+                    "Seconds",
+                    json!(self.metrics.keys_age()),
+                ),
             ],
         )];
         for backend in self.backends.clone() {
@@ -152,7 +153,7 @@ fn seconds_of(histogram: &str) -> String {
 
 /// Values with `service` as their dimension, and with `dimensions` beside it.
 fn line(
-    now_ms: u64,
+    now_ms: i64,
     dimensions: &[(&str, &str)],
     values: Vec<(String, &'static str, Value)>,
 ) -> Value {
@@ -184,13 +185,6 @@ fn line(
         line.insert(name, value);
     }
     Value::Object(line)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub(crate) const CONFIG_SWEEPS: &str = "config_sweeps";
 /// How long a change may stay unseen at most, by what fails.
 pub(crate) const CONFIG_STALENESS_BOUND: &str = "config_staleness_bound";
 
+/// How long ago the issuer's signing keys were fetched. (The exposition adds `_seconds`.)
+pub(crate) const CONFIG_SIGNING_KEYS_AGE: &str = "config_signing_keys_age";
+
 /// What found a change that no event brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values")]
@@ -128,6 +131,7 @@ pub(crate) struct Metrics {
     repairs: Family<RepairLabels, Counter>,
     sweeps: Family<SweepLabels, Counter>,
     bounds: Family<BoundLabels, Gauge<f64, AtomicU64>>,
+    keys_age: Gauge<f64, AtomicU64>,
     recent: Mutex<Recent>,
 }
 
@@ -180,6 +184,8 @@ impl Samples {
     }
 }
 
+/// The age of keys that are not there.
+const NO_KEYS: f64 = -1.0;
 const SWEEP_RESULTS: [&str; 2] = ["failed", "ok"];
 
 #[cfg(test)]
@@ -304,6 +310,14 @@ impl Metrics {
             Unit::Seconds,
             bounds.clone(),
         );
+        let keys_age = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            CONFIG_SIGNING_KEYS_AGE,
+            "How long ago the issuer's signing keys were fetched; -1 without keys",
+            Unit::Seconds,
+            keys_age.clone(),
+        );
+        keys_age.set(NO_KEYS);
         Arc::new(Self {
             registry,
             reads,
@@ -315,6 +329,7 @@ impl Metrics {
             repairs,
             sweeps,
             bounds,
+            keys_age,
             recent: Mutex::default(),
         })
     }
@@ -388,6 +403,17 @@ impl Metrics {
         })
     }
 
+    /// Sets how long ago the issuer's signing keys were fetched; `None` without keys. To be sampled at scrape time.
+    pub(crate) fn set_keys_age(&self, age: Option<Duration>) {
+        self.keys_age
+            .set(age.map_or(NO_KEYS, |age| age.as_secs_f64()));
+    }
+
+    /// How old the issuer's signing keys were when they were sampled, in seconds; -1 without keys.
+    pub(crate) fn keys_age(&self) -> f64 {
+        self.keys_age.get()
+    }
+
     /// What the histograms were given since the last call.
     pub(crate) fn take_recent(&self) -> Recent {
         mem::take(&mut self.recent.lock())
@@ -425,7 +451,12 @@ mod tests {
         metrics.reads_of(Backend("x")).count(ReadResult::hit);
         metrics.propagated(Backend("x"), Duration::ZERO, false);
         metrics.swept(true);
+        metrics.set_keys_age(Some(Duration::from_secs(7)));
         let exposition = metrics.exposition(GaugeSnapshot::of(0, 0));
+        assert!(
+            exposition.contains("config_signing_keys_age_seconds 7.0"),
+            "{exposition}"
+        );
         assert!(
             exposition.contains("config_staleness_bound_seconds{failure=\"push_lost\"} 4.0"),
             "{exposition}"

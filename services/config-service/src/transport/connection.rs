@@ -1,4 +1,4 @@
-//! Connections of the gRPC listeners: how old they get, and when each was accepted.
+//! Connections of the gRPC listeners: how many there are, how old they get, when each was accepted, and how it writes.
 
 use std::{
     io,
@@ -8,14 +8,36 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use futures::{Stream, stream};
+use tagged_config_runtime::shutdown::Shutdown;
+use tagged_config_web::{Acceptor, Slot};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::Instant,
+    time::{Instant, sleep},
 };
-use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tokio_util::io::poll_write_buf;
-use tonic::transport::server::Connected;
+use tonic::transport::{Server, server::Connected};
+
+/// HTTP/2 pings that find dead peers.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls of one connection at once: one caller must not starve others.
+const MAX_STREAMS: u32 = 1_024;
+/// Bytes of one connection, and of one call, that wait to be read. A call is authenticated before its body is read, so
+/// this bounds what an unauthenticated connection makes this process hold.
+const CONNECTION_WINDOW: u32 = 128 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Headers of one call: a token of 8 KiB, with room.
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// Calls that the peer reset and that were not accepted yet, and malformed calls that this side reset: more of either
+/// end the connection with GOAWAY (CVE-2023-44487, RUSTSEC-2024-0003). The second one is unlimited by tonic's default.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 1_024;
+/// Time for the client's connection preface.
+pub(crate) const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of the preface (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
 
 /// Time that calls have to end after a connection has reached its age.
 pub(crate) const CONNECTION_GRACE: Duration = Duration::from_secs(30);
@@ -39,20 +61,61 @@ const KEPT_BYTES: usize = 16 * 1024;
 pub(crate) struct Connection<S = TcpStream> {
     stream: S,
     accepted: Accepted,
+    opening: Option<Opening>,
+    _slot: Option<Slot>,
     held: BytesMut,
     /// Something was written since the last flush.
     is_new: bool,
 }
 
-/// What a listener accepts, with TCP_NODELAY, which the builder sets only on sockets that it accepts itself.
+/// A connection whose preface has not arrived: it is closed after [`PREFACE_TIMEOUT`], and when the task stops, since
+/// HTTP/2's own shutdown begins after the preface.
+struct Opening {
+    received: usize,
+    until: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A gRPC server with this process's limits for a connection.
+pub(crate) fn server(connection_age: Duration) -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_connection_age(connection_age)
+        .max_connection_age_grace(CONNECTION_GRACE)
+}
+
+/// What a listener accepts: at most so many connections at once. It never fails, so tonic's own accept loop, which
+/// repeats a failed accept at once, has nothing to repeat.
 pub(crate) fn incoming(
     listener: TcpListener,
+    max_connections: usize,
+    stop: Shutdown,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {
-    TcpListenerStream::new(listener).map(|stream| {
-        stream.map(|stream| {
-            let _ = stream.set_nodelay(true);
-            Connection::new(stream)
-        })
+    let acceptor = Acceptor::new(listener, max_connections);
+    stream::unfold((acceptor, stop), async |(acceptor, stop)| {
+        let (stream, slot) = acceptor.accept().await;
+        let stopped = stop.wait();
+        let opening = Opening {
+            received: 0,
+            until: Box::pin(async move {
+                tokio::select! {
+                    () = stopped => {}
+                    () = sleep(PREFACE_TIMEOUT) => {}
+                }
+            }),
+        };
+        let connection = Connection {
+            opening: Some(opening),
+            _slot: Some(slot),
+            ..Connection::new(stream)
+        };
+        Some((Ok(connection), (acceptor, stop)))
     })
 }
 
@@ -63,6 +126,8 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
         Self {
             stream,
             accepted: Accepted { at: Instant::now() },
+            opening: None,
+            _slot: None,
             held: BytesMut::new(),
             is_new: false,
         }
@@ -102,7 +167,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(opening) = &mut self.opening {
+            opening.received += buffer.filled().len() - before;
+            if opening.received >= PREFACE_BYTES {
+                self.opening = None;
+            } else if polled.is_pending() {
+                ready!(opening.until.as_mut().poll(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        polled
     }
 }
 
@@ -226,5 +302,61 @@ mod tests {
         assert_eq!(sent.len(), HELD_BYTES + 1);
         assert_eq!(sent.last(), Some(&b'x'));
         assert!(connection.held.capacity() <= KEPT_BYTES);
+    }
+
+    /// What the connection leans on: h2 flushes again when it is woken, until nothing is held back.
+    #[tokio::test]
+    async fn all_bytes_reach_a_peer_over_real_h2() {
+        const SIZES: [usize; 8] = [0, 1, 9, 100, 16_384, 16_385, 70_000, 300_000];
+        let (ours, theirs) = tokio::io::duplex(1_000);
+        let server = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(Connection::new(ours)).await.unwrap();
+            while let Some(call) = connection.accept().await {
+                let (request, mut respond) = call.unwrap();
+                tokio::spawn(async move {
+                    let size = request.uri().path()[1..].parse().unwrap();
+                    let response = http::Response::new(());
+                    let mut answer = respond.send_response(response, false).unwrap();
+                    answer.send_data(vec![7_u8; size].into(), true).unwrap();
+                });
+            }
+        });
+        let (client, connection) = h2::client::Builder::new()
+            .handshake::<_, bytes::Bytes>(theirs)
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        // One after the other, and all at once.
+        for together in [1, SIZES.len()] {
+            for sizes in SIZES.chunks(together) {
+                let calls: Vec<_> = sizes
+                    .iter()
+                    .map(|size| (*size, tokio::spawn(received(client.clone(), *size))))
+                    .collect();
+                for (size, call) in calls {
+                    assert_eq!(call.await.unwrap(), size);
+                }
+            }
+        }
+        drop(client);
+        connection.await.unwrap().unwrap();
+        server.await.unwrap();
+    }
+
+    /// How many bytes the answer has of which so many were asked for.
+    async fn received(client: h2::client::SendRequest<bytes::Bytes>, size: usize) -> usize {
+        let request = http::Request::get(format!("http://x/{size}"))
+            .body(())
+            .unwrap();
+        let mut client = client.ready().await.unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let mut received = 0;
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk.unwrap();
+            received += chunk.len();
+            body.flow_control().release_capacity(chunk.len()).unwrap();
+        }
+        received
     }
 }

@@ -1,14 +1,9 @@
-//! The gRPC contract: authenticate, convert, call [`ConfigApi`](crate::api::ConfigApi), convert.
+//! The gRPC contract: convert, call [`ConfigApi`](crate::api::ConfigApi), convert. [`calls`] stands before it.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use tagged_config_auth::{Authenticator, JwksSource};
+use tagged_config_auth::{AuthError, Authenticator, JwksSource};
 use tagged_config_domain::{Precondition, Principal, Record};
 use tagged_config_proto::v1::{
     self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
@@ -17,9 +12,10 @@ use tagged_config_proto::v1::{
     PutConfigRequest, PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
     config_service_server::ConfigService, explained_location,
 };
-use tagged_config_runtime::shutdown::Shutdown;
-use tokio::time::Instant;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tagged_config_runtime::{clock::since_epoch, shutdown::Shutdown};
+use tagged_config_web::authorization;
+use tokio::time::{Instant, sleep};
+use tonic::{Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
@@ -30,119 +26,61 @@ use crate::{
     transport::{
         connection::{Accepted, CONNECTION_GRACE},
         etag::EntityTag,
+        writes::Writes,
     },
     watch::{self, Ended},
 };
 
-/// Room before the caller's deadline in which our own answer still reaches it.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
+pub(crate) mod calls;
 
-/// The public service.
-pub(crate) struct GrpcService<S> {
-    api: Arc<ConfigApi>,
-    authenticator: Arc<Authenticator<S>>,
-    connection_age: Duration,
-    stop: Shutdown,
+/// After a change of keys, watches verify their tokens within this time, not all at the same moment.
+const VERIFY_AGAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What all calls share.
+pub(crate) struct Shared<S> {
+    /// The operations.
+    pub api: Arc<ConfigApi>,
+    /// Who calls.
+    pub authenticator: Arc<Authenticator<S>>,
+    /// The writes under way.
+    pub writes: Writes,
+    /// Connections are to be made anew at this age.
+    pub connection_age: Duration,
+    /// Watches end with it.
+    pub stop: Shutdown,
 }
 
-impl<S> Clone for GrpcService<S> {
-    fn clone(&self) -> Self {
-        Self {
-            api: Arc::clone(&self.api),
-            authenticator: Arc::clone(&self.authenticator),
-            connection_age: self.connection_age,
-            stop: self.stop.clone(),
-        }
-    }
+/// The public service, for one call of a verified caller.
+pub(crate) struct GrpcService<S> {
+    shared: Arc<Shared<S>>,
+    caller: Arc<Principal>,
+    /// How long the call may take.
+    limit: Duration,
 }
 
 impl<S: JwksSource> GrpcService<S> {
-    /// The service over these operations. Connections are to be made anew at this age; watches end with `stop`.
-    pub(crate) fn new(
-        api: Arc<ConfigApi>,
-        authenticator: Arc<Authenticator<S>>,
-        connection_age: Duration,
-        stop: Shutdown,
-    ) -> Self {
-        Self {
-            api,
-            authenticator,
-            connection_age,
-            stop,
-        }
-    }
-
     /// A watch ends by itself before its connection is closed under it, and not at the same moment as all others.
-    fn watch_limits(&self, accepted: Option<Accepted>, expires_at: u64) -> watch::Limits {
+    fn watch_limits(&self, request: &Request<WatchConfigRequest>) -> watch::Limits {
         let now = Instant::now();
+        let accepted = request.extensions().get::<Accepted>();
         let accepted = accepted.map_or(now, |accepted| accepted.at);
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let left = Duration::from_secs(expires_at).saturating_sub(unix);
+        let left = Duration::from_secs(self.caller.expires_at()).saturating_sub(since_epoch());
+        let authorization = authorization(request.metadata().as_ref());
         watch::Limits {
             connection_ends: accepted
-                + self.connection_age
+                + self.shared.connection_age
                 + CONNECTION_GRACE.mul_f64(0.6 * fastrand::f64()),
             token_ends: now + left,
-            stop: self.stop.clone(),
+            stop: self.shared.stop.clone(),
+            revoked: Box::pin(revoked(
+                Arc::clone(&self.shared.authenticator),
+                authorization.map(ToOwned::to_owned),
+            )),
         }
     }
 
-    fn watched(&self, event: watch::Event) -> WatchConfigResponse {
-        use pb::watch_config_response::Event as Wire;
-        let event = match event {
-            watch::Event::Upserted(served) => Wire::Upserted(self.response(*served, true)),
-            watch::Event::Deleted(key, version) => Wire::Deleted(pb::Deleted { key, version }),
-            watch::Event::InSync(whole) => Wire::InSync(whole),
-            watch::Event::Heartbeat => Wire::Heartbeat(pb::Heartbeat {
-                staleness_bound_ms: millis(self.api.staleness_bound()),
-                journal_bound_ms: self.api.journal_bound().map_or(0, millis),
-            }),
-            watch::Event::Failed(key, error) => Wire::Failed(key_error((key, error))),
-        };
-        WatchConfigResponse { event: Some(event) }
-    }
-
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Principal>, ApiError> {
-        let mut values = metadata.get_all("authorization").iter();
-        let authorization = values.next().and_then(|value| value.to_str().ok());
-        // Two tokens would leave open which of them counts.
-        let authorization = authorization.filter(|_| values.next().is_none());
-        self.authenticator
-            .authenticate(authorization)
-            .await
-            .map_err(|error| {
-                tracing::debug!(
-                    reason = tagged_config_runtime::telemetry::chain(&error),
-                    "unauthenticated"
-                );
-                error.into()
-            })
-    }
-
-    fn response(&self, served: Served, freshness: bool) -> GetConfigResponse {
-        let etag = freshness.then(|| EntityTag::of(served.origin, &served.record).to_string());
-        let mut response = GetConfigResponse {
-            key: served.key,
-            value: served.record.value.as_ref().to_owned(),
-            version: served.record.revision.version,
-            source: served.source.0.to_owned(),
-            cached: served.result == ReadResult::hit,
-            stale: served.result == ReadResult::stale,
-            content_type: served.record.content_type.as_ref().to_owned(),
-            last_modified: last_modified(&served.record),
-            origin: served.origin.as_str().to_owned(),
-            ..Default::default()
-        };
-        if let Some(etag) = etag {
-            response.etag = etag;
-            response.age_ms = millis(served.age);
-            self.api.instance().clone_into(&mut response.served_by);
-            response.staleness_bound_ms = millis(self.api.staleness_bound());
-            response.journal_bound_ms = self.api.journal_bound().map_or(0, millis);
-        }
-        response
+    fn api(&self) -> &Arc<ConfigApi> {
+        &self.shared.api
     }
 }
 
@@ -155,41 +93,39 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let limit = deadline(&metadata);
-        let served = within(limit, async {
-            let caller = self.caller(&metadata).await?;
-            self.api
-                .get(
-                    &caller,
-                    &request.key,
-                    request.min_version,
-                    fallback_at(limit),
-                )
-                .await
-        })
-        .await?;
-        Ok(Response::new(self.response(served, request.freshness)))
+        let request = request.into_inner();
+        let served = self
+            .api()
+            .get(
+                &self.caller,
+                &request.key,
+                request.min_version,
+                fallback_at(Some(self.limit)),
+            )
+            .await
+            .map_err(status)?;
+        Ok(Response::new(response(
+            self.api(),
+            served,
+            request.freshness,
+        )))
     }
 
     async fn batch_get_config(
         &self,
         request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let limit = deadline(&metadata);
-        let batch = within(limit, async {
-            let caller = self.caller(&metadata).await?;
-            self.api
-                .batch(&caller, request.keys, fallback_at(limit))
-                .await
-        })
-        .await?;
+        let request = request.into_inner();
+        let batch = self
+            .api()
+            .batch(&self.caller, request.keys, fallback_at(Some(self.limit)))
+            .await
+            .map_err(status)?;
         Ok(Response::new(BatchGetConfigResponse {
             entries: batch
                 .entries
                 .into_iter()
-                .map(|served| self.response(served, request.freshness))
+                .map(|served| response(self.api(), served, request.freshness))
                 .collect(),
             missing: batch.missing,
             errors: batch.errors.into_iter().map(key_error).collect(),
@@ -200,24 +136,22 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<ListConfigRequest>,
     ) -> Result<Response<ListConfigResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let page = within(deadline(&metadata), async {
-            let caller = self.caller(&metadata).await?;
-            self.api
-                .list(
-                    &caller,
-                    &request.prefix,
-                    request.page_size,
-                    &request.page_token,
-                )
-                .await
-        })
-        .await?;
+        let request = request.into_inner();
+        let page = self
+            .api()
+            .list(
+                &self.caller,
+                &request.prefix,
+                request.page_size,
+                &request.page_token,
+            )
+            .await
+            .map_err(status)?;
         Ok(Response::new(ListConfigResponse {
             entries: page
                 .entries
                 .into_iter()
-                .map(|served| self.response(served, false))
+                .map(|served| response(self.api(), served, false))
                 .collect(),
             next_page_token: page.next_page_token,
             errors: page.errors.into_iter().map(key_error).collect(),
@@ -228,18 +162,16 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<PutConfigRequest>,
     ) -> Result<Response<PutConfigResponse>, Status> {
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
         let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
             .map_err(status)?;
-        let put = self.api.put(
-            &caller,
-            &request.key,
-            &request.value,
-            &request.content_type,
-            precondition,
-        );
-        let written = put.await.map_err(status)?;
+        let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
+        let put = async move {
+            let (key, value) = (&request.key, &request.value);
+            api.put(&caller, key, value, &request.content_type, precondition)
+                .await
+        };
+        let written = self.shared.writes.run_to_end(put).await.map_err(status)?;
         Ok(Response::new(PutConfigResponse {
             version: written.record.revision.version,
         }))
@@ -249,15 +181,13 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
         let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
             .map_err(status)?;
-        let version = self
-            .api
-            .delete(&caller, &request.key, precondition)
-            .await
-            .map_err(status)?;
+        let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
+        let delete = async move { api.delete(&caller, &request.key, precondition).await };
+        let version = self.shared.writes.run_to_end(delete).await;
+        let version = version.map_err(status)?;
         Ok(Response::new(DeleteConfigResponse { version }))
     }
 
@@ -265,16 +195,15 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<ExplainConfigRequest>,
     ) -> Result<Response<ExplainConfigResponse>, Status> {
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
         let key = request.into_inner().key;
-        let (source, layers) = self.api.explain(&caller, &key).map_err(status)?;
+        let (source, layers) = self.api().explain(&self.caller, &key).map_err(status)?;
         Ok(Response::new(ExplainConfigResponse {
             key,
             source: source.0.to_owned(),
             locations: layers.into_iter().map(explained).collect(),
-            served_by: self.api.instance().to_owned(),
-            staleness_bound_ms: millis(self.api.staleness_bound()),
-            journal_bound_ms: self.api.journal_bound().map_or(0, millis),
+            served_by: self.api().instance().to_owned(),
+            staleness_bound_ms: millis(self.api().staleness_bound()),
+            journal_bound_ms: self.api().journal_bound().map_or(0, millis),
         }))
     }
 
@@ -282,21 +211,78 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
-        let caller = self.caller(request.metadata()).await.map_err(status)?;
-        let accepted = request.extensions().get::<Accepted>().copied();
-        let limits = self.watch_limits(accepted, caller.expires_at());
+        let limits = self.watch_limits(&request);
         let watch = self
-            .api
-            .watch(&caller, request.into_inner().keys)
+            .api()
+            .watch(&self.caller, request.into_inner().keys)
             .map_err(status)?;
-        let service = self.clone();
+        let api = Arc::clone(self.api());
         let events = watch.events(limits).map(move |event| match event {
-            Ok(event) => Ok(service.watched(event)),
+            Ok(event) => Ok(watched(&api, event)),
             Err(Ended::Stopping) => Err(Status::unavailable("this task stops; watch another one")),
             Err(Ended::TokenExpired) => Err(Status::unauthenticated("the token has expired")),
+            Err(Ended::TokenRefused) => Err(status(ApiError::Unauthenticated)),
+            Err(Ended::KeysUnavailable) => Err(status(ApiError::KeysUnavailable)),
         });
         Ok(Response::new(Box::pin(events)))
     }
+}
+
+/// Waits until the token is refused, or cannot be verified any more: verifies it again each time that the keys change.
+async fn revoked<S: JwksSource>(
+    authenticator: Arc<Authenticator<S>>,
+    authorization: Option<String>,
+) -> Ended {
+    let mut generations = authenticator.generations();
+    loop {
+        match authenticator.authenticate(authorization.as_deref()).await {
+            Ok(_) => {}
+            Err(AuthError::KeysUnavailable) => return Ended::KeysUnavailable,
+            Err(AuthError::Missing | AuthError::Refused(_)) => return Ended::TokenRefused,
+        }
+        // The sender lives in the authenticator.
+        let _ = generations.changed().await;
+        sleep(VERIFY_AGAIN_WITHIN.mul_f64(fastrand::f64())).await;
+    }
+}
+
+fn watched(api: &ConfigApi, event: watch::Event) -> WatchConfigResponse {
+    use pb::watch_config_response::Event as Wire;
+    let event = match event {
+        watch::Event::Upserted(served) => Wire::Upserted(response(api, *served, true)),
+        watch::Event::Deleted(key, version) => Wire::Deleted(pb::Deleted { key, version }),
+        watch::Event::InSync(whole) => Wire::InSync(whole),
+        watch::Event::Heartbeat => Wire::Heartbeat(pb::Heartbeat {
+            staleness_bound_ms: millis(api.staleness_bound()),
+            journal_bound_ms: api.journal_bound().map_or(0, millis),
+        }),
+        watch::Event::Failed(key, error) => Wire::Failed(key_error((key, error))),
+    };
+    WatchConfigResponse { event: Some(event) }
+}
+
+fn response(api: &ConfigApi, served: Served, freshness: bool) -> GetConfigResponse {
+    let etag = freshness.then(|| EntityTag::of(served.origin, &served.record).to_string());
+    let mut response = GetConfigResponse {
+        key: served.key,
+        value: served.record.value.as_ref().to_owned(),
+        version: served.record.revision.version,
+        source: served.source.0.to_owned(),
+        cached: served.result == ReadResult::hit,
+        stale: served.result == ReadResult::stale,
+        content_type: served.record.content_type.as_ref().to_owned(),
+        last_modified: last_modified(&served.record),
+        origin: served.origin.as_str().to_owned(),
+        ..Default::default()
+    };
+    if let Some(etag) = etag {
+        response.etag = etag;
+        response.age_ms = millis(served.age);
+        api.instance().clone_into(&mut response.served_by);
+        response.staleness_bound_ms = millis(api.staleness_bound());
+        response.journal_bound_ms = api.journal_bound().map_or(0, millis);
+    }
+    response
 }
 
 /// Neither: no condition. Version 0: only if the key does not exist. N: only this version. A tag: only what it was given of.
@@ -380,59 +366,11 @@ fn explained(layer: ExplainedLayer) -> ExplainedLocation {
     }
 }
 
-/// What the caller's `grpc-timeout` leaves for the work, the look at its token included: that may wait for keys, and
-/// where we do not answer first, tonic answers with CANCELLED. Only reads are cut short: a write that was sent
-/// runs to its end, so that its outcome is known and the cache follows it.
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u32 = digits.parse().ok()?;
-    let unit = match unit {
-        "H" => Duration::from_hours(1),
-        "M" => Duration::from_mins(1),
-        "S" => Duration::from_secs(1),
-        "m" => Duration::from_millis(1),
-        "u" => Duration::from_micros(1),
-        "n" => Duration::from_nanos(1),
-        _ => return None,
-    };
-    let given = unit.checked_mul(count)?;
-    Some(given.saturating_sub(DEADLINE_MARGIN.min(given / 10)))
-}
-
-async fn within<T>(
-    deadline: Option<Duration>,
-    work: impl Future<Output = Result<T, ApiError>>,
-) -> Result<T, Status> {
-    match deadline {
-        None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or(Err(ApiError::DeadlineExceeded)),
-    }
-    .map_err(status)
-}
-
 #[cfg(test)]
 mod tests {
     use tagged_config_domain::{Origin, Revision};
 
     use super::*;
-
-    #[test]
-    fn deadlines_are_read_as_grpc_writes_them() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata)
-        };
-        assert_eq!(read("100m"), Some(Duration::from_millis(90)));
-        assert_eq!(read("1S"), Some(Duration::from_millis(980)));
-        assert_eq!(read("10u"), Some(Duration::from_micros(9)));
-        for bad in ["", "m", "1x", "-1S", "99999999999S"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn expected_versions() {

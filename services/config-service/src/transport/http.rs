@@ -4,10 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes, to_bytes},
-    extract::{Query, Request, State},
+    body::Body,
+    extract::{Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -17,10 +16,13 @@ use tagged_config_auth::{Authenticator, JwksSource};
 use tagged_config_domain::{Origin, Principal, StoreError};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
-use tagged_config_web::cors::{AllowedOrigins, cors};
+use tagged_config_web::{
+    authorization,
+    cors::{AllowedOrigins, cors},
+    health, layered, read_body,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower_http::set_header::SetResponseHeaderLayer;
-use uuid::Uuid;
 
 use crate::{
     api::{ConfigApi, Served, fallback_at},
@@ -33,6 +35,7 @@ use crate::{
             conditions::{Conditions, Outcome},
             problem::Problem,
         },
+        writes::Writes,
     },
 };
 
@@ -54,7 +57,6 @@ const ORIGIN: HeaderName = HeaderName::from_static("x-config-origin");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-config-served-by");
 const STALENESS_BOUND_MS: HeaderName = HeaderName::from_static("x-config-staleness-bound-ms");
 const JOURNAL_BOUND_MS: HeaderName = HeaderName::from_static("x-config-journal-bound-ms");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What a page of another origin may read, beside what every answer has.
 const EXPOSED: [HeaderName; 10] = [
     header::AGE,
@@ -84,6 +86,8 @@ pub(crate) struct HttpState<S> {
     pub metrics: Arc<Metrics>,
     /// For `/readyz`.
     pub readiness: Readiness,
+    /// The writes under way.
+    pub writes: Writes,
 }
 
 type Shared<S> = State<Arc<HttpState<S>>>;
@@ -191,7 +195,7 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let config = get(get_config::<S>)
         .put(put_config::<S>)
         .delete(delete_config::<S>);
-    Router::new()
+    let routes = Router::new()
         .route("/v1/config/{*key}", config)
         .route("/v1/config/", get(no_key).put(no_key).delete(no_key))
         .route("/v1/config", get(list_config::<S>))
@@ -200,12 +204,11 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
             "/openapi.yaml",
             get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
         )
-        .route("/healthz", get(async || "ok\n"))
+        .merge(health::routes(state.readiness.clone()))
         // The one path that the edge lets through without a token: whether a call gets here at all.
-        .route("/v1/health", get(async || "ok\n"))
-        .route("/readyz", get(readyz::<S>))
+        .route("/v1/health", get(health::alive))
         .route("/metrics", get(metrics::<S>))
-        .fallback(async || Problem::plain(StatusCode::NOT_FOUND, "no-such-path", "No such path"))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no-such-path", "No such path"))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
@@ -215,8 +218,8 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
             header::VARY,
             HeaderValue::from_static("authorization"),
         ))
-        .layer(middleware::from_fn(request_id))
-        .with_state(state)
+        .with_state(state);
+    layered(routes)
 }
 
 async fn get_config<S: JwksSource>(
@@ -271,12 +274,17 @@ async fn put_config<S: JwksSource>(
         Some(Err(_)) => return Err(ApiError::Invalid("Content-Type is not text".to_owned())),
     };
     let body = read_body(body, MAX_VALUE_BYTES).await?;
-    let value = std::str::from_utf8(&body)
+    let value = String::from_utf8(body.into())
         .map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
-    let written = state
-        .api
-        .put(&caller, &key, value, content_type, precondition)
-        .await?;
+    let written = {
+        let api = Arc::clone(&state.api);
+        let (key, content_type) = (key.clone().into_owned(), content_type.to_owned());
+        let put = async move {
+            api.put(&caller, &key, &value, &content_type, precondition)
+                .await
+        };
+        state.writes.run_to_end(put).await?
+    };
     let status = if written.created {
         StatusCode::CREATED
     } else {
@@ -298,7 +306,11 @@ async fn delete_config<S: JwksSource>(
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
     let precondition = Conditions::of(&headers)?.of_write();
-    let version = state.api.delete(&caller, &key, precondition).await?;
+    let version = {
+        let (api, key) = (Arc::clone(&state.api), key.clone().into_owned());
+        let delete = async move { api.delete(&caller, &key, precondition).await };
+        state.writes.run_to_end(delete).await?
+    };
     Ok(Json(Written {
         key: key.into_owned(),
         version,
@@ -347,15 +359,8 @@ async fn batch_get<S: JwksSource>(
     Ok(Json(batch).into_response())
 }
 
-async fn readyz<S: JwksSource>(State(state): Shared<S>) -> Response {
-    if state.readiness.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
-}
-
 async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
+    state.metrics.set_keys_age(state.authenticator.keys_age());
     let text = state.metrics.exposition(state.api.gauges());
     (
         [(
@@ -373,49 +378,18 @@ async fn no_key() -> ApiError {
     )
 }
 
-async fn method_not_allowed(method: Method) -> Response {
+async fn method_not_allowed(method: Method) -> Problem {
     let title = format!("{method} is not offered here");
-    Problem::plain(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", &title)
-}
-
-/// Gives every request an id, and every answer it.
-async fn request_id(request: Request, next: Next) -> Response {
-    let given = request
-        .headers()
-        .get(REQUEST_ID)
-        .and_then(|id| id.to_str().ok());
-    let usable = |id: &&str| {
-        id.len() <= 64
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.=;:".contains(&b))
-    };
-    let id = given
-        .filter(usable)
-        .map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned);
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut response = next.run(request).await;
-    let path = uri.path();
-    if response.status().is_server_error() {
-        tracing::warn!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request failed");
-    } else {
-        tracing::debug!({ telemetry::REQUEST_ID } = id, %method, path, status = response.status().as_u16(), "request");
-    }
-    insert(response.headers_mut(), REQUEST_ID, id);
-    response
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
 }
 
 async fn caller<S: JwksSource>(
     state: &HttpState<S>,
     headers: &HeaderMap,
 ) -> Result<Arc<Principal>, ApiError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let authorization = values.next().and_then(|value| value.to_str().ok());
-    // Two tokens would leave open which of them counts.
-    let authorization = authorization.filter(|_| values.next().is_none());
     state
         .authenticator
-        .authenticate(authorization)
+        .authenticate(authorization(headers))
         .await
         .map_err(|error| {
             tracing::debug!(reason = telemetry::chain(&error), "unauthenticated");
@@ -433,18 +407,6 @@ fn key_of(path: &str) -> Result<Cow<'_, str>, ApiError> {
     percent_decode_str(key)
         .decode_utf8()
         .map_err(|_| invalid("the key in the path is not UTF-8"))
-}
-
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    to_bytes(body, limit).await.map_err(|error| {
-        if std::error::Error::source(&error)
-            .is_some_and(|cause| cause.to_string().contains("length limit"))
-        {
-            ApiError::BodyTooLarge { limit }
-        } else {
-            ApiError::Invalid("the body could not be read".to_owned())
-        }
-    })
 }
 
 fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {
@@ -519,7 +481,7 @@ impl KeyProblem {
     fn new((key, error): (String, ApiError)) -> Self {
         Self {
             key,
-            problem: Problem::of(&error),
+            problem: Problem::from(&error),
         }
     }
 }

@@ -8,10 +8,15 @@ use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
     v1::{
         FlushRequest, FlushResponse, RefreshRequest, RefreshResponse,
-        refresh_service_server::RefreshService,
+        refresh_service_server::{RefreshService, RefreshServiceServer},
     },
 };
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{
+    Request, Response, Status,
+    codec::CompressionEncoding,
+    metadata::MetadataMap,
+    service::{Interceptor, interceptor::InterceptedService},
+};
 
 use crate::change::Changes;
 
@@ -27,11 +32,28 @@ pub(crate) struct RefreshCredentials {
     pub previous: Option<SecretString>,
 }
 
-/// The internal service.
-pub(crate) struct Refresh {
+/// Largest batch of changes, in bytes.
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The internal service. Its callers were checked before: see [`service`].
+struct Refresh {
+    changes: Arc<Changes>,
+    instance: Arc<str>,
+}
+
+/// The service that hands changes on to these. The credential is checked before a call's body is read.
+pub(crate) fn service(
     changes: Arc<Changes>,
     credentials: RefreshCredentials,
     instance: Arc<str>,
+) -> InterceptedService<RefreshServiceServer<impl RefreshService>, impl Interceptor + Clone> {
+    let server = RefreshServiceServer::new(Refresh { changes, instance })
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
+    InterceptedService::new(server, move |request: Request<()>| {
+        credentials.authorize(request.metadata())?;
+        Ok(request)
+    })
 }
 
 impl RefreshCredentials {
@@ -48,26 +70,11 @@ impl RefreshCredentials {
             found | bool::from(known.as_bytes().ct_eq(presented))
         })
     }
-}
-
-impl Refresh {
-    /// The service that hands changes on to these.
-    pub(crate) fn new(
-        changes: Arc<Changes>,
-        credentials: RefreshCredentials,
-        instance: Arc<str>,
-    ) -> Self {
-        Self {
-            changes,
-            credentials,
-            instance,
-        }
-    }
 
     /// Whether the caller may speak here.
     fn authorize(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let presented = metadata.get(REFRESH_CREDENTIAL_HEADER);
-        if presented.is_some_and(|value| self.credentials.accept(value.as_bytes())) {
+        if presented.is_some_and(|value| self.accept(value.as_bytes())) {
             return Ok(());
         }
         tracing::warn!("a caller of the refresh port was refused");
@@ -81,7 +88,6 @@ impl RefreshService for Refresh {
         &self,
         request: Request<RefreshRequest>,
     ) -> Result<Response<RefreshResponse>, Status> {
-        self.authorize(request.metadata())?;
         let receipts = request
             .into_inner()
             .changes
@@ -98,7 +104,6 @@ impl RefreshService for Refresh {
         &self,
         request: Request<FlushRequest>,
     ) -> Result<Response<FlushResponse>, Status> {
-        self.authorize(request.metadata())?;
         let entries = self.changes.flush(&request.into_inner().id);
         Ok(Response::new(FlushResponse {
             served_by: self.instance.as_ref().to_owned(),

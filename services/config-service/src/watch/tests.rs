@@ -99,6 +99,7 @@ impl Fixture {
             connection_ends: connection,
             token_ends: token,
             stop: self.stop.clone(),
+            revoked: Box::pin(std::future::pending()),
         };
         Box::pin(self.api.watch(who, keys).unwrap().events(limits))
     }

@@ -1,7 +1,7 @@
 # The bucket with the copy of the user pool's signing keys. Only the mirror's function may write to it.
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_144:The object is a copy that is made anew every five minutes.
+  #checkov:skip=CKV_AWS_144:The object is a copy that is replaced whenever the keys change.
   #checkov:skip=CKV_AWS_145:Signing keys in a JWKS are public; SSE-S3 is enough, and reading it needs no key policy.
   #checkov:skip=CKV_AWS_18:One public document; who reads it is in CloudTrail's data events if wanted.
   #checkov:skip=CKV2_AWS_62:Nothing waits for this object: tasks read it on their own interval.

@@ -62,8 +62,8 @@ resource "aws_lambda_function" "this" {
 
 resource "aws_cloudwatch_event_rule" "schedule" {
   name                = local.function_name
-  description         = "Copies the signing keys anew: with the tasks' own interval, how long a new or revoked key takes"
-  schedule_expression = "rate(5 minutes)"
+  description         = "Copies the signing keys every minute; tasks read the copy every minute: a key that left is refused within five minutes"
+  schedule_expression = "rate(1 minute)"
 }
 
 resource "aws_cloudwatch_event_target" "this" {

@@ -217,6 +217,24 @@ resource "aws_cloudwatch_metric_alarm" "sweeps" {
   ok_actions          = var.alarm_action_arns
 }
 
+# Keys are fetched every minute, and a failed fetch is repeated within 30 s. Keys that a task cannot fetch for a day are
+# dropped, and then every token is refused.
+resource "aws_cloudwatch_metric_alarm" "signing_keys_age" {
+  alarm_name          = "${var.name}-signing-keys-age"
+  alarm_description   = "A task cannot fetch the signing keys: tokens of a revoked key are accepted, and after a day all tokens are refused."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_signing_keys_age_seconds"
+  dimensions          = { service = "config-service" }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 300
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
 resource "aws_cloudwatch_metric_alarm" "healthy_tasks" {
   for_each = var.target_group_arn_suffixes
 
@@ -251,7 +269,7 @@ resource "aws_cloudwatch_metric_alarm" "key_mirror_errors" {
   ok_actions          = var.alarm_action_arns
 }
 
-# Invoked every five minutes: without an invocation there are no errors either.
+# Invoked every minute: without an invocation there are no errors either.
 resource "aws_cloudwatch_metric_alarm" "key_mirror_stopped" {
   alarm_name          = "${var.name}-key-mirror-stopped"
   alarm_description   = "Nobody copies the signing keys: after a rotation of the pool's keys new tokens would be refused."
@@ -259,7 +277,7 @@ resource "aws_cloudwatch_metric_alarm" "key_mirror_stopped" {
   metric_name         = "Invocations"
   dimensions          = { FunctionName = var.key_mirror_function_name }
   statistic           = "Sum"
-  period              = 900
+  period              = 300
   evaluation_periods  = 1
   comparison_operator = "LessThanThreshold"
   threshold           = 1

@@ -13,6 +13,7 @@ output "alarm_arns" {
       repairs            = aws_cloudwatch_metric_alarm.repairs.arn
       sweep-repairs      = aws_cloudwatch_metric_alarm.sweep_repairs.arn
       journal-sweeps     = aws_cloudwatch_metric_alarm.sweeps.arn
+      signing-keys-age   = aws_cloudwatch_metric_alarm.signing_keys_age.arn
       key-mirror-errors  = aws_cloudwatch_metric_alarm.key_mirror_errors.arn
       journal-writes     = aws_cloudwatch_metric_alarm.journal_writes.arn
       fanout-failures    = aws_cloudwatch_metric_alarm.fanout_failures.arn

@@ -45,6 +45,7 @@ impl Rest {
             authenticator: Arc::new(Authenticator::new(rules, SharedJwks::of(issuer.jwks()))),
             metrics: Metrics::new(),
             readiness: Readiness::default(),
+            writes: Writes::default(),
         };
         let prefix = prefix.map(|prefix| PathPrefix::from_env(prefix).unwrap());
         Self {

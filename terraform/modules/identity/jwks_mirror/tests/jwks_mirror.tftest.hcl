@@ -51,11 +51,11 @@ run "the_object_is_closed_and_kept_for_a_while" {
   }
 }
 
-run "keys_are_copied_at_once_and_every_five_minutes" {
+run "keys_are_copied_at_once_and_every_minute" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_event_rule.schedule.schedule_expression == "rate(5 minutes)" && aws_lambda_invocation.first.function_name == "tagged-config-jwks-mirror"
+    condition     = aws_cloudwatch_event_rule.schedule.schedule_expression == "rate(1 minute)" && aws_lambda_invocation.first.function_name == "tagged-config-jwks-mirror"
     error_message = "A task could start before there are keys, or keep old ones."
   }
 

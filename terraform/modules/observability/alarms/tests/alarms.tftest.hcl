@@ -118,8 +118,13 @@ run "what_push_loses_shows_without_an_error_of_the_function" {
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.key_mirror_stopped.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.key_mirror_stopped.period == 900
+    condition     = aws_cloudwatch_metric_alarm.key_mirror_stopped.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.key_mirror_stopped.period == 300
     error_message = "A mirror that is never invoked has no errors."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.signing_keys_age.threshold == 300 && aws_cloudwatch_metric_alarm.signing_keys_age.statistic == "Maximum"
+    error_message = "Keys older than the bound on revocation could go unseen."
   }
 }
 
@@ -186,6 +191,7 @@ run "every_topic_is_notified_when_it_starts_and_ends" {
           aws_cloudwatch_metric_alarm.key_mirror_errors, aws_cloudwatch_metric_alarm.invalidator_errors,
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
           aws_cloudwatch_metric_alarm.journal_writes, aws_cloudwatch_metric_alarm.key_mirror_stopped,
+          aws_cloudwatch_metric_alarm.signing_keys_age,
         ],
       ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
     ])
