@@ -72,7 +72,6 @@ pub fn cors(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 mod tests {
     use axum::{body::Body, routing::get};
     use http::{Request, Response, StatusCode};

@@ -252,6 +252,7 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
     let delete = |expected_version| DeleteConfigRequest {
         key: "tenant_config_a".to_owned(),
         expected_version,
+        ..Default::default()
     };
     assert_eq!(
         client
@@ -287,6 +288,39 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
             .version
             > v3
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_item_of_version_0_is_replaced_by_its_etag_over_both_transports() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let user = stack.writer().await?;
+    let mut client = grpc_client(&stack.grpc[0], &user.token).await?;
+    stack.put_item(&user.tenant, "by_hand", "1").await?;
+    let fresh = GetConfigRequest {
+        freshness: true,
+        ..get("tenant_config_by_hand")
+    };
+    let got = client.get_config(fresh).await?.into_inner();
+    assert_eq!(got.version, 0);
+    let absent = PutConfigRequest {
+        expected_version: Some(0),
+        ..put("tenant_config_by_hand", "2")
+    };
+    let refused = client.put_config(absent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    assert!(refused.message().contains("expected_etag"), "{refused}");
+    let url = format!("http://{}/v1/config/tenant_config_by_hand", stack.http[0]);
+    let rest = stack.web.get(url).bearer_auth(&user.token).send().await?;
+    assert_eq!(rest.headers()["etag"].to_str()?, got.etag, "one tag");
+    let as_read = PutConfigRequest {
+        expected_etag: Some(got.etag),
+        ..put("tenant_config_by_hand", "2")
+    };
+    let written = client.put_config(as_read.clone()).await?.into_inner();
+    assert!(written.version > 0);
+    let again = client.put_config(as_read).await.unwrap_err();
+    assert_eq!(again.code(), Code::Aborted, "it has changed since");
     Ok(())
 }
 

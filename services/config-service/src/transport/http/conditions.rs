@@ -48,8 +48,8 @@ impl Conditions {
     /// The conditions in these headers.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         Ok(Self {
-            if_match: tags(headers, header::IF_MATCH)?,
-            if_none_match: tags(headers, header::IF_NONE_MATCH)?,
+            if_match: tags(headers, &header::IF_MATCH)?,
+            if_none_match: tags(headers, &header::IF_NONE_MATCH)?,
         })
     }
 
@@ -116,8 +116,8 @@ fn contents<'t>(tags: impl Iterator<Item = &'t Tag>) -> Vec<Content> {
 }
 
 /// All lines of a header as one list (RFC 9110, section 5.3).
-fn tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<Tags>, ApiError> {
-    let mut lines = headers.get_all(&name).iter().peekable();
+fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, ApiError> {
+    let mut lines = headers.get_all(name).iter().peekable();
     if lines.peek().is_none() {
         return Ok(None);
     }
