@@ -90,6 +90,11 @@ functions: ## Build the Lambda functions' zips (ARCH=arm64 or x86_64)
 test: ## Run every check and test
 	@scripts/test
 
+.PHONY: test-api
+test-api: ## Try the REST APIs of the local stack against their OpenAPI documents (schemathesis)
+	@test -x .local/venv/bin/python || { echo "error: the local stack does not run: make local" >&2; exit 1; }
+	@.local/venv/bin/python scripts/api_fuzz.py
+
 .PHONY: test-localstack
 test-localstack: ## Check that LocalStack's own code sends the events that the tests have recorded
 	@python3 localstack/localstack_contract.py
