@@ -52,7 +52,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         readiness: readiness.clone(),
     };
     let (trigger, shutdown) = shutdown_pair();
-    let routes = router(Arc::new(state), config.path_prefix.as_ref());
+    let routes = router(
+        Arc::new(state),
+        config.path_prefix.as_ref(),
+        &config.allowed_origins,
+    );
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.wait());
     let mut server = tokio::spawn(server.into_future());
     readiness.set(true);

@@ -7,6 +7,7 @@ use tagged_config_runtime::{
     env::{BadEnv, Env, EnvReader, PathPrefix},
     shutdown::DEFAULT_DRAIN_DELAY,
 };
+use tagged_config_web::cors::AllowedOrigins;
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -17,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// `TAGGED_CONFIG_PATH_PREFIX` (none): an edge may put it before every path.
     pub(crate) path_prefix: Option<PathPrefix>,
+    /// `TAGGED_CONFIG_ALLOWED_ORIGINS` (none): web pages of these origins may call the API, separated by commas.
+    pub(crate) allowed_origins: AllowedOrigins,
     /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
     pub(crate) drain_delay: Duration,
     /// `TAGGED_CONFIG_JWKS_URL`
@@ -36,6 +39,7 @@ impl Config {
         let mut reader = EnvReader::new(env);
         let http = reader.required("TAGGED_CONFIG_HTTP_ADDR");
         let path_prefix = reader.optional("TAGGED_CONFIG_PATH_PREFIX");
+        let allowed_origins = reader.or("TAGGED_CONFIG_ALLOWED_ORIGINS", AllowedOrigins::default());
         let drain_delay = reader.or("TAGGED_CONFIG_DRAIN_DELAY", DEFAULT_DRAIN_DELAY);
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
         let issuer = reader.required("TAGGED_CONFIG_ISSUER");
@@ -57,6 +61,7 @@ impl Config {
             Some(Self {
                 http: http?,
                 path_prefix,
+                allowed_origins,
                 drain_delay,
                 jwks_url: jwks_url?,
                 issuer: issuer?,

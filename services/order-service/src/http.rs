@@ -6,13 +6,14 @@ use axum::{
     Json, Router,
     body::{Body, to_bytes},
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tagged_config_auth::{Authenticator, Jwks, JwksSource};
 use tagged_config_client::{CallerToken, ConfigCache};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
+use tagged_config_web::cors::{AllowedOrigins, cors};
 
 use crate::{
     pricing::{Order, PricedOrder, price},
@@ -36,25 +37,27 @@ pub(crate) struct HttpState<S = Jwks> {
 pub(crate) fn router<S: JwksSource>(
     state: Arc<HttpState<S>>,
     prefix: Option<&PathPrefix>,
+    origins: &AllowedOrigins,
 ) -> Router {
     let routes = routes(state);
-    match prefix {
+    let routes = match prefix {
         Some(prefix) => routes.clone().nest(prefix.as_str(), routes),
         None => routes,
-    }
+    };
+    cors(routes, origins, [])
 }
 
 fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
-    let no_method = async || {
+    let no_method = async |method: Method| {
         problem(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
-            "Only POST is offered",
-            None,
+            "The method is not offered here",
+            Some(format!("{method} is not offered here")),
         )
     };
     Router::new()
-        .route("/v1/orders", post(create_order::<S>).fallback(no_method))
+        .route("/v1/orders", post(create_order::<S>))
         .route(
             "/openapi.yaml",
             get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
@@ -62,6 +65,7 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz::<S>))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no-such-path", "No such path", None))
+        .method_not_allowed_fallback(no_method)
         .with_state(state)
 }
 

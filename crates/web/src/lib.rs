@@ -1,0 +1,3 @@
+//! The web edge that both services share.
+
+pub mod cors;
