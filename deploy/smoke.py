@@ -64,13 +64,13 @@ class Caller:
 
     def get(self) -> tuple[int, bytes]:
         """The key as some task has it."""
-        return network.request(self._url, headers=self._headers, proxied=True)
+        return network.request(f"{self._url}?freshness=true", headers=self._headers, proxied=True)
 
     def put(self, value: int) -> int:
         """Writes the key; its version."""
         status, body = network.request(self._url, method="PUT", headers=self._headers, body=value, proxied=True)
-        if status != 200:
-            raise StackError(f"PUT {KEY} should answer 200, but: {_said(status, body)}. {_hop(status)}")
+        if status not in (200, 201):
+            raise StackError(f"PUT {KEY} should answer 200 or 201, but: {_said(status, body)}. {_hop(status)}")
         return json.loads(body)["version"]
 
     def delete(self) -> tuple[int, bytes]:

@@ -234,7 +234,7 @@ class Watcher(threading.Thread):
 
 def _expect(stack: Settings, person: Person, key: str, status: int) -> dict[str, Any]:
     """A signed-in read through the edge, which must have this status."""
-    found, body = aws.get_with_token(f"{stack.api_url}/v1/config/{key}", person.token)
+    found, body = aws.get_with_token(f"{stack.api_url}/v1/config/{key}?freshness=true", person.token)
     if found != status:
         raise StepFailed(
             f"GET /v1/config/{key} as {person.email} answered {found or 'nothing'} instead of {status}: "

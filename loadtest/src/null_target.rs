@@ -92,9 +92,8 @@ pub(crate) async fn answer(grpc: TcpListener, http: TcpListener) -> anyhow::Resu
     let grpc = tonic::transport::Server::builder()
         .add_service(ConfigServiceServer::new(Constant))
         .serve_with_incoming(incoming);
-    let entry =
-        json!({"key": KEY, "value": value(), "origin": "tenant", "cached": true, "stale": false});
-    let answer = Router::new().fallback(any(async || Json(entry)));
+    let entry = json!({"key": KEY, "value": value(), "origin": "tenant"});
+    let answer = Router::new().fallback(any(async || ([("x-config-cache", "hit")], Json(entry))));
     let http = axum::serve(http, answer);
     tokio::select! {
         ended = grpc => ended?,

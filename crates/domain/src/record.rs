@@ -125,9 +125,18 @@ mod tests {
     fn a_content_follows_all_that_is_served_and_hides_a_secret() {
         let revision = Revision::default();
         let record = |value: &str, modified| Record::new(value, "text/plain", revision, modified);
-        assert_eq!(record("1", Some(1)).content(), record("1", Some(1)).content());
-        assert_ne!(record("1", Some(1)).content(), record("2", Some(1)).content());
-        assert_ne!(record("1", Some(1)).content(), record("1", Some(2)).content());
+        assert_eq!(
+            record("1", Some(1)).content(),
+            record("1", Some(1)).content()
+        );
+        assert_ne!(
+            record("1", Some(1)).content(),
+            record("2", Some(1)).content()
+        );
+        assert_ne!(
+            record("1", Some(1)).content(),
+            record("1", Some(2)).content()
+        );
         let one = record("1", None).secret().content();
         assert_eq!(one, record("2", None).secret().content());
     }

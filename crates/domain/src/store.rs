@@ -400,7 +400,8 @@ mod tests {
             incarnation: 0,
             version,
         };
-        let record = |value: &str, version| Record::new(value, "text/plain", revision(version), None);
+        let record =
+            |value: &str, version| Record::new(value, "text/plain", revision(version), None);
         let (one, other) = (record("1", 7), record("2", 7));
         let there = Some(Current::from(&one));
         let malformed = Some(Current {

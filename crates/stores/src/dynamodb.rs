@@ -15,8 +15,8 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, error::BuildError, types::AttributeValue};
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, LocationId, NewValue, Order,
-    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
+    Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, LocationId, NewValue,
+    Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;

@@ -182,10 +182,7 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         Some(v3.revision.version)
     );
     let both = one_of(&v3).and(none_of(&v3));
-    assert_eq!(
-        conflict(put("4", both).await),
-        Some(v3.revision.version)
-    );
+    assert_eq!(conflict(put("4", both).await), Some(v3.revision.version));
     let several = Precondition::OneOf(vec![first.content(), v3.content()]);
     let v4 = put("4", several.and(none_of(&first)))
         .await
@@ -206,7 +203,11 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         "a hand edit does not bring versions back"
     );
 
-    for precondition in [Precondition::None, Precondition::Exists, Precondition::Absent] {
+    for precondition in [
+        Precondition::None,
+        Precondition::Exists,
+        Precondition::Absent,
+    ] {
         assert!(matches!(
             store.delete(f, name, precondition).await,
             Err(StoreError::NotFound)

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use tagged_config_domain::{
-    Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, NewValue, Order, Precondition,
-    Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
+    Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, NewValue, Order,
+    Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
 };
 use tokio::sync::Semaphore;
 

@@ -30,14 +30,17 @@ pub(crate) struct RestClient {
     tags: Mutex<HashMap<(Arc<str>, String), HeaderValue>>,
 }
 
-/// The part of a configuration in JSON that is looked at.
+/// The part of a configuration in JSON that is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     key: String,
     value: String,
     origin: String,
+    /// In batches only: the answer for one key says it in a header.
+    #[serde(default)]
     cached: bool,
+    #[serde(default)]
     stale: bool,
 }
 
@@ -121,12 +124,13 @@ impl RestClient {
                     authorized(client.get(self.url(&format!("/v1/config/{}", wanted.key))))
                         .send()
                         .await?;
+                let result = cache_result(answer.headers());
                 match answer.status().as_u16() {
                     200 => {
                         let entry: Entry = answer.json().await?;
                         Ok(
                             if wanted.is_right(&entry.key, &entry.value, &entry.origin) {
-                                Answer::good(CacheResult::of(entry.cached, entry.stale))
+                                Answer::good(result)
                             } else {
                                 Answer::failed("wrong value")
                             },

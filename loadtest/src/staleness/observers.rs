@@ -208,7 +208,7 @@ impl Observer {
                 sight(cell.version_of(&answer.value), answer.stale, String::new())
             }
             Eye::Edge(client) => {
-                let url = client.url(&format!("/v1/config/{}", cell.key()));
+                let url = client.url(&format!("/v1/config/{}?freshness=true", cell.key()));
                 let entry = json(client.client().get(url), token.header.clone()).await?;
                 let server = entry["servedBy"].as_str().unwrap_or_default().to_owned();
                 let value = entry["value"].as_str().unwrap_or_default();

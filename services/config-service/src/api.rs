@@ -6,7 +6,7 @@ use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
     Backend, ConfigKey, ConfigName, KeyPrefix, Layers, ListRequest, NewValue, Order, Origin,
-    Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId,
+    Precondition, Principal, Record, Revision, Role, Store, StoreError, TenantId, Written,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -30,7 +30,7 @@ pub(crate) mod content;
 pub(crate) mod page_token;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Most keys in one batch.
 pub(crate) const MAX_BATCH: usize = 100;
@@ -438,7 +438,7 @@ impl ConfigApi {
         Ok(page)
     }
 
-    /// Writes a key of the caller's own and returns what it now holds.
+    /// Writes a key of the caller's own and returns what it now holds, and whether it is new.
     pub(crate) async fn put(
         &self,
         caller: &Principal,
@@ -446,7 +446,7 @@ impl ConfigApi {
         value: &str,
         content_type: &str,
         precondition: Precondition,
-    ) -> Result<Record, ApiError> {
+    ) -> Result<Written, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
         self.writes.check(caller.tenant())?;
@@ -464,7 +464,9 @@ impl ConfigApi {
             "put",
             &key,
             store,
-            written.as_ref().map(|record| record.revision.version),
+            written
+                .as_ref()
+                .map(|written| written.record.revision.version),
         );
         written.map_err(|error| logged(error, "put"))
     }

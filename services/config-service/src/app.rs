@@ -166,7 +166,11 @@ impl App {
             metrics,
             readiness: readiness.clone(),
         };
-        let routes = router(Arc::new(state), config.listen.path_prefix.as_ref());
+        let routes = router(
+            Arc::new(state),
+            config.listen.path_prefix.as_ref(),
+            &config.listen.allowed_origins,
+        );
         let http_server = axum::serve(http, routes).with_graceful_shutdown(shutdown.wait());
 
         let mut servers = tokio::spawn(async move {

@@ -10,6 +10,7 @@ use tagged_config_runtime::{
 use tagged_config_stores::{
     DynamoDbConfig, ParameterStoreConfig, StoreSpec, parameter_store::DEFAULT_CALLS_PER_SECOND,
 };
+use tagged_config_web::cors::AllowedOrigins;
 
 use crate::{
     cache::CacheConfig,
@@ -65,6 +66,8 @@ pub(crate) struct ListenConfig {
     pub max_connection_age: Duration,
     /// `TAGGED_CONFIG_PATH_PREFIX` (none): an edge may put it before every path of the REST facade.
     pub path_prefix: Option<PathPrefix>,
+    /// `TAGGED_CONFIG_ALLOWED_ORIGINS` (none): web pages of these origins may call the REST facade, separated by commas.
+    pub allowed_origins: AllowedOrigins,
     /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
     pub drain_delay: Duration,
 }
@@ -92,6 +95,7 @@ impl Config {
             DEFAULT_MAX_CONNECTION_AGE,
         );
         let path_prefix = reader.optional("TAGGED_CONFIG_PATH_PREFIX");
+        let allowed_origins = reader.or("TAGGED_CONFIG_ALLOWED_ORIGINS", AllowedOrigins::default());
         let drain_delay = reader.or("TAGGED_CONFIG_DRAIN_DELAY", DEFAULT_DRAIN_DELAY);
         let emf_interval = reader.optional("TAGGED_CONFIG_EMF_INTERVAL");
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
@@ -149,6 +153,7 @@ impl Config {
                     http: http?,
                     max_connection_age,
                     path_prefix,
+                    allowed_origins,
                     drain_delay,
                 },
                 auth: AuthConfig {

@@ -262,7 +262,12 @@ impl ApiError {
             Self::Store(error) => match &**error {
                 StoreError::Conflict {
                     current: Some(version),
-                } => format!("the key has version {version}"),
+                } => {
+                    let by_hand = "; it was written past this service: to replace it as it was read, give its entity tag \
+                                   (If-Match, or expected_etag)";
+                    let hint = if *version == 0 { by_hand } else { "" };
+                    format!("the key has version {version}{hint}")
+                }
                 StoreError::Conflict { current: None } => "the key does not exist".to_owned(),
                 other => other.to_string(),
             },

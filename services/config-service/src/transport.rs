@@ -2,6 +2,7 @@
 //! converts the answer. Nothing here decides what a tenant may see.
 
 pub(crate) mod connection;
+pub(crate) mod etag;
 pub(crate) mod grpc;
 pub(crate) mod healthcheck;
 pub(crate) mod http;

@@ -251,6 +251,7 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
     let delete = |expected_version| DeleteConfigRequest {
         key: "tenant_config_a".to_owned(),
         expected_version,
+        ..Default::default()
     };
     assert_eq!(
         client
@@ -286,6 +287,39 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
             .version
             > v3
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_item_of_version_0_is_replaced_by_its_etag_over_both_transports() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let user = stack.writer().await?;
+    let mut client = grpc_client(&stack.grpc[0], &user.token).await?;
+    stack.put_item(&user.tenant, "by_hand", "1").await?;
+    let fresh = GetConfigRequest {
+        freshness: true,
+        ..get("tenant_config_by_hand")
+    };
+    let got = client.get_config(fresh).await?.into_inner();
+    assert_eq!(got.version, 0);
+    let absent = PutConfigRequest {
+        expected_version: Some(0),
+        ..put("tenant_config_by_hand", "2")
+    };
+    let refused = client.put_config(absent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    assert!(refused.message().contains("expected_etag"), "{refused}");
+    let url = format!("http://{}/v1/config/tenant_config_by_hand", stack.http[0]);
+    let rest = stack.web.get(url).bearer_auth(&user.token).send().await?;
+    assert_eq!(rest.headers()["etag"].to_str()?, got.etag, "one tag");
+    let as_read = PutConfigRequest {
+        expected_etag: Some(got.etag),
+        ..put("tenant_config_by_hand", "2")
+    };
+    let written = client.put_config(as_read.clone()).await?.into_inner();
+    assert!(written.version > 0);
+    let again = client.put_config(as_read).await.unwrap_err();
+    assert_eq!(again.code(), Code::Aborted, "it has changed since");
     Ok(())
 }
 
@@ -347,8 +381,10 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .body("{\"a\": 1}")
         .send()
         .await?;
-    assert_eq!(created.status().as_u16(), 200);
-    let tag = created.headers()["etag"].to_str()?.to_owned();
+    assert_eq!(created.status().as_u16(), 201);
+    assert!(!created.headers().contains_key("etag"));
+    let created: Value = created.json().await?;
+    let tag = created["etag"].as_str().unwrap_or_default().to_owned();
     let again = stack
         .web
         .put(&key)
@@ -365,6 +401,16 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         tag,
         "what put gave is what get gives"
     );
+    let plain: Value = got.json().await?;
+    assert!(plain["ageMs"].is_null(), "one tag, one body");
+    let encoded = key.replace("deep/er/key", "deep%2Fer%2Fkey");
+    let got = stack
+        .web
+        .get(format!("{encoded}?freshness=true"))
+        .bearer_auth(&user.token)
+        .send()
+        .await?;
+    assert_eq!(got.headers()["etag"].to_str()?, format!("W/{tag}"));
     for header in [
         "age",
         "x-config-cache",
@@ -418,12 +464,20 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         "somebody was faster"
     );
     assert_eq!(put("nonsense", "3").send().await?.status().as_u16(), 400);
+    for unmatched in ["\"foreign\"", &format!("W/{tag}")] {
+        assert_eq!(put(unmatched, "3").send().await?.status().as_u16(), 412);
+    }
     // A hand edit that keeps the version is noticed all the same.
-    let tag = second.headers()["etag"].to_str()?.to_owned();
+    let second: Value = second.json().await?;
+    let tag = second["etag"].as_str().unwrap_or_default().to_owned();
     stack
         .put_item(&user.tenant, "deep/er/key", "\"by hand\"")
         .await?;
     assert_eq!(put(&tag, "4").send().await?.status().as_u16(), 412);
+    let got = stack.web.get(&key).bearer_auth(&user.token).send().await?;
+    let tag = got.headers()["etag"].to_str()?.to_owned();
+    let listed = format!("\"foreign\", {tag}");
+    assert_eq!(put(&listed, "4").send().await?.status().as_u16(), 200);
     assert_eq!(put("*", "5").send().await?.status().as_u16(), 200);
 
     let large = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
@@ -434,7 +488,7 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .body(large.clone())
         .send()
         .await?;
-    assert_eq!(fits.status().as_u16(), 200, "256 KiB");
+    assert_eq!(fits.status().as_u16(), 201, "256 KiB");
     let (status, body) = stack
         .get(&user, &url(""), "/v1/config/tenant_config_large")
         .await?;
@@ -453,7 +507,7 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         .await?;
     assert_eq!(
         html.status().as_u16(),
-        200,
+        201,
         "other types are not looked into"
     );
 
@@ -492,7 +546,9 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
             400,
         ),
         ("GET", "/v1/config?prefix=param_config_", "", 501),
-        ("GET", "/v1/config/tenant_config_a%2Fb", "", 400),
+        ("GET", "/v1/config/tenant_config_a%2Fb", "", 404),
+        ("GET", "/v1/config/tenant_config_a%252Fb", "", 400),
+        ("GET", "/v1/config/tenant_config_a%2F%2E%2E%2Fb", "", 400),
         ("GET", "/v1/config/tenant_config_%2E%2E/b", "", 400),
         ("GET", "/v1/config/tenant_config_a//b", "", 400),
         ("GET", "/v1/config/tenant_config_a?min_version=x", "", 400),

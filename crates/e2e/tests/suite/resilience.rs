@@ -158,7 +158,7 @@ async fn the_edge_passes_on_what_the_services_say() -> anyhow::Result<()> {
         .body("1")
         .send()
         .await?;
-    assert_eq!(put.status().as_u16(), 200);
+    assert_eq!(put.status().as_u16(), 201);
     let got = stack.web.get(&key).bearer_auth(&user.token).send().await?;
     let tag = got.headers()["etag"].to_str()?.to_owned();
     let same = stack

@@ -30,7 +30,7 @@ async fn write(
         let answer = if deletes && given.len() % 3 == 2 {
             let request = DeleteConfigRequest {
                 key: KEY.to_owned(),
-                expected_version: None,
+                ..Default::default()
             };
             client
                 .delete_config(request)

@@ -9,17 +9,17 @@ use crate::{
     change::pause::Trust,
 };
 
-struct Fixture {
-    api: Arc<ConfigApi>,
-    tenant_store: Arc<MemoryStore>,
-    shared_store: Arc<MemoryStore>,
+pub(crate) struct Fixture {
+    pub(crate) api: Arc<ConfigApi>,
+    pub(crate) tenant_store: Arc<MemoryStore>,
+    pub(crate) shared_store: Arc<MemoryStore>,
     a: Principal,
     b: Principal,
     a_reader: Principal,
     a_admin: Principal,
 }
 
-fn fixture() -> Fixture {
+pub(crate) fn fixture() -> Fixture {
     let metrics = Metrics::new();
     let config = CacheConfig {
         ttl: Duration::from_mins(1),
@@ -77,7 +77,8 @@ fn record(value: &str) -> Record {
 }
 
 async fn put(f: &Fixture, who: &Principal, key: &str, value: &str) -> Result<Record, ApiError> {
-    f.api.put(who, key, value, "", Precondition::None).await
+    let written = f.api.put(who, key, value, "", Precondition::None).await?;
+    Ok(written.record)
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,10 @@ use crate::{
     cache::State,
     errors::ApiError,
     telemetry::metrics::ReadResult,
-    transport::connection::{Accepted, CONNECTION_GRACE},
+    transport::{
+        connection::{Accepted, CONNECTION_GRACE},
+        etag::EntityTag,
+    },
     watch::{self, Ended},
 };
 
@@ -119,6 +122,7 @@ impl<S: JwksSource> GrpcService<S> {
     }
 
     fn response(&self, served: Served, freshness: bool) -> GetConfigResponse {
+        let etag = freshness.then(|| EntityTag::of(served.origin, &served.record).to_string());
         let mut response = GetConfigResponse {
             key: served.key,
             value: served.record.value.as_ref().to_owned(),
@@ -131,7 +135,8 @@ impl<S: JwksSource> GrpcService<S> {
             origin: served.origin.as_str().to_owned(),
             ..Default::default()
         };
-        if freshness {
+        if let Some(etag) = etag {
+            response.etag = etag;
             response.age_ms = millis(served.age);
             self.api.instance().clone_into(&mut response.served_by);
             response.staleness_bound_ms = millis(self.api.staleness_bound());
@@ -216,7 +221,8 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
     ) -> Result<Response<PutConfigResponse>, Status> {
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
-        let precondition = precondition(request.expected_version).map_err(status)?;
+        let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
+            .map_err(status)?;
         let put = self.api.put(
             &caller,
             &request.key,
@@ -224,9 +230,9 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             &request.content_type,
             precondition,
         );
-        let record = put.await.map_err(status)?;
+        let written = put.await.map_err(status)?;
         Ok(Response::new(PutConfigResponse {
-            version: record.revision.version,
+            version: written.record.revision.version,
         }))
     }
 
@@ -236,7 +242,8 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
     ) -> Result<Response<DeleteConfigResponse>, Status> {
         let caller = self.caller(request.metadata()).await.map_err(status)?;
         let request = request.into_inner();
-        let precondition = precondition(request.expected_version).map_err(status)?;
+        let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
+            .map_err(status)?;
         let version = self
             .api
             .delete(&caller, &request.key, precondition)
@@ -283,15 +290,21 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
     }
 }
 
-/// Absent: no condition. 0: only if the key does not exist. N: only this version.
-fn precondition(expected_version: Option<i64>) -> Result<Precondition, ApiError> {
-    match expected_version {
-        None => Ok(Precondition::None),
-        Some(0) => Ok(Precondition::Absent),
-        Some(version @ 1..) => Ok(Precondition::Version(version)),
-        Some(_) => Err(ApiError::Invalid(
-            "expected_version must not be negative".to_owned(),
-        )),
+/// Neither: no condition. Version 0: only if the key does not exist. N: only this version. A tag: only what it was given of.
+fn precondition(version: Option<i64>, etag: Option<&str>) -> Result<Precondition, ApiError> {
+    let invalid = |problem: &str| Err(ApiError::Invalid(problem.to_owned()));
+    match (version, etag) {
+        (None, None) => Ok(Precondition::None),
+        (Some(0), None) => Ok(Precondition::Absent),
+        (Some(version @ 1..), None) => Ok(Precondition::Version(version)),
+        (Some(_), None) => invalid("expected_version must not be negative"),
+        (None, Some(etag)) => match EntityTag::parse(etag) {
+            Some(tag) => Ok(Precondition::OneOf(tag.own_content().into_iter().collect())),
+            None => invalid(
+                "expected_etag takes the etag that GetConfig gives with freshness = true, or REST in ETag, with its quotes",
+            ),
+        },
+        (Some(_), Some(_)) => invalid("give expected_version or expected_etag, not both"),
     }
 }
 
@@ -393,6 +406,8 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use tagged_config_domain::{Origin, Revision};
+
     use super::*;
 
     #[test]
@@ -412,9 +427,30 @@ mod tests {
 
     #[test]
     fn expected_versions() {
-        assert_eq!(precondition(None).unwrap(), Precondition::None);
-        assert_eq!(precondition(Some(0)).unwrap(), Precondition::Absent);
-        assert_eq!(precondition(Some(7)).unwrap(), Precondition::Version(7));
-        assert!(precondition(Some(-1)).is_err());
+        let version = |version| precondition(version, None);
+        assert_eq!(version(None).unwrap(), Precondition::None);
+        assert_eq!(version(Some(0)).unwrap(), Precondition::Absent);
+        assert_eq!(version(Some(7)).unwrap(), Precondition::Version(7));
+        assert!(version(Some(-1)).is_err());
+    }
+
+    #[test]
+    fn an_expected_etag_names_what_was_read_also_at_version_0() {
+        let record = Record::new("1", "application/json", Revision::default(), None);
+        let of = |origin| EntityTag::of(origin, &record).to_string();
+        let etag = |etag: &str| precondition(None, Some(etag));
+        assert_eq!(
+            etag(&of(Origin::Tenant)).unwrap(),
+            Precondition::OneOf(vec![record.content()])
+        );
+        assert_eq!(
+            etag(&of(Origin::Global)).unwrap(),
+            Precondition::OneOf(vec![]),
+            "a write replaces no shared default"
+        );
+        for bad in ["", "*", "7", "\"x\"", &format!("W/{}", of(Origin::Tenant))] {
+            assert!(etag(bad).is_err(), "{bad}");
+        }
+        assert!(precondition(Some(7), Some(&of(Origin::Tenant))).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! The REST facade and the operators' endpoints. The contract is `openapi.yaml` beside this file's crate.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -11,24 +11,35 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tagged_config_auth::{Authenticator, JwksSource};
-use tagged_config_domain::{Precondition, Principal};
+use tagged_config_domain::{Origin, Principal, StoreError};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
+use tagged_config_web::cors::{AllowedOrigins, cors};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tower_http::set_header::SetResponseHeaderLayer;
 use uuid::Uuid;
 
 use crate::{
     api::{ConfigApi, Served},
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
-    transport::grpc::millis,
-    transport::http::{etag::EntityTag, problem::Problem},
+    transport::{
+        etag::EntityTag,
+        grpc::millis,
+        http::{
+            conditions::{Conditions, Outcome},
+            problem::Problem,
+        },
+    },
 };
 
-mod etag;
+mod conditions;
 mod problem;
+#[cfg(test)]
+mod tests;
 
 /// The contract, as it is served.
 const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -44,6 +55,24 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-config-served-by");
 const STALENESS_BOUND_MS: HeaderName = HeaderName::from_static("x-config-staleness-bound-ms");
 const JOURNAL_BOUND_MS: HeaderName = HeaderName::from_static("x-config-journal-bound-ms");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What a page of another origin may read, beside what every answer has.
+const EXPOSED: [HeaderName; 10] = [
+    header::AGE,
+    header::ETAG,
+    CACHE,
+    AGE_MS,
+    VERSION,
+    SOURCE,
+    ORIGIN,
+    SERVED_BY,
+    STALENESS_BOUND_MS,
+    JOURNAL_BOUND_MS,
+];
+
+/// Values and errors are the caller's alone, and only a value has a tag by which it can be used again.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// Kept by the caller alone, and asked for again each time.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// What the handlers share.
 pub(crate) struct HttpState<S> {
@@ -59,7 +88,7 @@ pub(crate) struct HttpState<S> {
 
 type Shared<S> = State<Arc<HttpState<S>>>;
 
-/// A configuration in JSON.
+/// A configuration in JSON. Without its freshness, it is the same for one entity tag, to the byte.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
@@ -69,14 +98,22 @@ struct Entry<'a> {
     version: i64,
     source: &'static str,
     origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_modified: Option<String>,
+    #[serde(flatten)]
+    freshness: Option<Freshness<'a>>,
+}
+
+/// How fresh an entry is: differs from answer to answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Freshness<'a> {
     cached: bool,
     stale: bool,
     age_ms: i64,
     served_by: &'a str,
     staleness_bound_ms: i64,
     journal_bound_ms: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_modified: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +121,10 @@ struct Entry<'a> {
 struct Written {
     key: String,
     version: i64,
+    /// The tag that GET gives of what was written. No header: a PUT's answer may carry the tag of the representation
+    /// that was sent only if that is stored as it is (RFC 9110, section 9.3.4), and GET wraps it in JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +159,8 @@ struct BatchRequest {
 struct GetQuery {
     #[serde(default)]
     min_version: i64,
+    #[serde(default)]
+    freshness: bool,
 }
 
 #[derive(Deserialize)]
@@ -134,30 +177,25 @@ struct ListQuery {
 pub(crate) fn router<S: JwksSource>(
     state: Arc<HttpState<S>>,
     prefix: Option<&PathPrefix>,
+    origins: &AllowedOrigins,
 ) -> Router {
     let routes = routes(state);
-    match prefix {
+    let routes = match prefix {
         Some(prefix) => routes.clone().nest(prefix.as_str(), routes),
         None => routes,
-    }
+    };
+    cors(routes, origins, EXPOSED)
 }
 
 fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let config = get(get_config::<S>)
         .put(put_config::<S>)
-        .delete(delete_config::<S>)
-        .fallback(method_not_allowed);
+        .delete(delete_config::<S>);
     Router::new()
         .route("/v1/config/{*key}", config)
-        .route("/v1/config/", get(no_key).fallback(no_key))
-        .route(
-            "/v1/config",
-            get(list_config::<S>).fallback(method_not_allowed),
-        )
-        .route(
-            "/v1/config:batchGet",
-            post(batch_get::<S>).fallback(method_not_allowed),
-        )
+        .route("/v1/config/", get(no_key).put(no_key).delete(no_key))
+        .route("/v1/config", get(list_config::<S>))
+        .route("/v1/config:batchGet", post(batch_get::<S>))
         .route(
             "/openapi.yaml",
             get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
@@ -168,6 +206,15 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
         .route("/readyz", get(readyz::<S>))
         .route("/metrics", get(metrics::<S>))
         .fallback(async || Problem::plain(StatusCode::NOT_FOUND, "no-such-path", "No such path"))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            NO_STORE,
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::VARY,
+            HeaderValue::from_static("authorization"),
+        ))
         .layer(middleware::from_fn(request_id))
         .with_state(state)
 }
@@ -180,13 +227,26 @@ async fn get_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
+    let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let served = state.api.get(&caller, key, query.min_version).await?;
+    let served = state.api.get(&caller, &key, query.min_version).await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
-    let mut response = if etag::any_matches(&headers, header::IF_NONE_MATCH, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
+    let mut response = match conditions.of_read(&tag) {
+        Outcome::Content => {
+            let freshness = query.freshness.then(|| freshness(&state.api, &served));
+            Json(entry(&served, freshness)).into_response()
+        }
+        Outcome::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        Outcome::Failed => {
+            let current = Some(served.record.revision.version);
+            return Err(StoreError::Conflict { current }.into());
+        }
+    };
+    // With its freshness, a body is not the same to the byte: such a tag is good for If-None-Match only.
+    let tag = if query.freshness {
+        format!("W/{tag}")
     } else {
-        Json(entry(&state.api, &served)).into_response()
+        tag
     };
     describe(response.headers_mut(), &state.api, &served, tag);
     Ok(response)
@@ -200,7 +260,7 @@ async fn put_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
-    let precondition = preconditions(&headers)?;
+    let precondition = Conditions::of(&headers)?.of_write();
     let content_type = match headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
         // The second is what `curl -d` says of whatever it sends: nobody keeps a form as configuration.
         None | Some(Ok("application/x-www-form-urlencoded")) => "",
@@ -210,18 +270,21 @@ async fn put_config<S: JwksSource>(
     let body = read_body(body, MAX_VALUE_BYTES).await?;
     let value = std::str::from_utf8(&body)
         .map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
-    let record = state
+    let written = state
         .api
-        .put(&caller, key, value, content_type, precondition)
+        .put(&caller, &key, value, content_type, precondition)
         .await?;
-    let tag = EntityTag::of(tagged_config_domain::Origin::Tenant, &record).to_string();
-    let written = Written {
-        key: key.to_owned(),
-        version: record.revision.version,
+    let status = if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
     };
-    let mut response = Json(written).into_response();
-    insert(response.headers_mut(), header::ETAG, tag);
-    Ok(response)
+    let written = Written {
+        key: key.into_owned(),
+        version: written.record.revision.version,
+        etag: Some(EntityTag::of(Origin::Tenant, &written.record).to_string()),
+    };
+    Ok((status, Json(written)).into_response())
 }
 
 async fn delete_config<S: JwksSource>(
@@ -231,13 +294,12 @@ async fn delete_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
-    let version = state
-        .api
-        .delete(&caller, key, preconditions(&headers)?)
-        .await?;
+    let precondition = Conditions::of(&headers)?.of_write();
+    let version = state.api.delete(&caller, &key, precondition).await?;
     Ok(Json(Written {
-        key: key.to_owned(),
+        key: key.into_owned(),
         version,
+        etag: None,
     })
     .into_response())
 }
@@ -355,39 +417,16 @@ async fn caller<S: JwksSource>(
         })
 }
 
-/// The key as it stands in the path. Keys need no percent-encoding, so none is decoded: `%2F` and `%2E`
-/// are refused by the grammar like any other character outside it.
-fn key_of(path: &str) -> Result<&str, ApiError> {
-    path.strip_prefix("/v1/config/")
-        .ok_or_else(|| ApiError::Invalid("the path has no key".to_owned()))
-}
-
-/// `If-Match` and `If-None-Match: *` as a precondition (RFC 9110, section 13.1).
-fn preconditions(headers: &HeaderMap) -> Result<Precondition, ApiError> {
-    let text = |name: HeaderName| match headers.get(&name) {
-        None => Ok(None),
-        Some(value) => HeaderValue::to_str(value)
-            .map(Some)
-            .map_err(|_| ApiError::Invalid(format!("{name} is not text"))),
-    };
-    match (
-        text(header::IF_MATCH)?.map(str::trim),
-        text(header::IF_NONE_MATCH)?.map(str::trim),
-    ) {
-        (None, None) => Ok(Precondition::None),
-        (None, Some("*")) => Ok(Precondition::Absent),
-        (Some("*"), None) => Ok(Precondition::Exists),
-        (Some(tag), None) => EntityTag::parse(tag)
-            .map(etag::EntityTag::precondition)
-            .ok_or_else(|| {
-                ApiError::Invalid(
-                    "If-Match takes one entity tag as this service gave it, or *".to_owned(),
-                )
-            }),
-        _ => Err(ApiError::Invalid(
-            "give If-Match, or If-None-Match: *, not both".to_owned(),
-        )),
-    }
+/// The key in the path, percent-decoded once (RFC 3986, section 2.4), so that `%2F` is `/`. The grammar refuses what is
+/// encoded twice, and segments that are dots.
+fn key_of(path: &str) -> Result<Cow<'_, str>, ApiError> {
+    let invalid = |problem: &str| ApiError::Invalid(problem.to_owned());
+    let key = path
+        .strip_prefix("/v1/config/")
+        .ok_or_else(|| invalid("the path has no key"))?;
+    percent_decode_str(key)
+        .decode_utf8()
+        .map_err(|_| invalid("the key in the path is not UTF-8"))
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -403,10 +442,13 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 }
 
 fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {
-    served.iter().map(|served| entry(api, served)).collect()
+    served
+        .iter()
+        .map(|served| entry(served, Some(freshness(api, served))))
+        .collect()
 }
 
-fn entry<'a>(api: &'a ConfigApi, served: &'a Served) -> Entry<'a> {
+fn entry<'a>(served: &'a Served, freshness: Option<Freshness<'a>>) -> Entry<'a> {
     Entry {
         key: &served.key,
         value: &served.record.value,
@@ -414,13 +456,19 @@ fn entry<'a>(api: &'a ConfigApi, served: &'a Served) -> Entry<'a> {
         version: served.record.revision.version,
         source: served.source.0,
         origin: served.origin.as_str(),
+        last_modified: served.record.modified_ms.and_then(rfc3339),
+        freshness,
+    }
+}
+
+fn freshness<'a>(api: &'a ConfigApi, served: &Served) -> Freshness<'a> {
+    Freshness {
         cached: served.result == ReadResult::hit,
         stale: served.result == ReadResult::stale,
         age_ms: millis(served.age),
         served_by: api.instance(),
         staleness_bound_ms: millis(api.staleness_bound()),
         journal_bound_ms: api.journal_bound().map_or(0, millis),
-        last_modified: served.record.modified_ms.and_then(rfc3339),
     }
 }
 
@@ -428,8 +476,13 @@ fn entry<'a>(api: &'a ConfigApi, served: &'a Served) -> Entry<'a> {
 fn describe(headers: &mut HeaderMap, api: &ConfigApi, served: &Served, tag: String) {
     let text = HeaderValue::from_static;
     headers.reserve(16);
-    headers.insert(header::CACHE_CONTROL, text("private, no-cache"));
-    headers.insert(header::VARY, text("authorization"));
+    // A secret is kept nowhere.
+    let kept = if served.record.secret {
+        NO_STORE
+    } else {
+        REVALIDATE
+    };
+    headers.insert(header::CACHE_CONTROL, kept);
     headers.insert(header::AGE, served.age.as_secs().into());
     headers.insert(CACHE, text(served.result.as_str()));
     headers.insert(AGE_MS, millis(served.age).into());
