@@ -12,10 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Code, Status};
 
 use crate::{
-    CallerToken, ConfigClient, Snapshot,
-    session::View,
-    snapshot::is_passing,
-    watcher::Watcher,
+    CallerToken, ConfigClient, Snapshot, session::View, snapshot::is_passing, watcher::Watcher,
 };
 
 /// Most keys that a cache keeps of each tenant: as many as one watch of config-service takes.
@@ -163,8 +160,7 @@ impl ConfigCache {
 impl TenantConfig {
     /// What is known now. Fails with UNAVAILABLE if that is older than the maximum age.
     pub fn snapshot(&self) -> Result<Arc<Snapshot>, Status> {
-        let (snapshot, is_known) =
-            self.read(|view| (Arc::clone(&view.snapshot), view.is_known));
+        let (snapshot, is_known) = self.read(|view| (Arc::clone(&view.snapshot), view.is_known));
         if is_known {
             return Ok(snapshot);
         }

@@ -127,7 +127,11 @@ impl Pool {
         let one = candidates[fastrand::usize(..candidates.len())];
         let other = candidates[fastrand::usize(..candidates.len())];
         let calls = |member: &Member| member.calls[load as usize].load(Ordering::Relaxed);
-        let member = if calls(other) < calls(one) { other } else { one };
+        let member = if calls(other) < calls(one) {
+            other
+        } else {
+            one
+        };
         member.calls[load as usize].fetch_add(1, Ordering::Relaxed);
         Some(Call(Arc::clone(member), load))
     }
@@ -207,7 +211,13 @@ async fn resolve(hosts: Vec<String>, members: watch::Sender<Vec<Arc<Member>>>) {
                 .cloned()
         };
         let member = |address| kept(&address).or_else(|| Member::new(address).map(Arc::new));
-        members.send_replace(resolved.addresses().into_iter().filter_map(member).collect());
+        members.send_replace(
+            resolved
+                .addresses()
+                .into_iter()
+                .filter_map(member)
+                .collect(),
+        );
         sleep(RESOLVE_INTERVAL).await;
     }
 }
@@ -315,7 +325,11 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_resolved_keeps_its_addresses() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let (a, b, c) = (address("10.0.0.1:1"), address("10.0.0.2:1"), address("10.0.0.3:1"));
+        let (a, b, c) = (
+            address("10.0.0.1:1"),
+            address("10.0.0.2:1"),
+            address("10.0.0.3:1"),
+        );
         let failed = || io::Error::other("no answer");
         let mut resolved = Resolved::default();
         resolved.take("one:1", Ok(vec![a]));

@@ -121,8 +121,7 @@ impl ConfigClient {
     /// A client of these endpoints. Connects when it is first used. Must be called within a Tokio runtime:
     /// a task resolves the names again for as long as the client lives.
     pub fn new(config: &ClientConfig) -> Self {
-        let budget =
-            |per_second, share| Arc::new(TpsBudget::new(BUDGET_WINDOW, per_second, share));
+        let budget = |per_second, share| Arc::new(TpsBudget::new(BUDGET_WINDOW, per_second, share));
         Self {
             pool: Arc::new(config.endpoints.connect()),
             deadline: config.deadline,
@@ -138,12 +137,9 @@ impl ConfigClient {
         request: GetConfigRequest,
     ) -> Result<GetConfigResponse, Status> {
         let deadline = Instant::now() + self.deadline;
-        self.call(
-            token,
-            deadline,
-            request,
-            async |mut client, request| client.get_config(request).await,
-        )
+        self.call(token, deadline, request, async |mut client, request| {
+            client.get_config(request).await
+        })
         .await
     }
 

@@ -122,7 +122,11 @@ struct State {
 // === impl Session ===
 
 impl Session {
-    pub(crate) fn new(keys: Arc<HashSet<Arc<str>>>, max_stale: Duration, token: CallerToken) -> Self {
+    pub(crate) fn new(
+        keys: Arc<HashSet<Arc<str>>>,
+        max_stale: Duration,
+        token: CallerToken,
+    ) -> Self {
         Self {
             keys,
             max_stale,
@@ -169,7 +173,11 @@ impl Session {
                 }
             }
             Event::TokenOffered(token) => {
-                if self.refused.as_ref().is_some_and(|refused| *refused != token) {
+                if self
+                    .refused
+                    .as_ref()
+                    .is_some_and(|refused| *refused != token)
+                {
                     self.refused = None;
                     effects.reopen = Some(Reopen::Now);
                 }
@@ -187,7 +195,8 @@ impl Session {
 
     /// What the caller with this token may see, if a call was answered: no watch is in sync, or the answer is ahead of it.
     pub(crate) fn own_view(&self, token: &CallerToken, now: Instant) -> Option<View> {
-        self.answer_of(token).map(|state| self.view_from(state, now))
+        self.answer_of(token)
+            .map(|state| self.view_from(state, now))
     }
 
     /// Whether the caller has to make a call: no watch is live, and there was no call without an answer a moment ago.
@@ -271,7 +280,10 @@ impl Session {
             watch.said.keys.insert(Arc::clone(key), known);
             Some(Arc::clone(key))
         });
-        if let Some(ms) = bound.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0) {
+        if let Some(ms) = bound
+            .and_then(|ms| u64::try_from(ms).ok())
+            .filter(|ms| *ms > 0)
+        {
             self.staleness_bound = Duration::from_millis(ms);
         }
         if watch.is_in_sync {

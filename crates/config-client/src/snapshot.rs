@@ -95,7 +95,10 @@ pub enum ReadError {
         problem: &'static str,
     },
     /// The value is nested too deep to be parsed.
-    #[error("{key} is nested too deep: at most {} levels can be read", values::MAX_NESTING)]
+    #[error(
+        "{key} is nested too deep: at most {} levels can be read",
+        values::MAX_NESTING
+    )]
     TooDeep {
         /// Which.
         key: String,

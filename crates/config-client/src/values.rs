@@ -188,14 +188,17 @@ pub(crate) fn string(text: &str, is_json: bool) -> Result<String, Fault> {
 }
 
 /// A field that is a JSON number or a string of one, to the digit: for `#[serde(deserialize_with = ...)]`.
-pub fn deserialize_decimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+pub fn deserialize_decimal<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Decimal, D::Error> {
     let raw = Box::<RawValue>::deserialize(deserializer)?;
     scalar(&raw)
         .and_then(|text| parse_decimal(&text))
         .ok_or_else(|| serde::de::Error::custom(NOT_A_DECIMAL))
 }
 
-const NOT_A_DECIMAL: &str = "it is no decimal number of at most 28 digits, as a number or in a string";
+const NOT_A_DECIMAL: &str =
+    "it is no decimal number of at most 28 digits, as a number or in a string";
 
 /// The number that a text in decimal or scientific notation is, or `None` if it cannot be held to the digit.
 fn parse_decimal(text: &str) -> Option<Decimal> {
@@ -352,17 +355,30 @@ mod tests {
     fn a_value_that_is_nested_too_deep_says_so() {
         let deep = |levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
         assert!(json::<Json>(&deep(MAX_NESTING)).is_ok());
-        assert!(Flag::parse(&deep(MAX_NESTING), true).unwrap().json().is_some());
+        assert!(
+            Flag::parse(&deep(MAX_NESTING), true)
+                .unwrap()
+                .json()
+                .is_some()
+        );
         for levels in [MAX_NESTING + 1, 200, 100_000] {
             assert_eq!(json::<Json>(&deep(levels)).unwrap_err(), Fault::TooDeep);
-            assert_eq!(Flag::parse(&deep(levels), true).unwrap_err(), Fault::TooDeep);
+            assert_eq!(
+                Flag::parse(&deep(levels), true).unwrap_err(),
+                Fault::TooDeep
+            );
         }
         assert_eq!(nesting(r#"["[[[", "\"[", {"a": []}]"#), 3);
     }
 
     #[test]
     fn content_types_of_json() {
-        for json in ["", "application/json", "Application/JSON; charset=utf-8", "a/b+JSON"] {
+        for json in [
+            "",
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "a/b+JSON",
+        ] {
             assert!(is_json(json), "{json}");
         }
         for other in ["text/plain", "text/json", "application/x-json", "ü+jso"] {

@@ -52,7 +52,7 @@ fn every_shape_resolves_as_the_table_says() {
         let read = || read(value, content_type);
         let structure = read()
             .and_then(|flag| flag.structure())
-            .map(|details| ResolutionDetails::new("structure"));
+            .map(|_| ResolutionDetails::<String>::new("structure"));
         for (resolver, found) in [
             ("boolean", outcome(read().and_then(|flag| flag.boolean()))),
             ("string", outcome(read().and_then(|flag| flag.string()))),
@@ -152,7 +152,10 @@ fn a_key_that_the_cache_does_not_keep_says_so() {
 #[test]
 fn a_value_that_is_nested_too_deep_says_so() {
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
-    for value in [deep.clone(), format!(r#"{{"enabled": true, "value": {deep}}}"#)] {
+    for value in [
+        deep.clone(),
+        format!(r#"{{"enabled": true, "value": {deep}}}"#),
+    ] {
         let error = read(&value, "").unwrap_err();
         assert_eq!(error.code, EvaluationErrorCode::ParseError);
         assert!(error.message.unwrap().contains("too deep"));
@@ -182,9 +185,7 @@ fn structures_keep_their_types() {
         fields["c"],
         Value::Array(vec![Value::String("x".to_owned())])
     );
-    assert!(
-        matches!(&fields["d"], Value::Struct(inner) if inner.fields["e"] == Value::Bool(true))
-    );
+    assert!(matches!(&fields["d"], Value::Struct(inner) if inner.fields["e"] == Value::Bool(true)));
     assert_eq!(fields.len(), 4);
     assert!(structure(&json!([1])).is_none());
     assert!(structure(&json!({"a": [null]})).is_none());

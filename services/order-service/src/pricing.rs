@@ -216,8 +216,9 @@ mod tests {
     #[test]
     fn a_unit_price_is_a_number_or_its_string() {
         for unit_price in ["19.99", "\"19.99\"", "1999e-2"] {
-            let text =
-                format!(r#"{{"lines": [{{"sku": "x", "quantity": 1, "unitPrice": {unit_price}}}]}}"#);
+            let text = format!(
+                r#"{{"lines": [{{"sku": "x", "quantity": 1, "unitPrice": {unit_price}}}]}}"#
+            );
             let order: Order = serde_json::from_slice(text.as_bytes()).unwrap();
             assert_eq!(order.lines[0].unit_price.to_string(), "19.99");
         }

@@ -305,7 +305,10 @@ mod tests {
     /// What a key of config-service fails with, beside good values of the others.
     fn failed(key: &str, code: Code) -> Result<Settings, SettingsError> {
         let good = [(TAX_RATE, "0.2"), (CURRENCY, "\"USD\"")];
-        let others: Vec<_> = good.into_iter().filter(|(other, _)| *other != key).collect();
+        let others: Vec<_> = good
+            .into_iter()
+            .filter(|(other, _)| *other != key)
+            .collect();
         let mut answer = batch(&others);
         answer.missing.retain(|missing| missing != key);
         answer.errors.push(KeyError {
@@ -411,7 +414,9 @@ mod tests {
             };
             let flag = Feature::read(&snapshot(FEATURE)).map(|flag| json!(flag));
             let number = snapshot(TAX_RATE).decimal(TAX_RATE);
-            let number = number.map(|number| json!(number.unwrap())).map_err(problem(TAX_RATE));
+            let number = number
+                .map(|number| json!(number.unwrap()))
+                .map_err(problem(TAX_RATE));
             let string = shared_currency(&snapshot(CURRENCY)).map(|string| json!(string));
             for (column, found, key) in [
                 ("orderFlag", flag, FEATURE),

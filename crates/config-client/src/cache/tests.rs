@@ -271,7 +271,11 @@ impl World {
             };
             let is_limited = self.limited.contains(&key);
             if is_limited || bytes + value.len() > 3 * 1024 * 1024 {
-                let message = if is_limited { "too many reads" } else { "ask for the key alone" };
+                let message = if is_limited {
+                    "too many reads"
+                } else {
+                    "ask for the key alone"
+                };
                 answer.errors.push(KeyError {
                     message: message.to_owned(),
                     key,
@@ -773,7 +777,12 @@ async fn keys_that_do_not_fit_one_answer_are_read_by_further_calls() {
     let key = |number: usize| format!("tenant_config_big/{number:03}");
     f.fake.0.lock().large = (0..40).map(|n| (key(n), "x".repeat(256 * 1024))).collect();
     let keys: Vec<_> = (0..40).map(key).collect();
-    let answer = f.cache.client.batch_get(&token("A-1"), keys.clone()).await.unwrap();
+    let answer = f
+        .cache
+        .client
+        .batch_get(&token("A-1"), keys.clone())
+        .await
+        .unwrap();
     assert_eq!((answer.entries.len(), answer.errors.len()), (40, 0));
     assert_eq!(f.fake.0.lock().batches, 4);
     // A rate limit is an answer, beside small values and beside large ones.
@@ -782,11 +791,20 @@ async fn keys_that_do_not_fit_one_answer_are_read_by_further_calls() {
     assert_eq!((answer.entries.len(), answer.errors.len()), (38, 2));
     assert!(f.fake.0.lock().batches <= 9);
     f.fake.0.lock().batches = 0;
-    let limited = f.cache.client.batch_get(&token("A-1"), vec![key(0), key(1)]).await.unwrap();
+    let limited = f
+        .cache
+        .client
+        .batch_get(&token("A-1"), vec![key(0), key(1)])
+        .await
+        .unwrap();
     assert_eq!((limited.entries.len(), limited.errors.len()), (1, 1));
     assert_eq!(f.fake.0.lock().batches, 1);
     // More keys than one call takes, most of them absent.
-    let answer = f.cache.client.batch_get(&token("A-1"), (0..250).map(key).collect()).await;
+    let answer = f
+        .cache
+        .client
+        .batch_get(&token("A-1"), (0..250).map(key).collect())
+        .await;
     assert_eq!(answer.unwrap().missing.len(), 210);
 }
 

@@ -153,7 +153,11 @@ fn a_call_whose_store_is_down_keeps_the_last_known_values() {
     f.batch("b", &[response(X, 2)], &[]);
     f.batch("b", &[], &[error(X, Code::ResourceExhausted)]);
     assert_eq!(f.own("b", X), Some((2, true)));
-    assert_eq!(f.own("a", X), Some((1, true)), "another caller's answer is not shown");
+    assert_eq!(
+        f.own("a", X),
+        Some((1, true)),
+        "another caller's answer is not shown"
+    );
     f.pass(seconds(100));
     f.batch("a", &[], &[error(X, Code::Unavailable)]);
     assert_eq!(f.own("a", X), None);
@@ -193,7 +197,11 @@ fn a_version_does_not_go_back_within_the_staleness_bound() {
     f.watch([upserted(X, 2)]);
     f.end(Code::Ok);
     f.watch([upserted(X, 1)]);
-    assert_eq!(f.shown(X), Some((2, false)), "the other task has not seen it yet");
+    assert_eq!(
+        f.shown(X),
+        Some((2, false)),
+        "the other task has not seen it yet"
+    );
     f.pass(seconds(5));
     f.receive(upserted(X, 2));
     f.pass(seconds(20));
@@ -201,7 +209,11 @@ fn a_version_does_not_go_back_within_the_staleness_bound() {
     f.end(Code::Ok);
     f.batch("a", &[response(X, 3)], &[]);
     f.watch([upserted(X, 2)]);
-    assert_eq!(f.own("a", X), Some((3, false)), "nor behind the caller's own answer");
+    assert_eq!(
+        f.own("a", X),
+        Some((3, false)),
+        "nor behind the caller's own answer"
+    );
     assert_eq!(f.shown(X), Some((2, false)));
     f.receive(upserted(X, 3));
     assert_eq!(f.session.answers.len(), 0, "the watch has caught up");
@@ -216,7 +228,11 @@ fn a_version_that_was_lowered_by_hand_gets_through() {
     let mut f = Fixture::new();
     f.watch([upserted(X, 9)]);
     f.receive(upserted(X, 5));
-    assert_eq!(f.shown(X), Some((5, false)), "one task does not go back by itself");
+    assert_eq!(
+        f.shown(X),
+        Some((5, false)),
+        "one task does not go back by itself"
+    );
     f.end(Code::Ok);
     f.watch([upserted(X, 0)]);
     assert_eq!(f.shown(X), Some((5, false)));
@@ -262,7 +278,10 @@ fn a_watch_that_ended_well_counts_as_live_for_a_moment() {
     f.end(Code::Unavailable);
     assert!(f.session.needs_call(&token("a"), f.now));
     f.step(Event::BatchFailed(Code::Unavailable));
-    assert!(!f.session.needs_call(&token("a"), f.now), "not again at once");
+    assert!(
+        !f.session.needs_call(&token("a"), f.now),
+        "not again at once"
+    );
     f.pass(Duration::from_millis(1_001));
     assert!(f.session.needs_call(&token("a"), f.now));
 }
@@ -275,7 +294,10 @@ fn a_refused_token_waits_for_another_one() {
     assert_eq!(offer(&mut f, "t"), None);
     assert_eq!(offer(&mut f, "u"), Some(Reopen::Now));
     // The next one came while the watch was open.
-    assert!(matches!(f.end(Code::Unauthenticated), Some(Reopen::After(_))));
+    assert!(matches!(
+        f.end(Code::Unauthenticated),
+        Some(Reopen::After(_))
+    ));
 }
 
 #[test]
@@ -289,7 +311,10 @@ fn waits_grow_until_a_watch_is_in_sync() {
     assert_eq!(f.end(Code::Unavailable), Some(Reopen::After(LONGEST_WAIT)));
     f.watch([]);
     assert_eq!(f.end(Code::Unavailable), first);
-    assert_eq!(f.end(Code::ResourceExhausted), Some(Reopen::After(LONGEST_WAIT)));
+    assert_eq!(
+        f.end(Code::ResourceExhausted),
+        Some(Reopen::After(LONGEST_WAIT))
+    );
 }
 
 #[test]
@@ -309,13 +334,27 @@ fn memory_is_bounded() {
 #[derive(Clone, Debug)]
 enum Action {
     Open,
-    Upsert { key: usize, origin: bool, version: i64, is_stale: bool },
-    Delete { key: usize },
-    Fail { key: usize, is_passing: bool },
+    Upsert {
+        key: usize,
+        origin: bool,
+        version: i64,
+        is_stale: bool,
+    },
+    Delete {
+        key: usize,
+    },
+    Fail {
+        key: usize,
+        is_passing: bool,
+    },
     InSync(bool),
     Heartbeat,
     End(bool),
-    Batch { caller: bool, versions: [Option<i64>; 2], is_down: bool },
+    Batch {
+        caller: bool,
+        versions: [Option<i64>; 2],
+        is_down: bool,
+    },
     Pass(u64),
 }
 
@@ -345,7 +384,11 @@ fn action() -> impl Strategy<Value = Action> {
 /// What the open watch said of a key.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
-    Value { origin: bool, version: i64, is_stale: bool },
+    Value {
+        origin: bool,
+        version: i64,
+        is_stale: bool,
+    },
     Absent,
     Silent,
     Answer,
@@ -376,7 +419,11 @@ fn origin(is_global: bool) -> &'static str {
 
 fn shown(view: &View, key: usize) -> Option<(bool, i64, bool)> {
     let response = view.snapshot.entry(KEYS[key])?.response();
-    Some((response.origin == "global", response.version, response.stale))
+    Some((
+        response.origin == "global",
+        response.version,
+        response.stale,
+    ))
 }
 
 impl Model {
@@ -394,15 +441,28 @@ impl Model {
                 (self.is_open, self.was_in_sync, self.is_in_sync) = (false, false, false);
             }
             _ if !self.is_open => {}
-            Action::Upsert { key, origin, version, is_stale } => {
-                let said = Said::Value { origin: *origin, version: *version, is_stale: *is_stale };
+            Action::Upsert {
+                key,
+                origin,
+                version,
+                is_stale,
+            } => {
+                let said = Said::Value {
+                    origin: *origin,
+                    version: *version,
+                    is_stale: *is_stale,
+                };
                 self.said.insert(*key, said);
                 self.received[*key] = Some(now);
                 self.by_watch.push((*key, *origin, *version));
             }
             Action::Delete { key } => drop(self.said.insert(*key, Said::Absent)),
             Action::Fail { key, is_passing } => {
-                let said = if *is_passing { Said::Silent } else { Said::Answer };
+                let said = if *is_passing {
+                    Said::Silent
+                } else {
+                    Said::Answer
+                };
                 self.said.insert(*key, said);
             }
             Action::InSync(is_in_sync) => {
@@ -421,19 +481,26 @@ impl Model {
 fn event(action: &Action) -> Event {
     match action {
         Action::Open => Event::WatchOpened,
-        Action::Upsert { key, origin: is_global, version, is_stale } => {
-            Event::Received(Message::Upserted(GetConfigResponse {
-                origin: origin(*is_global).to_owned(),
-                stale: *is_stale,
-                ..response(KEYS[*key], *version)
-            }))
-        }
+        Action::Upsert {
+            key,
+            origin: is_global,
+            version,
+            is_stale,
+        } => Event::Received(Message::Upserted(GetConfigResponse {
+            origin: origin(*is_global).to_owned(),
+            stale: *is_stale,
+            ..response(KEYS[*key], *version)
+        })),
         Action::Delete { key } => Event::Received(Message::Deleted(Deleted {
             key: KEYS[*key].to_owned(),
             version: 9,
         })),
         Action::Fail { key, is_passing } => {
-            let code = if *is_passing { Code::Unavailable } else { Code::DataLoss };
+            let code = if *is_passing {
+                Code::Unavailable
+            } else {
+                Code::DataLoss
+            };
             Event::Received(failed(KEYS[*key], code))
         }
         Action::InSync(is_in_sync) => Event::Received(Message::InSync(*is_in_sync)),
@@ -442,7 +509,11 @@ fn event(action: &Action) -> Event {
             let code = if *is_ok { Code::Ok } else { Code::Unavailable };
             Event::WatchEnded(token("t"), code)
         }
-        Action::Batch { caller, versions, is_down } => {
+        Action::Batch {
+            caller,
+            versions,
+            is_down,
+        } => {
             let mut batch = BatchGetConfigResponse::default();
             for (key, version) in KEYS.iter().zip(versions) {
                 match version {
@@ -490,7 +561,9 @@ proptest! {
                     Action::Open | Action::End(_) | Action::Batch { .. } | Action::Pass(_)
                 );
                 let received = model.received[key].unwrap_or(f.now);
-                if model.is_in_sync && is_message && matches!(said, Said::Value { is_stale: false, .. }) {
+                let is_fresh = is.is_some_and(|(_, _, is_stale)| !is_stale)
+                    && matches!(said, Said::Value { is_stale: false, .. });
+                if model.is_in_sync && is_message && is_fresh {
                     model.confirmed[key] = Some(f.now);
                 }
                 let confirmed = model.confirmed[key].get_or_insert(received);
