@@ -561,7 +561,9 @@ proptest! {
                     Action::Open | Action::End(_) | Action::Batch { .. } | Action::Pass(_)
                 );
                 let received = model.received[key].unwrap_or(f.now);
-                if model.is_in_sync && is_message && matches!(said, Said::Value { is_stale: false, .. }) {
+                let is_fresh = is.is_some_and(|(_, _, is_stale)| !is_stale)
+                    && matches!(said, Said::Value { is_stale: false, .. });
+                if model.is_in_sync && is_message && is_fresh {
                     model.confirmed[key] = Some(f.now);
                 }
                 let confirmed = model.confirmed[key].get_or_insert(received);
