@@ -52,7 +52,7 @@ fn every_shape_resolves_as_the_table_says() {
         let read = || read(value, content_type);
         let structure = read()
             .and_then(|flag| flag.structure())
-            .map(|_| ResolutionDetails::<String>::new("structure"));
+            .map(|_| ResolutionDetails::<String>::new("structure".to_owned()));
         for (resolver, found) in [
             ("boolean", outcome(read().and_then(|flag| flag.boolean()))),
             ("string", outcome(read().and_then(|flag| flag.string()))),

@@ -11,3 +11,18 @@ pub const PUBLIC_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"),
 
 /// The metadata key that carries the refresh credential.
 pub const REFRESH_CREDENTIAL_HEADER: &str = "x-refresh-credential";
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn reflection_knows_the_public_service_alone() {
+        let files = prost_types::FileDescriptorSet::decode(PUBLIC_DESCRIPTOR_SET).unwrap();
+        let services = files.file.iter().flat_map(|file| &file.service);
+        let names: Vec<_> = services.map(|service| service.name()).collect();
+        assert_eq!(names, ["ConfigService"]);
+    }
+}
