@@ -17,7 +17,7 @@ use crate::change::{Change, NewState};
 pub(crate) struct Batch {
     /// The changes of configuration, in stream order.
     pub changes: Vec<Change>,
-    /// The first record that counts (all of them, when nothing could be told to anybody).
+    /// The first record that counts (the batch is retried from there when no task could be reached).
     pub first: Option<String>,
     /// Sequence numbers of records that cannot be read, in stream order.
     pub failed: Vec<String>,
@@ -74,7 +74,7 @@ pub(crate) fn read(records: &[Value]) -> Batch {
     batch
 }
 
-/// `None`: unreadable. `Some(None)`: nothing to tell.
+/// `None`: unreadable. `Some(None)`: nothing to send.
 #[expect(
     clippy::option_option,
     reason = "both levels are local and named above"
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_change_of_a_location_is_told() {
+    fn only_the_last_change_of_a_location_is_sent() {
         let batch = read(&[
             record("MODIFY", "1", image("1", 1, ""), Value::Null),
             record("MODIFY", "2", image("2", 2, ""), Value::Null),

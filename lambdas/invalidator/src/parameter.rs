@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deletion_is_told_once_it_can_be_seen() {
+    async fn a_deletion_is_sent_once_it_can_be_read() {
         let change = resolved(
             "Delete",
             vec![Ok(Some(parameter(EVENT_MS - 1, 3))), Ok(None)],
