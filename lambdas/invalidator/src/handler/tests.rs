@@ -265,7 +265,7 @@ async fn without_discovery_the_journal_is_enough_and_without_both_it_is_tried_ag
 async fn a_throttled_source_is_announced_without_its_value() {
     // Without a readable source once early, and once more at the end.
     let edited = vec![ChangeKind::Edited, ChangeKind::Edited];
-    for (source, kinds, sent) in [(false, edited, 2), (true, vec![ChangeKind::Written], 1)] {
+    for (source, kinds, sent) in [(false, edited, 2), (true, vec![ChangeKind::Edited], 1)] {
         let around = Around {
             source,
             ..Around::WORKING
