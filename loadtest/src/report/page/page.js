@@ -29,7 +29,7 @@ function time(us) {
 const tick = (us) => (us < 1e3 ? `${+us.toPrecision(3)} µs` : us < 1e6 ? `${+(us / 1e3).toPrecision(3)} ms` : `${+(us / 1e6).toPrecision(3)} s`);
 const number = (value) => Math.round(value).toLocaleString("en");
 const words = (name) => name.replaceAll("_", " ");
-const pathName = (phase) => (phase.path === "null" ? `null (${phase.null_of})` : phase.path);
+const pathName = (phase) => (phase.path === "null" ? `baseline (${phase.null_of})` : phase.path);
 const failures = (phase) => phase.series.reduce((sum, series) => sum + Object.values(series.errors).reduce((a, b) => a + b, 0), 0);
 
 function merged(histograms) {
@@ -263,7 +263,7 @@ function phaseSection(phase, index) {
   if (!phase.sustained) page.append(element("div", { class: "violation" }, `Not sustained, so no times are given: ${phase.not_sustained_because}.`));
   const byResult = [...new Set(phase.series.map((series) => series.result))];
   const sets = byResult.map((result) => ({ name: result, histogram: merged(phase.series.filter((series) => series.result === result).map((series) => series.histogram)) }));
-  if (before) sets.push({ name: "null target (the harness itself)", colour: "var(--c5)", histogram: merged(before.series.map((series) => series.histogram)) });
+  if (before) sets.push({ name: "baseline target (client overhead)", colour: "var(--c5)", histogram: merged(before.series.map((series) => series.histogram)) });
   const row = (name, us) => ({ name, values: phase.timeline.map((one) => ({ at: one.second, us: one[us] })) });
   page.append(element("div", { class: "pair" },
     ...[distribution("How long answers took", "Part of all answers within a time; upwards the tail is stretched.", sets),
@@ -273,7 +273,7 @@ function phaseSection(phase, index) {
 
 function phaseTable(phase, before) {
   const rows = phase.series.map((series) => [series.scenario, series.operation, series.result, number(series.count), number(series.per_second), ...latencyCells(series.latency), Object.entries(series.errors).map(([code, count]) => `${code} × ${count}`).join(", ")]);
-  if (before) for (const series of before.series) rows.push(["null target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), ""]);
+  if (before) for (const series of before.series) rows.push(["baseline target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), ""]);
   const cpu = phase.cpu;
   const notes = [];
   if (phase.lag) notes.push(`Questions left ${time(phase.lag.p50_us)} (p50), ${time(phase.lag.p99_us ?? phase.lag.max_us)} (p99) after they were due: that part of the times is the harness's own.`);
@@ -321,7 +321,7 @@ function breakdown(part) {
 
 function stalenessSection(part) {
   page.append(element("h2", {}, part.background_per_second ? `Updates beside ${number(part.background_per_second)} reads a second` : "Updates on a quiet system"),
-    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and looks, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median distance of two looks). An update that another overtook counts as seen when the later one is.`));
+    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and reads, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median distance of two looks). An update that another overtook counts as seen when the later one is.`));
   const sets = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), histogram: source.histograms.last_replica || [] }));
   const dots = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), dots: true, values: source.timeline.map((one) => ({ at: one.at_ms / 1e3, us: Math.max(one.last_us, 1) })) }));
   page.append(element("div", { class: "pair" }, ...[
