@@ -67,6 +67,10 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
 	@scripts/loadtest chaos $(ARGS)
 
+.PHONY: loadtest-neighbours
+loadtest-neighbours: ## Measure on the local stack how much a noisy neighbour slows a quiet tenant
+	@scripts/loadtest neighbours --out target/loadtest/neighbours $(ARGS)
+
 .PHONY: loadtest-aws
 loadtest-aws: ## Measure latency of a deployed stack through its edge (ENV=dev, ARGS=...)
 	@scripts/loadtest-aws $(ENV) latency --target edge --out target/loadtest/$(ENV) $(ARGS)

@@ -21,6 +21,14 @@ pub(crate) struct Accounts {
     password: OnceCell<String>,
 }
 
+/// A user's role, as tokens name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Reader,
+    Writer,
+    Admin,
+}
+
 /// What a sign-in brings.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -41,8 +49,13 @@ impl Accounts {
         })
     }
 
-    /// The user of this tenant, made if it is not there.
-    pub(crate) async fn ensure(&self, tenant: &str) -> anyhow::Result<()> {
+    /// The user of this tenant, made with this role if it is not there.
+    pub(crate) async fn ensure(&self, tenant: &str, role: Role) -> anyhow::Result<()> {
+        let role = match role {
+            Role::Reader => "reader",
+            Role::Writer => "writer",
+            Role::Admin => "admin",
+        };
         let attribute = |name: &str, value: &str| {
             AttributeType::builder()
                 .name(name)
@@ -58,7 +71,7 @@ impl Accounts {
             .message_action(MessageActionType::Suppress)
             .user_attributes(attribute("email", &user(tenant))?)
             .user_attributes(attribute("custom:tenantId", tenant)?)
-            .user_attributes(attribute("custom:userRole", "writer")?)
+            .user_attributes(attribute("custom:userRole", role)?)
             .send()
             .await;
         match made {

@@ -54,8 +54,8 @@ const CELLS: u32 = 2;
 const RATE: f64 = 4.0;
 /// How often a replica that lags is asked.
 const POLL: Duration = Duration::from_millis(10);
-/// From a promise being kept to somebody seeing it: a look at everything, and a machine with two processors.
-const LOOK: Duration = Duration::from_millis(750);
+/// From a promise being kept to its being seen: a probe of everything, on a machine with two processors.
+const PROBE_LAG: Duration = Duration::from_millis(750);
 /// How long the invalidator may need to hear of a change, in microseconds.
 const HEARD_US: u64 = 1_500_000;
 /// A fault begins when the first updates are under way, and its end is given this long before the next begins.
@@ -246,10 +246,10 @@ impl Bench {
             .iter()
             .map(|cell| cell.issued.load(Ordering::Acquire))
             .collect();
-        let looking = Stop::default();
+        let probing = Stop::default();
         let notes = Arc::new(Notes::default());
         let mut watches =
-            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &looking);
+            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &probing);
         let own_key = ProcessEnv.get("AWS_ACCESS_KEY_ID").unwrap_or_default();
         self.emulator.put(fault.document(seed, &own_key)).await?;
         let mut writers = JoinSet::new();
@@ -277,7 +277,7 @@ impl Bench {
             self.emulator.clear().await?;
         }
         self.await_sightings(bound).await;
-        looking.set();
+        probing.set();
         while watches.join_next().await.is_some() {}
         bar.finish_and_clear();
         let affected = affected?;
@@ -332,7 +332,7 @@ impl Bench {
                 replica.hide(time).await?;
                 return Ok(Affected::default());
             }
-            Process::NoisyTenant => {
+            Process::NoisyNeighbour => {
                 let (accounts, table) = (&self.accounts, &self.writer.table);
                 let noise = noise::churn(accounts, table, &self.channels, duration).await?;
                 return Ok(Affected {
@@ -351,7 +351,7 @@ impl Bench {
     }
 
     async fn await_sightings(&self, bound: Duration) {
-        let deadline = Instant::now() + bound + LOOK + observers::SWEEP * 2;
+        let deadline = Instant::now() + bound + PROBE_LAG + observers::SWEEP * 2;
         let all_seen = || {
             let mut observers = self.observers.iter();
             observers.all(|observer| observer.is_up_to_date(&self.cells))
@@ -383,7 +383,7 @@ impl Bench {
         });
         let writes: Vec<_> = writes.iter().copied().chain(before).collect();
         let rules = Rules {
-            lost_after_us: micros(bound + LOOK),
+            lost_after_us: micros(bound + PROBE_LAG),
         };
         let cells: Vec<String> = self.cells.iter().map(|cell| cell.name()).collect();
         let names = self.names();
@@ -513,10 +513,10 @@ fn print_table(wanted: &[&Fault], outcomes: &BTreeMap<&'static str, Outcome>, se
         seeds.join(", ")
     );
     for (name, outcome) in outcomes {
-        let Churn { asked, refused } = outcome.noise;
-        if asked > 0 {
+        let Churn { requested, refused } = outcome.noise;
+        if requested > 0 {
             println!(
-                "{name}: its tenant asked for {asked} keys, {refused} were beyond its allowance"
+                "{name}: the noisy neighbour requested {requested} keys, {refused} were beyond its quota"
             );
         }
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{scenarios::Mix, slo::Slo};
+use crate::{Usage, neighbours::Noise, scenarios::Mix, slo::Slo};
 
 /// Measures Tagged Config: how fast it answers, and how long an update takes to be visible everywhere.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Latency(Box<LatencyOptions>),
     /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
     Staleness(Box<StalenessOptions>),
+    /// Measure how much a noisy neighbour slows a quiet tenant's cold reads; exits 2 above --limit
+    Neighbours(Box<NeighboursOptions>),
     /// Measure how long a change takes to reach many WatchConfig calls
     Watchers(Box<WatchersOptions>),
     /// Ask one question at a fixed rate, with the tokens of a file in turn; prints JSON
@@ -43,9 +45,9 @@ pub(crate) enum Command {
     Compare(CompareOptions),
     /// Print the JSON schema of results
     Schema,
-    /// The null target that the harness measures itself with
+    /// The baseline target that the harness measures itself with
     #[command(hide = true)]
-    NullTarget,
+    BaselineTarget,
 }
 
 /// Where the system under test is. What is not given is taken from Terraform's outputs, then from the environment.
@@ -117,6 +119,19 @@ pub(crate) struct Output {
     /// A demand on the result, such as 'grpc.hit.p99<2ms', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a breach exits 2
     #[arg(long = "slo", value_name = "SLO")]
     pub(crate) slos: Vec<Slo>,
+}
+
+impl Output {
+    /// Makes the folder, and tries to write into it: a run whose result cannot be kept is refused before it measures.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let folder = self.out.display();
+        let refused = |error: std::io::Error| Usage(format!("--out {folder}: {error}"));
+        std::fs::create_dir_all(&self.out).map_err(refused)?;
+        let probe = self.out.join("result.draft");
+        std::fs::write(&probe, "{}").map_err(refused)?;
+        std::fs::remove_file(&probe).map_err(refused)?;
+        Ok(())
+    }
 }
 
 /// Where the load goes.
@@ -241,6 +256,30 @@ pub(crate) struct StalenessOptions {
     pub(crate) place: Where,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NeighboursOptions {
+    /// What the noisy neighbour does; one after the other
+    #[arg(long, default_values = ["secrets", "lists", "batches", "watches", "writes", "all"], value_delimiter = ',')]
+    pub(crate) noise: Vec<Noise>,
+    /// Cold reads of the quiet tenant, a second and at each backend
+    #[arg(long, default_value_t = 20.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long the quiet tenant is measured alone, and again beside each noise
+    #[arg(long, default_value = "6s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How often all of it is done
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// The quiet tenant's p99 beside a noise may be this many times its p99 alone; above it, the exit code is 2
+    #[arg(long, default_value_t = 2.0, value_parser = rate)]
+    pub(crate) limit: f64,
+    /// Folder for result.json and report.html
+    #[arg(long, default_value = "target/loadtest/neighbours", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 #[derive(Args, Debug)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Ended,
-    accounts::{Accounts, failed},
+    accounts::{Accounts, Role, failed},
     cli::{SeedOptions, Shape, UnseedOptions},
     progress,
     stop::Stop,
@@ -298,7 +298,7 @@ pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> any
             let (table, accounts, bar) = (Arc::clone(&table), Arc::clone(&accounts), bar.clone());
             async move {
                 let tenant = Dataset::tenant(number);
-                accounts.ensure(&tenant).await?;
+                accounts.ensure(&tenant, Role::Writer).await?;
                 table.write(&tenant, wanted.items(&tenant)).await?;
                 bar.inc(1);
                 anyhow::Ok(())

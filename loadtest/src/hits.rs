@@ -312,8 +312,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        baseline_target,
         cli::{Cli, Command},
-        null_target,
         tokens::tests::token,
     };
 
@@ -374,7 +374,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_answer_that_is_too_small_is_no_good_one() {
         let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(null_target::answer(grpc, http));
+        tokio::spawn(baseline_target::answer(grpc, http));
         let tokens = Tokens::new(&["lt-1"]);
         for (least, code, ended) in [("200", "OK", Ended::Well), ("201", WRONG, Ended::Poorly)] {
             let target = [
@@ -442,7 +442,7 @@ mod tests {
             format!("{error:#}")
         };
         let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(null_target::answer(grpc, http));
+        tokio::spawn(baseline_target::answer(grpc, http));
         let nobody = ["--url", "http://127.0.0.1:1/"];
         assert!(says(&Tokens::new(&[]), &nobody).await.ends_with("is empty"));
         let tokens = Tokens::new(&["lt-1"]);

@@ -1,4 +1,4 @@
-//! `loadtest latency`: each target in each loop, the null target before it, and one report of all.
+//! `loadtest latency`: each target in each loop, the baseline target before it, and one report of all.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use serde_json::json;
 use crate::{
     Ended, Interrupted, Usage,
     accounts::Accounts,
+    baseline_target::BaselineTarget,
     cli::{LatencyOptions, Loop, Target, distinct},
     client::{Client, RestClient},
     dataset::{self, Dataset, Table},
     environment::{Environment, Stopwatch},
     latency::closed::Load,
-    null_target::NullTarget,
     progress,
     recorder::{Recorder, per_second},
     report::{FORMAT, Phase, Report, finish},
@@ -33,10 +33,10 @@ use crate::{
 pub(crate) mod closed;
 pub(crate) mod open;
 
-/// How long the null target is measured, at most.
-const NULL_DURATION: Duration = Duration::from_secs(4);
+/// How long the baseline target is measured, at most.
+const BASELINE_DURATION: Duration = Duration::from_secs(4);
 /// And warmed up.
-const NULL_WARM_UP: Duration = Duration::from_secs(1);
+const BASELINE_WARM_UP: Duration = Duration::from_secs(1);
 /// Goose and this harness may differ in what they counted by what a user had under way at the end.
 const COUNT_TOLERANCE_PER_USER: u64 = 1;
 
@@ -69,6 +69,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         }
     }
     slo::check(&options.output.slos, &Measured::latency(&options))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let mut clients = Vec::new();
     for target in &options.targets {
@@ -85,7 +86,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         phases: Vec::new(),
         warnings: Vec::new(),
     };
-    let null = NullTarget::start().await?;
+    let null = BaselineTarget::start().await?;
     for (target, client) in clients {
         let null_client = Arc::new(match target {
             Target::Grpc => {
@@ -126,6 +127,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         warnings: run.warnings,
         phases: run.phases,
         staleness: Vec::new(),
+        neighbours: Vec::new(),
         slos: Vec::new(),
     };
     finish(report, &options.output)
@@ -209,11 +211,11 @@ impl Run<'_> {
         client: Arc<Client>,
     ) -> anyhow::Result<()> {
         let load = self.load(client, false);
-        let duration = NULL_DURATION.min(self.options.duration);
+        let duration = BASELINE_DURATION.min(self.options.duration);
         let mix: Mix = HOT.name.parse().map_err(anyhow::Error::msg)?;
         let mut phase = match loop_kind {
             Loop::Closed => {
-                self.closed("null", load, &mix, NULL_WARM_UP, duration)
+                self.closed("null", load, &mix, BASELINE_WARM_UP, duration)
                     .await?
             }
             Loop::Open => {
@@ -222,7 +224,7 @@ impl Run<'_> {
                     load,
                     &mix,
                     self.rate(target),
-                    NULL_WARM_UP,
+                    BASELINE_WARM_UP,
                     duration,
                 )
                 .await

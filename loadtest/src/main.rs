@@ -15,6 +15,7 @@
 )]
 
 mod accounts;
+mod baseline_target;
 mod chaos;
 mod cli;
 mod client;
@@ -23,7 +24,7 @@ mod dataset;
 mod environment;
 mod hits;
 mod latency;
-mod null_target;
+mod neighbours;
 mod progress;
 mod recorder;
 mod report;
@@ -116,6 +117,10 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
             let stop = Stop::on_signal()?;
             runtime.block_on(chaos::run(options, stop))
         }
+        Command::Neighbours(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(neighbours::run(options, stop))
+        }
         Command::Watchers(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(watchers::run(options, stop))
@@ -138,6 +143,6 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
             println!("{}", report::schema_text()?);
             Ok(Ended::Well)
         }
-        Command::NullTarget => runtime.block_on(null_target::serve()),
+        Command::BaselineTarget => runtime.block_on(baseline_target::serve()),
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use hyper_util::client::proxy::matcher::Matcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +17,7 @@ use crate::{
     cli::{Output, ReportOptions},
     environment::Environment,
     slo::Verdict,
+    targets::is_proxied,
 };
 
 mod page;
@@ -24,12 +26,12 @@ pub(crate) mod table;
 /// The contract's name and version. Fields may be added within a version, and are optional then.
 pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
 
-/// One run of `loadtest latency` or `loadtest staleness`.
+/// One run of `loadtest latency`, `loadtest staleness` or `loadtest neighbours`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Report {
     /// Name and version of this format.
     pub(crate) format: String,
-    /// `latency` or `staleness`.
+    /// `latency`, `staleness` or `neighbours`.
     pub(crate) kind: String,
     /// When the run began, RFC 3339.
     pub(crate) started_at: String,
@@ -48,8 +50,54 @@ pub(crate) struct Report {
     /// Propagation of updates, a part for each background load; only in `staleness`.
     #[serde(default)]
     pub(crate) staleness: Vec<Staleness>,
+    /// A quiet tenant's cold reads alone and beside a noisy neighbour, by noise and backend; only in `neighbours`.
+    #[serde(default)]
+    pub(crate) neighbours: Vec<Neighbour>,
     /// What was demanded, and whether it was met.
     pub(crate) slos: Vec<Verdict>,
+}
+
+/// A quiet tenant's cold reads from one backend, alone and beside one noise. A read that failed counts as one that took its
+/// whole time limit.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Neighbour {
+    /// What the noisy neighbour did: `secrets`, `lists`, `batches`, `watches`, `writes`, `all`.
+    pub(crate) noise: String,
+    /// Where the quiet tenant read from: `dynamodb`, `parameter-store`.
+    pub(crate) backend: String,
+    /// The quiet tenant's times without the noise.
+    pub(crate) alone: Quantiles,
+    /// And with it.
+    pub(crate) beside: Quantiles,
+    /// Quiet reads that failed without the noise.
+    pub(crate) alone_failed: u64,
+    /// And with it.
+    pub(crate) beside_failed: u64,
+    /// p99 beside the noise through p99 alone; absent with too few reads.
+    pub(crate) ratio_of_p99: Option<Ratio>,
+    /// The ratio that is allowed.
+    pub(crate) limit: f64,
+    /// Whether it was kept; absent with too few reads.
+    pub(crate) within_limit: Option<bool>,
+    /// Calls of the noisy neighbour that were answered.
+    pub(crate) accepted: u64,
+    /// Calls that were refused with RESOURCE_EXHAUSTED, as a whole or in part.
+    pub(crate) refused: u64,
+    /// Calls that failed otherwise, or had no answer in time.
+    pub(crate) failed: u64,
+    /// Part of the machine's processors that was busy, in the busiest round; absent if unknown.
+    pub(crate) machine_busy: Option<f64>,
+}
+
+/// A ratio with its 95 % interval.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Ratio {
+    /// As measured.
+    pub(crate) value: f64,
+    /// Lower end.
+    pub(crate) low: f64,
+    /// Upper end.
+    pub(crate) high: f64,
 }
 
 /// A load in one loop at one target.
@@ -60,7 +108,7 @@ pub(crate) struct Phase {
     /// `closed` or `open`.
     #[serde(rename = "loop")]
     pub(crate) loop_kind: String,
-    /// Of the null target: the path whose client it measured.
+    /// Of the baseline target: the path whose client it measured.
     #[serde(default)]
     pub(crate) null_of: Option<String>,
     /// Seconds that were measured, the warm-up excluded.
@@ -167,7 +215,7 @@ pub(crate) struct Staleness {
     pub(crate) background_per_second: f64,
     /// Seconds in which updates were made.
     pub(crate) seconds: f64,
-    /// How far apart two looks at a lagging replica were: how finely the times of replicas are known.
+    /// How far apart two probes at a lagging replica were: how finely the times of replicas are known.
     pub(crate) resolution: Option<Quantiles>,
     /// What was observed, by how updates were made.
     pub(crate) sources: Vec<SourceStaleness>,
@@ -266,7 +314,7 @@ impl Report {
         let text =
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let json: Value = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not JSON", file.display()))?;
+            .with_context(|| format!("{} is not JSON; was it cut off?", file.display()))?;
         match json["format"].as_str() {
             Some(FORMAT) => {}
             Some(other) => bail!(
@@ -284,8 +332,12 @@ impl Report {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let (json, html) = (folder.join("result.json"), folder.join("report.html"));
-        replace(&json, &serde_json::to_string(self)?)?;
-        replace(&html, &page::render(self)?)?;
+        let drafts = (
+            Draft::write(&json, &serde_json::to_string(self)?)?,
+            Draft::write(&html, &page::render(self)?)?,
+        );
+        drafts.0.publish()?;
+        drafts.1.publish()?;
         Ok((json, html))
     }
 
@@ -295,8 +347,17 @@ impl Report {
         let mut poor = false;
         if !self.environment.optimised {
             found.push(
-                "the harness was built without optimisation: its own part is large".to_owned(),
+                "the harness was built without optimisation: its client overhead is large"
+                    .to_owned(),
             );
+        }
+        let proxies = Matcher::from_env();
+        for (name, url) in &self.environment.targets {
+            if is_proxied(url, &proxies) {
+                found.push(format!(
+                    "{name} is called through a proxy of the environment: its times are the proxy's, too"
+                ));
+            }
         }
         let backgrounds = self
             .staleness
@@ -388,6 +449,17 @@ impl Report {
                 found.push(format!("{count} reads failed: {reason}"));
             }
         }
+        for one in self
+            .neighbours
+            .iter()
+            .filter(|one| one.within_limit.is_none())
+        {
+            poor = true;
+            found.push(format!(
+                "{} reads from {} beside {} are too few for a 99th percentile: a longer --duration, or more --rounds",
+                one.beside.count, one.backend, one.noise
+            ));
+        }
         self.warnings.append(&mut found);
         poor
     }
@@ -415,6 +487,10 @@ impl Report {
                 beside.1 += failed;
             }
         }
+        for one in &self.neighbours {
+            beside.0 += one.alone.count + one.beside.count;
+            beside.1 += one.alone_failed + one.beside_failed;
+        }
         series.fold(beside, |(count, errors), one| {
             (count + one.count, errors + one.errors.values().sum::<u64>())
         })
@@ -434,10 +510,36 @@ impl Phase {
     }
 }
 
-fn replace(file: &Path, text: &str) -> anyhow::Result<()> {
-    let draft = file.with_extension("draft");
-    std::fs::write(&draft, text).with_context(|| format!("cannot write {}", draft.display()))?;
-    std::fs::rename(&draft, file).with_context(|| format!("cannot write {}", file.display()))
+/// A file that is written whole beside its place, and removed again if it does not get there.
+struct Draft {
+    draft: PathBuf,
+    file: PathBuf,
+}
+
+// === impl Draft ===
+
+impl Draft {
+    fn write(file: &Path, text: &str) -> anyhow::Result<Self> {
+        let draft = Self {
+            draft: file.with_extension("draft"),
+            file: file.to_owned(),
+        };
+        std::fs::write(&draft.draft, text)
+            .with_context(|| format!("cannot write {}", draft.draft.display()))?;
+        Ok(draft)
+    }
+
+    fn publish(self) -> anyhow::Result<()> {
+        std::fs::rename(&self.draft, &self.file)
+            .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After publishing there is nothing left to remove.
+        let _ = std::fs::remove_file(&self.draft);
+    }
 }
 
 /// What a run ends with: judges, warns, writes, prints.
@@ -457,14 +559,29 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
     }
     let poor = report.warn();
     report.slos = output.slos.iter().map(|slo| slo.judge(&report)).collect();
-    let (json, html) = report.write(&output.out)?;
+    // Shown before it is written: a full disk costs the files, and not the result.
     println!("{}", table::render(&report));
-    println!("result: {}", json.display());
-    println!("page:   {}", html.display());
+    let written = report.write(&output.out);
+    if let Ok((json, html)) = &written {
+        println!("result: {}", json.display());
+        println!("page:   {}", html.display());
+    }
     for verdict in report.slos.iter().filter(|verdict| !verdict.met) {
         eprintln!("SLO breached: {} ({})", verdict.slo, verdict.measured);
     }
-    if report.slos.iter().any(|verdict| !verdict.met) {
+    for one in report
+        .neighbours
+        .iter()
+        .filter(|one| one.within_limit == Some(false))
+    {
+        eprintln!(
+            "limit breached: p99 of cold reads from {} beside {} is more than {} times p99 alone",
+            one.backend, one.noise, one.limit
+        );
+    }
+    written.context("measured, and not written")?;
+    let slow = |one: &Neighbour| one.within_limit == Some(false);
+    if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) {
         return Ok(Ended::Breached);
     }
     if report.interrupted {
@@ -484,8 +601,8 @@ pub(crate) fn command(options: &ReportOptions) -> anyhow::Result<Ended> {
     let report = Report::read(&options.result)?;
     let beside = || options.result.with_file_name("report.html");
     let html = options.html.clone().unwrap_or_else(beside);
-    replace(&html, &page::render(&report)?)?;
     println!("{}", table::render(&report));
+    Draft::write(&html, &page::render(&report)?)?.publish()?;
     println!("page: {}", html.display());
     Ok(Ended::Well)
 }
@@ -551,6 +668,136 @@ pub(crate) mod tests {
                 .warnings
                 .contains(&"grpc, closed loop: 100% of get failed".to_owned())
         );
+    }
+
+    fn folder() -> PathBuf {
+        std::env::temp_dir().join(uuid::Uuid::new_v4().to_string())
+    }
+
+    fn output(out: PathBuf) -> Output {
+        Output {
+            out,
+            slos: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_output_folder_that_cannot_be_used_is_refused_before_anything_is_measured()
+    -> anyhow::Result<()> {
+        let folder = folder();
+        output(folder.join("deep/below")).check()?;
+        assert_eq!(
+            std::fs::read_dir(folder.join("deep/below"))?.count(),
+            0,
+            "the probe is gone"
+        );
+        let file = folder.join("file");
+        std::fs::write(&file, "")?;
+        // A file, below a file, and a file system that takes no folders.
+        for out in [file.clone(), file.join("below"), "/proc/nope".into()] {
+            let error = output(out.clone()).check().unwrap_err();
+            assert!(error.is::<crate::Usage>(), "exit code 64");
+            assert!(error.to_string().starts_with("--out "), "{error}");
+        }
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_leaves_the_one_before_and_no_half_file() -> anyhow::Result<()>
+    {
+        let folder = folder();
+        let (json, html) = sample().write(&folder)?;
+        let before = std::fs::read_to_string(&json)?;
+        // Stands in for a full disk: the page's draft cannot be written.
+        std::fs::create_dir(html.with_extension("draft"))?;
+        let mut report = sample();
+        report.warnings.push("another".to_owned());
+        let error = finish(report, &output(folder.clone())).unwrap_err();
+        assert!(
+            error.to_string().contains("not written"),
+            "exit code 1: {error}"
+        );
+        assert_eq!(std::fs::read_to_string(&json)?, before);
+        assert!(!json.with_extension("draft").exists());
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_result_that_was_cut_off_is_named_plainly() -> anyhow::Result<()> {
+        let folder = folder();
+        let (json, _) = sample().write(&folder)?;
+        let whole = std::fs::read_to_string(&json)?;
+        std::fs::write(&json, &whole[..whole.len() / 2])?;
+        let options = ReportOptions {
+            result: json,
+            html: None,
+        };
+        let error = command(&options).unwrap_err().to_string();
+        assert!(error.ends_with("is not JSON; was it cut off?"), "{error}");
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
+    }
+
+    fn neighbour(ratio: Option<f64>) -> Neighbour {
+        let times = |us| Quantiles {
+            count: 360,
+            min_us: us,
+            mean_us: 1.0,
+            p50_us: Some(us),
+            p90_us: None,
+            p99_us: Some(us),
+            p999_us: None,
+            max_us: us,
+        };
+        Neighbour {
+            noise: "lists".to_owned(),
+            backend: "dynamodb".to_owned(),
+            alone: times(2_000),
+            beside: times(5_000),
+            alone_failed: 0,
+            beside_failed: 3,
+            ratio_of_p99: ratio.map(|value| Ratio {
+                value,
+                low: value - 0.1,
+                high: value + 0.1,
+            }),
+            limit: 2.0,
+            within_limit: ratio.map(|value| value <= 2.0),
+            accepted: 10,
+            refused: 20,
+            failed: 0,
+            machine_busy: Some(0.5),
+        }
+    }
+
+    fn neighbours(ratio: Option<f64>) -> Report {
+        Report {
+            kind: "neighbours".to_owned(),
+            phases: Vec::new(),
+            staleness: Vec::new(),
+            slos: Vec::new(),
+            neighbours: vec![neighbour(ratio)],
+            ..sample()
+        }
+    }
+
+    #[test]
+    fn a_ratio_above_the_limit_breaches_it_and_too_few_reads_are_no_verdict() -> anyhow::Result<()>
+    {
+        let folder = folder();
+        let ended = |ratio| finish(neighbours(ratio), &output(folder.clone()));
+        assert_eq!(ended(Some(1.9))?, Ended::Well);
+        assert_eq!(ended(Some(2.1))?, Ended::Breached);
+        assert_eq!(ended(None)?, Ended::Poorly);
+        let text = table::render(&Report::read(&folder.join("result.json"))?);
+        for wanted in ["lists", "dynamodb", "2.00 ms", "5.00 ms", "too few"] {
+            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
+        }
+        assert!(table::render(&neighbours(Some(2.1))).contains("2.10 (2.00 to 2.20)"));
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
     }
 
     #[test]

@@ -43,7 +43,7 @@ const ALL: [Scenario; 6] = [
     rest::SCENARIO,
 ];
 
-/// Reads of the popular keys: what the null target is asked too.
+/// Reads of the popular keys: what the baseline target is asked too.
 pub(crate) const HOT: Scenario = hot::SCENARIO;
 
 impl Mix {

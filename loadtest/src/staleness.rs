@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use crate::{
     Ended, Interrupted, Usage,
-    accounts::Accounts,
+    accounts::{Accounts, Role},
     cli::{Source, StalenessOptions, distinct},
     client::{self, Client, RestClient},
     dataset::Dataset,
@@ -78,6 +78,7 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         ..*options
     });
     slo::check(&options.output.slos, &Measured::staleness(&options))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     // Before anything is made: what cannot be observed is not measured.
     observers(&options, &targets, &[], 0)?;
@@ -135,6 +136,7 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         warnings,
         phases: Vec::new(),
         staleness: parts,
+        neighbours: Vec::new(),
         slos: Vec::new(),
     };
     finish(report, &options.output)
@@ -200,7 +202,7 @@ pub(crate) async fn prepare(
         .map(|tenant| {
             let (accounts, bar) = (Arc::clone(accounts), bar.clone());
             async move {
-                accounts.ensure(tenant).await?;
+                accounts.ensure(tenant, Role::Writer).await?;
                 bar.inc(1);
                 anyhow::Ok(())
             }
@@ -335,10 +337,10 @@ impl Bench<'_> {
         );
         let start_ms = receipts::now_ms()?;
         let before = self.counters().await;
-        let looking = Stop::default();
+        let probing = Stop::default();
         let notes = Arc::new(Notes::default());
         let mut watches =
-            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &looking);
+            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &probing);
         let (begun, begun_us) = (Instant::now(), self.clock.us());
         let before_versions: Vec<_> = self
             .cells
@@ -366,7 +368,7 @@ impl Bench<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         bar.finish_and_clear();
         self.await_sightings().await;
-        looking.set();
+        probing.set();
         while watches.join_next().await.is_some() {}
         let background = match load {
             Some(load) => Some(load.await.context("the background load ended badly")?),
@@ -430,7 +432,7 @@ impl Bench<'_> {
 
     /// Waits until everything was seen everywhere, or is lost.
     async fn await_sightings(&self) {
-        // And a look more, since only a look proves that something is lost.
+        // And one probe more, since only a probe proves that something is lost.
         let deadline = Instant::now() + self.options.lost_after + observers::SWEEP * 2;
         let all_seen = || {
             self.observers

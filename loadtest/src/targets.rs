@@ -4,8 +4,12 @@ use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use hyper_util::client::proxy::matcher::Matcher;
 use serde_json::Value;
-use tagged_config_runtime::env::{Env, ProcessEnv};
+use tagged_config_runtime::{
+    env::{Env, ProcessEnv},
+    proxy::{direct_to_emulator, is_local},
+};
 
 use crate::{Usage, cli::Where};
 
@@ -29,7 +33,7 @@ pub(crate) struct Targets {
     pub(crate) log_group: String,
 }
 
-/// Looks a setting up in what there is.
+/// Finds a setting in what there is.
 struct Finder {
     outputs: HashMap<String, Value>,
 }
@@ -95,6 +99,34 @@ impl Targets {
         }
         Ok(&self.grpc)
     }
+}
+
+/// A builder of HTTP clients for this URL, without a proxy if it [is local](is_local).
+pub(crate) fn http_client(url: &str) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    let host = reqwest::Url::parse(url).ok();
+    if host
+        .as_ref()
+        .and_then(reqwest::Url::host_str)
+        .is_some_and(is_local)
+    {
+        builder.no_proxy()
+    } else {
+        builder
+    }
+}
+
+/// Whether calls of this URL go through a proxy of the environment.
+pub(crate) fn is_proxied(url: &str, proxies: &Matcher) -> bool {
+    let host = reqwest::Url::parse(url).ok();
+    let is_direct = host
+        .as_ref()
+        .and_then(reqwest::Url::host_str)
+        .is_none_or(is_local);
+    !is_direct
+        && url
+            .parse()
+            .is_ok_and(|uri| proxies.intercept(&uri).is_some())
 }
 
 /// A setting that this command cannot do without.
@@ -244,15 +276,38 @@ pub(crate) async fn sdk_config() -> SdkConfig {
         .connect_timeout(2 * second)
         .operation_timeout(30 * second)
         .build();
-    aws_config::defaults(BehaviorVersion::latest())
+    let sdk = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::adaptive().with_max_attempts(6))
         .load()
-        .await
+        .await;
+    direct_to_emulator(sdk)
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn local_targets_are_never_proxied_and_a_proxied_one_is_known() {
+        let proxies = Matcher::builder()
+            .all("http://127.0.0.1:9")
+            .no("direct.example.com")
+            .build();
+        for direct in [
+            "http://127.80.39.3:8080",
+            "http://localhost:4566/_aws/execute-api/x",
+            "http://10.213.0.1:4566",
+            "https://direct.example.com/v1",
+            "",
+        ] {
+            assert!(!is_proxied(direct, &proxies), "{direct}");
+        }
+        assert!(is_proxied("https://api.example.com/v1", &proxies));
+        assert!(!is_proxied(
+            "https://api.example.com/v1",
+            &Matcher::builder().build()
+        ));
+    }
+
     use super::*;
 
     async fn find(outputs: &str, place: Where) -> anyhow::Result<Targets> {

@@ -20,8 +20,8 @@ use crate::accounts::{Accounts, Session};
 const EARLY: Duration = Duration::from_mins(5);
 /// Tokens that are exchanged at once.
 const AT_ONCE: usize = 8;
-/// How often expiries are looked at.
-const LOOK: Duration = Duration::from_secs(20);
+/// How often expiries are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(20);
 
 /// A caller: a tenant and its present token.
 pub(crate) struct Caller {
@@ -129,7 +129,7 @@ impl Token {
 /// Exchanges tokens before they expire, for as long as it runs. A failure is tried again, and shows as refused calls.
 pub(crate) async fn keep_fresh(accounts: Arc<Accounts>, callers: Vec<Arc<Caller>>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_EVERY).await;
         let soon = unix_seconds() + EARLY.as_secs();
         let due = callers
             .iter()

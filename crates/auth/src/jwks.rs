@@ -4,6 +4,7 @@ use std::{future::Future, time::Duration};
 
 use aws_sdk_s3::primitives::ByteStream;
 use tagged_config_domain::SigningKeys;
+use tagged_config_runtime::proxy::{direct_to_emulator, is_local};
 use thiserror::Error;
 
 /// Largest JWKS document that is read, in bytes.
@@ -66,10 +67,13 @@ impl Jwks {
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
         match parsed.scheme() {
             "https" | "http" => {
-                let client = reqwest::Client::builder()
+                let mut client = reqwest::Client::builder()
                     .timeout(TIMEOUT)
-                    .connect_timeout(TIMEOUT)
-                    .build()?;
+                    .connect_timeout(TIMEOUT);
+                if parsed.host_str().is_some_and(is_local) {
+                    client = client.no_proxy();
+                }
+                let client = client.build()?;
                 Ok(Self(Location::Http {
                     client,
                     url: parsed,
@@ -137,6 +141,7 @@ async fn s3_client() -> aws_sdk_s3::Client {
         .timeout_config(timeouts)
         .load()
         .await;
+    let sdk = direct_to_emulator(sdk);
     // An emulator has no host name for each bucket.
     let config = aws_sdk_s3::config::Builder::from(&sdk)
         .force_path_style(sdk.endpoint_url().is_some())

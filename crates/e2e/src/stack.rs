@@ -221,6 +221,22 @@ impl Stack {
         Ok(())
     }
 
+    /// The parameters whose names begin so, below the root.
+    pub async fn parameters_below(&self, beginning: &str) -> anyhow::Result<Vec<String>> {
+        let filter = aws_sdk_ssm::types::ParameterStringFilter::builder()
+            .key("Name")
+            .option("BeginsWith")
+            .values(format!("{}/{beginning}", self.parameter_root))
+            .build()?;
+        let answer = aws_sdk_ssm::Client::new(&self.sdk)
+            .describe_parameters()
+            .parameter_filters(filter)
+            .send()
+            .await?;
+        let names = answer.parameters().iter().filter_map(|one| one.name());
+        Ok(names.map(ToOwned::to_owned).collect())
+    }
+
     /// Deletes a parameter below the root.
     pub async fn delete_parameter(&self, below_root: &str) -> anyhow::Result<()> {
         let name = format!("{}/{below_root}", self.parameter_root);

@@ -62,6 +62,15 @@ impl JwksServer {
 impl Standalone {
     /// Starts one with the documented variables alone, and waits until it is ready.
     pub async fn start(jwks_url: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_logging(jwks_url, settings, Stdio::null()).await
+    }
+
+    /// The same, with its log written there.
+    pub async fn start_logging(
+        jwks_url: &str,
+        settings: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> anyhow::Result<Self> {
         let (grpc, refresh, http) = (
             free_address().await?,
             free_address().await?,
@@ -91,7 +100,7 @@ impl Standalone {
                 ("AWS_SECRET_ACCESS_KEY", "nobody"),
             ])
             .envs(settings.iter().copied())
-            .stdout(Stdio::null())
+            .stdout(log)
             .kill_on_drop(true);
         let mut process = command.spawn()?;
         for _ in 0..500 {

@@ -1,8 +1,10 @@
-//! What every binary needs around its logic: settings from the environment, telemetry, readiness, and the
-//! signal to stop. Knows nothing of configuration keys, AWS or gRPC.
+//! What every binary needs around its logic: settings from the environment, telemetry, readiness, the signal to stop, and
+//! which addresses bypass a proxy. Knows nothing of configuration keys or gRPC; of AWS (feature `aws`) only how its SDK
+//! connects.
 
 pub mod clock;
 pub mod env;
+pub mod proxy;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 use tagged_config_domain::{Backend, StoreError};
+use tagged_config_runtime::proxy::direct_to_emulator;
 
 /// A whole call with its retries; what a caller of ours waits at most.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,7 +20,7 @@ pub async fn sdk_config() -> SdkConfig {
         .operation_attempt_timeout(Duration::from_millis(1_200))
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::latest())
+    let sdk = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts)
         .retry_config(
             RetryConfig::standard()
@@ -27,7 +28,8 @@ pub async fn sdk_config() -> SdkConfig {
                 .with_initial_backoff(Duration::from_millis(50)),
         )
         .load()
-        .await
+        .await;
+    direct_to_emulator(sdk)
 }
 
 /// What an SDK error means for the caller.

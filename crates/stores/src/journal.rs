@@ -3,11 +3,10 @@
 //! it for what no push brought.
 //!
 //! `PK = <minute>#<shard>`, `SK = <unix ms, 13 digits>#<id>`, and `expiresAt` for DynamoDB's own removal after
-//! [`RETENTION`]. An entry's time is the change's own if that is near the clock, so that whoever writes it
-//! writes the same item; commit order is not time order, so readers look [`OVERLAP`] back.
+//! [`RETENTION`]. An entry's time is the change's own if that is near the clock, so that every writer of a change
+//! writes the same item; commit order is not time order, so readers begin [`OVERLAP`] earlier.
 //!
-//! Ceiling: a partition takes 1,000 write units a second, an entry costs two in a transaction and one more
-//! when the invalidator finds it there: about 330 changes a second for each of the [`SHARDS`] shards.
+//! Ceiling: [`ENTRIES_PER_SECOND`].
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,8 +25,18 @@ use crate::{
     dynamodb::{BACKEND, incomplete, number},
 };
 
-/// Partitions of one minute. Readers and writers must agree: change it with a deployment of everything.
-pub const SHARDS: u64 = 4;
+/// Partitions of one minute. Readers must read every partition that a writer writes: raise it as docs/operations.md says,
+/// and lower it only a [`RETENTION`] after the last writer of the higher number stopped.
+pub const SHARDS: u64 = 16;
+/// Write units that DynamoDB gives one partition, a second.
+const PARTITION_UNITS: u64 = 1_000;
+/// Write units of one entry: two in the writer's transaction, and one for the invalidator, which finds it there.
+const ENTRY_UNITS: u64 = 3;
+/// Entries of one write, at most: that of a new key, or over a hand edit, claims first (ADR 6).
+pub const ENTRIES_PER_WRITE: u64 = 2;
+/// Entries a second that the journal takes, with entries spread evenly over its shards and a table that has grown to that
+/// load (one that is new takes 4,000 units a second at once, which is a quarter).
+pub const ENTRIES_PER_SECOND: u64 = SHARDS * PARTITION_UNITS / ENTRY_UNITS;
 /// How long an entry is kept.
 pub const RETENTION: Duration = Duration::from_hours(1);
 /// How far an entry's own time may be from the clock of who writes it.
@@ -40,10 +49,16 @@ pub const OVERLAP: Duration =
     Duration::from_secs(LATE.as_secs() + OPERATION_TIMEOUT.as_secs() + SKEW.as_secs());
 /// How far ahead of its clock a sweep looks.
 const AHEAD: Duration = Duration::from_secs(LATE.as_secs() + SKEW.as_secs());
+/// Waits before an entry is written again that met a transaction.
+const CONFLICT_WAITS: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(160),
+];
 /// Queries under way at once in one sweep.
 const CONCURRENCY: usize = 16;
 
-/// The same for the same change, whoever writes it.
+/// Names a change: every writer of the same change computes the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeId([u8; 16]);
 
@@ -155,16 +170,22 @@ impl Entry {
         Self::new(change, ChangeKind::Written, id, revision, at_ms)
     }
 
-    /// The removal of a value; `evidence` as for [`Entry::edited`], or empty for a value that the service wrote.
-    pub fn removed(id: &LocationId, removed: Revision, at_ms: i64, evidence: &str) -> Self {
-        let change = ChangeId::of(id, &[b"removed", &bytes(removed), evidence.as_bytes()]);
+    /// The removal of a value; `source_event_id` as for [`Entry::edited`], or empty for a value that the service wrote.
+    pub fn removed(id: &LocationId, removed: Revision, at_ms: i64, source_event_id: &str) -> Self {
+        let change = ChangeId::of(
+            id,
+            &[b"removed", &bytes(removed), source_event_id.as_bytes()],
+        );
         Self::new(change, ChangeKind::Removed, id, removed, at_ms)
     }
 
-    /// A change past the service; `evidence` tells it from others with the same revision (the stream's
+    /// A change past the service. `source_event_id` distinguishes it from others with the same revision (the stream's
     /// sequence number, an event's id).
-    pub fn edited(id: &LocationId, revision: Revision, at_ms: i64, evidence: &str) -> Self {
-        let change = ChangeId::of(id, &[b"edited", &bytes(revision), evidence.as_bytes()]);
+    pub fn edited(id: &LocationId, revision: Revision, at_ms: i64, source_event_id: &str) -> Self {
+        let change = ChangeId::of(
+            id,
+            &[b"edited", &bytes(revision), source_event_id.as_bytes()],
+        );
         Self::new(change, ChangeKind::Edited, id, revision, at_ms)
     }
 
@@ -269,26 +290,30 @@ impl Journal {
         }
     }
 
-    /// Writes an entry, unless it is there. Whether it was not.
+    /// Writes an entry. Returns `false` if it was there.
     pub async fn append(&self, entry: &Entry, now_ms: i64) -> Result<bool, StoreError> {
-        let written = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(entry.item(now_ms)))
-            .condition_expression("attribute_not_exists(PK)")
-            .send()
-            .await;
-        match written {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(false)
+        let mut waits = CONFLICT_WAITS.iter();
+        loop {
+            let written = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(entry.item(now_ms)))
+                .condition_expression("attribute_not_exists(PK)")
+                .send()
+                .await;
+            let Err(error) = written else {
+                return Ok(true);
+            };
+            match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(_)) => return Ok(false),
+                // The writer's transaction is at the same entry, and may yet fail.
+                Some(PutItemError::TransactionConflictException(_)) => match waits.next() {
+                    Some(wait) => tokio::time::sleep(*wait).await,
+                    None => return Err(store_error(BACKEND, error)),
+                },
+                _ => return Err(store_error(BACKEND, error)),
             }
-            Err(error) => Err(store_error(BACKEND, error)),
         }
     }
 
@@ -369,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_writes_a_change_writes_the_same_entry() {
+    fn all_writers_of_a_change_write_the_same_entry() {
         let by_the_service = Entry::written(&id(), revision(NOW), NOW).item(NOW);
         let by_the_invalidator = Entry::written(&id(), revision(NOW), NOW).item(NOW + 3_000);
         assert_eq!(by_the_service, by_the_invalidator);
@@ -403,6 +428,27 @@ mod tests {
         assert!(late["SK"].as_s().unwrap().starts_with(&NOW.to_string()));
         let expires: i64 = late["expiresAt"].as_n().unwrap().parse().unwrap();
         assert_eq!(expires, NOW / 1_000 + 3_600);
+    }
+
+    /// The quota is config-service's. It must leave the journal to others, also where a tenant creates keys at its quota at
+    /// every task of `terraform/aws/prod.tfvars`, scaled out.
+    #[test]
+    fn one_tenant_at_its_write_quota_does_not_use_up_the_journal() {
+        const QUOTA_PER_TASK: u64 = 100;
+        let entries = |tasks| QUOTA_PER_TASK * ENTRIES_PER_WRITE * tasks;
+        assert_eq!(ENTRIES_PER_SECOND, 5_333);
+        assert!(entries(3) <= ENTRIES_PER_SECOND / 8, "as it starts");
+        assert!(entries(20) <= ENTRIES_PER_SECOND * 4 / 5, "at its largest");
+    }
+
+    /// Readers of 16 shards read what a release with 4 wrote.
+    #[test]
+    fn raising_the_shards_hides_no_entry_from_new_readers() {
+        let was: Vec<u64> = (0..4).collect();
+        assert!(was.iter().all(|shard| (0..SHARDS).contains(shard)));
+        let spread: std::collections::HashSet<_> =
+            (0..=255).map(|byte| ChangeId([byte; 16]).shard()).collect();
+        assert_eq!(spread.len() as u64, SHARDS);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The strategies: one file per backend, each a [`Store`](tagged_config_domain::Store), and the one factory
-//! that knows them all. With the invalidator, the only code that imports an AWS SDK.
+//! that knows them all. config-service calls its backends' SDKs from here only; `auth` reads signing keys from S3, and the
+//! functions and the load test have clients of their own.
 //!
 //! To add a backend: implement `Store` in a file here, add its spec to [`StoreSpec`], wire it in
 //! [`factory`]. Nothing else changes.

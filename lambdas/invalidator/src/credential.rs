@@ -41,6 +41,25 @@ impl Credential {
         }
     }
 
+    /// A credential that is known from the start.
+    #[cfg(test)]
+    pub(crate) fn known(text: &'static str) -> Self {
+        let config = aws_sdk_ssm::Config::builder()
+            .behavior_version(aws_sdk_ssm::config::BehaviorVersion::latest())
+            .build();
+        let known = Known {
+            current: MetadataValue::from_static(text),
+            previous: None,
+            sought: true,
+            fetched: Instant::now(),
+        };
+        Self {
+            client: Client::from_conf(config),
+            parameter: "/credential".to_owned(),
+            known: RwLock::new(Some(known)),
+        }
+    }
+
     /// The credential, fetched once.
     pub(crate) async fn get(&self) -> anyhow::Result<MetadataValue<Ascii>> {
         if let Some(known) = &*self.known.read().await {

@@ -17,7 +17,7 @@ use crate::change::{Change, NewState};
 pub(crate) struct Batch {
     /// The changes of configuration, in stream order.
     pub changes: Vec<Change>,
-    /// The first record that counts (all of them, when nothing could be told to anybody).
+    /// The first record that counts (the batch is retried from there when no task could be reached).
     pub first: Option<String>,
     /// Sequence numbers of records that cannot be read, in stream order.
     pub failed: Vec<String>,
@@ -28,7 +28,6 @@ pub(crate) struct Batch {
 struct Record {
     event_name: String,
     dynamodb: StreamRecord,
-    user_identity: Option<UserIdentity>,
 }
 
 #[derive(Deserialize)]
@@ -42,13 +41,8 @@ struct StreamRecord {
     sequence_number: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UserIdentity {
-    principal_id: Option<String>,
-}
-
-/// Reads a batch. Records of other items, and removals by DynamoDB's TTL, are passed over.
+/// Reads a batch. Records of other items are passed over. The table has no TTL; a removal by one that somebody switched on
+/// is announced like any other.
 pub(crate) fn read(records: &[Value]) -> Batch {
     let mut batch = Batch::default();
     for raw in records {
@@ -74,7 +68,7 @@ pub(crate) fn read(records: &[Value]) -> Batch {
     batch
 }
 
-/// `None`: unreadable. `Some(None)`: nothing to tell.
+/// `None`: unreadable. `Some(None)`: nothing to send.
 #[expect(
     clippy::option_option,
     reason = "both levels are local and named above"
@@ -87,11 +81,7 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
             .map(String::as_str)
     };
     let (partition, sort) = (text("PK")?, text("SK")?);
-    let by_ttl = record
-        .user_identity
-        .as_ref()
-        .is_some_and(|user| user.principal_id.as_deref() == Some("dynamodb.amazonaws.com"));
-    if !partition.starts_with("TENANT#") || !sort.starts_with("CONFIG#") || by_ttl {
+    if !partition.starts_with("TENANT#") || !sort.starts_with("CONFIG#") {
         return Some(None);
     }
     let id = LocationId::new(BACKEND, partition, sort);
@@ -111,12 +101,12 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
             incarnation: 0,
             version: item::version(&old),
         };
-        let evidence = match item::assigned_version(&old) {
+        let source_event_id = match item::assigned_version(&old) {
             Some(_) => "",
             None => &record.dynamodb.sequence_number,
         };
         return Some(Some(Change {
-            entry: Entry::removed(&id, revision, seen_ms, evidence),
+            entry: Entry::removed(&id, revision, seen_ms, source_event_id),
             id,
             revision,
             state: NewState::Absent,
@@ -232,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn removals_carry_no_value_and_those_by_ttl_are_ignored() {
+    fn removals_carry_no_value_and_those_by_a_ttl_are_announced_like_any_other() {
         let mut removal = record(
             "REMOVE",
             "1",
@@ -246,7 +236,7 @@ mod tests {
         );
         removal["userIdentity"] =
             json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
-        assert_eq!(read(&[removal]).changes, []);
+        assert_eq!(read(&[removal]).changes, batch.changes);
     }
 
     #[test]
@@ -275,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_change_of_a_location_is_told() {
+    fn only_the_last_change_of_a_location_is_sent() {
         let batch = read(&[
             record("MODIFY", "1", image("1", 1, ""), Value::Null),
             record("MODIFY", "2", image("2", 2, ""), Value::Null),

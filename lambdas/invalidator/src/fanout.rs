@@ -1,5 +1,5 @@
-//! Tells every task, in parallel, each with a deadline and some retries. A task that stays silent is a
-//! laggard: counted, and not waited for.
+//! Sends changes to every task, in parallel, each with a deadline and some retries. A task that does not answer in
+//! time is a laggard: it is counted, and the batch does not wait for it.
 
 use std::{
     collections::HashMap,
@@ -23,45 +23,50 @@ use tonic::{
 
 use crate::{change::Change, credential::Credential, discovery::Discover};
 
-/// One call to one task. The next batch waits for the slowest, and the journal is there for who does not answer.
+/// One call to one task, connecting included. The next batch waits for the slowest task.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Longer than [`DEADLINE`]: an address that drops packets ends as a time-out, and is not mistaken for a task that
+/// refused the call and may be tried again at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// HTTP/2 pings on an idle connection, and the time in which each must be acknowledged: a connection whose other end
+/// vanished is closed before the next batch waits for it.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Waits before each attempt at one task.
 const WAITS_MS: [u64; 3] = [0, 50, 200];
 /// Bytes of changes in one call; a task accepts 4 MiB, and one item has 400 KB at most.
 const MAX_CALL_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a task is told.
+/// What is sent to a task.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Message {
-    /// These changes.
+    /// Changes to apply.
     Refresh(pb::RefreshRequest),
-    /// To forget everything.
+    /// The order to drop everything that is cached.
     Flush(pb::FlushRequest),
 }
 
-/// Somewhere to send messages.
+/// Sends messages to tasks.
 pub(crate) trait Refresher: Send + Sync {
     /// Sends one message to one task.
-    fn tell(
+    fn send(
         &self,
         target: SocketAddr,
         message: Message,
     ) -> impl Future<Output = Result<(), Status>> + Send;
 
-    /// Drops the connection to a task. Returns whether it had answered before: then it may have died with the task alive,
-    /// while the function was frozen, and a new one is worth a try.
-    fn forget(&self, target: SocketAddr) -> bool;
+    /// Drops the connection to a task. Returns `true` if an answer had come by it: then the connection may have died
+    /// while the function was frozen, with the task alive, and a new one is worth a try.
+    fn disconnect(&self, target: SocketAddr) -> bool;
 }
 
-/// How a fan-out went.
+/// The result of a fan-out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fanout {
-    /// Tasks that were asked.
+    /// Tasks that the messages were sent to.
     pub targets: usize,
     /// Tasks that applied all changes.
     pub acknowledged: usize,
-    /// Tasks that did not answer and are still registered.
+    /// Tasks that did not acknowledge and are still registered.
     pub laggards: Vec<SocketAddr>,
     /// Time that the two discoveries took.
     pub discovering: Duration,
@@ -69,19 +74,19 @@ pub(crate) struct Fanout {
     pub calling: Duration,
 }
 
-/// What to do about a task that does not answer in time.
+/// What follows when a task does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silent {
-    /// Ask it again: nothing else tells it before its TTL.
-    AskAgain,
-    /// Leave it: it finds the changes in the journal, and the next batch waits for this one.
-    Leave,
+pub(crate) enum OnTimeout {
+    /// The message is sent again: without the journal, the task would serve the old value until its TTL.
+    Retry,
+    /// The task is left alone: it finds the changes in the journal, and the next batch does not wait.
+    DeferToJournal,
 }
 
-/// Sends the messages to all tasks. Fails only if nobody knows which tasks there are.
+/// Sends the messages to all tasks. Fails only if no discovery succeeds.
 pub(crate) async fn run(
     messages: &[Message],
-    silent: Silent,
+    on_timeout: OnTimeout,
     discover: &impl Discover,
     refresher: &impl Refresher,
 ) -> anyhow::Result<Fanout> {
@@ -89,11 +94,11 @@ pub(crate) async fn run(
     let targets = discover.discover().await?;
     let mut discovering = started.elapsed();
     let started = Instant::now();
-    let failed = call_all(&targets, messages, silent, refresher).await;
-    let all_silent = failed
+    let failed = call_all(&targets, messages, on_timeout, refresher).await;
+    let all_timed_out = failed
         .iter()
         .all(|(_, code)| *code == Code::DeadlineExceeded);
-    if failed.is_empty() || silent == Silent::Leave && all_silent {
+    if failed.is_empty() || on_timeout == OnTimeout::DeferToJournal && all_timed_out {
         return Ok(Fanout {
             targets: targets.len(),
             acknowledged: targets.len() - failed.len(),
@@ -102,7 +107,7 @@ pub(crate) async fn run(
             calling: started.elapsed(),
         });
     }
-    // Some may have stopped meanwhile, and others started: look once more, and ask only those not reached.
+    // Some tasks may have stopped meanwhile, and others started: a second discovery, and calls to those not reached.
     let again = Instant::now();
     let now_there = discover
         .discover()
@@ -118,7 +123,7 @@ pub(crate) async fn run(
         .into_iter()
         .filter(|target| !reached.contains(target))
         .collect();
-    let laggards = call_all(&rest, messages, silent, refresher).await;
+    let laggards = call_all(&rest, messages, on_timeout, refresher).await;
     let laggards: Vec<_> = laggards.into_iter().map(|(target, _)| target).collect();
     Ok(Fanout {
         targets: reached.len() + rest.len(),
@@ -129,16 +134,16 @@ pub(crate) async fn run(
     })
 }
 
-/// Those that could not be told everything, and why.
+/// Sends all messages to all targets. Returns the targets that did not acknowledge every message, with the reason.
 async fn call_all(
     targets: &[SocketAddr],
     messages: &[Message],
-    silent: Silent,
+    on_timeout: OnTimeout,
     refresher: &impl Refresher,
 ) -> Vec<(SocketAddr, Code)> {
     let calls = targets.iter().map(|target| async move {
         for message in messages {
-            if let Err(status) = call(*target, message, silent, refresher).await {
+            if let Err(status) = call(*target, message, on_timeout, refresher).await {
                 tracing::warn!(%target, code = ?status.code(), message = status.message(), "a task was not refreshed");
                 return Some((*target, status.code()));
             }
@@ -151,19 +156,19 @@ async fn call_all(
 async fn call(
     target: SocketAddr,
     message: &Message,
-    silent: Silent,
+    on_timeout: OnTimeout,
     refresher: &impl Refresher,
 ) -> Result<(), Status> {
     let mut last = Status::unavailable("not tried");
     for wait in WAITS_MS {
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        match tokio::time::timeout(DEADLINE, refresher.tell(target, message.clone())).await {
+        match tokio::time::timeout(DEADLINE, refresher.send(target, message.clone())).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(status)) => last = status,
             Err(_) => {
                 last = Status::deadline_exceeded("no answer in time");
-                let may_be_the_connection = refresher.forget(target);
-                if silent == Silent::Leave && !may_be_the_connection {
+                let may_be_the_connection = refresher.disconnect(target);
+                if on_timeout == OnTimeout::DeferToJournal && !may_be_the_connection {
                     break;
                 }
             }
@@ -205,6 +210,7 @@ fn requests(changes: &[Change]) -> Vec<pb::RefreshRequest> {
 pub(crate) struct GrpcRefresher {
     credential: Credential,
     channels: Mutex<HashMap<SocketAddr, Kept>>,
+    connect: Box<dyn Fn(&Endpoint) -> Channel + Send + Sync>,
 }
 
 /// A connection, and whether an answer has come by it.
@@ -219,9 +225,18 @@ const MAX_CHANNELS: usize = 2_000;
 impl GrpcRefresher {
     /// A refresher that presents this credential.
     pub(crate) fn new(credential: Credential) -> Self {
+        Self::with_transport(credential, Endpoint::connect_lazy)
+    }
+
+    /// The same over another transport, for tests.
+    fn with_transport(
+        credential: Credential,
+        connect: impl Fn(&Endpoint) -> Channel + Send + Sync + 'static,
+    ) -> Self {
         Self {
             credential,
             channels: Mutex::default(),
+            connect: Box::new(connect),
         }
     }
 
@@ -235,10 +250,13 @@ impl GrpcRefresher {
         }
         let endpoint = Endpoint::from_shared(format!("http://{target}"))
             .map_err(|e| Status::internal(e.to_string()))?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect_lazy();
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let channel = (self.connect)(&endpoint);
         let kept = Kept {
             channel: channel.clone(),
             has_answered: false,
@@ -255,7 +273,7 @@ impl GrpcRefresher {
 }
 
 impl Refresher for GrpcRefresher {
-    async fn tell(&self, target: SocketAddr, message: Message) -> Result<(), Status> {
+    async fn send(&self, target: SocketAddr, message: Message) -> Result<(), Status> {
         let no_credential =
             |error: anyhow::Error| Status::failed_precondition(format!("{error:#}"));
         let first = self.credential.get().await.map_err(no_credential)?;
@@ -288,7 +306,7 @@ impl Refresher for GrpcRefresher {
         answer
     }
 
-    fn forget(&self, target: SocketAddr) -> bool {
+    fn disconnect(&self, target: SocketAddr) -> bool {
         self.kept()
             .remove(&target)
             .is_some_and(|kept| kept.has_answered)
@@ -308,6 +326,9 @@ fn was_refused<T>(answer: &Result<T, Status>) -> bool {
         .as_ref()
         .is_err_and(|status| status.code() == Code::Unauthenticated)
 }
+
+#[cfg(test)]
+mod grpc_tests;
 
 #[cfg(test)]
 mod tests {
@@ -344,7 +365,7 @@ mod tests {
     struct Calls(Mutex<HashMap<u16, usize>>);
 
     impl Refresher for Calls {
-        async fn tell(&self, target: SocketAddr, _: Message) -> Result<(), Status> {
+        async fn send(&self, target: SocketAddr, _: Message) -> Result<(), Status> {
             let calls = {
                 let mut calls = self.0.lock().unwrap();
                 let count = calls.entry(target.port()).or_default();
@@ -360,7 +381,7 @@ mod tests {
             }
         }
 
-        fn forget(&self, target: SocketAddr) -> bool {
+        fn disconnect(&self, target: SocketAddr) -> bool {
             (40..50).contains(&target.port())
         }
     }
@@ -396,12 +417,12 @@ mod tests {
             Calls::default(),
         );
         let messages = messages(&[change(1)]);
-        let result = run(&messages, Silent::AskAgain, &tasks, &calls).await;
+        let result = run(&messages, OnTimeout::Retry, &tasks, &calls).await;
         (result, calls.0.into_inner().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_are_told() {
+    async fn all_targets_acknowledge() {
         let (fanout, calls) = fan_out(vec![Ok(vec![1, 2, 3])]).await;
         let fanout = fanout.unwrap();
         assert_eq!(
@@ -412,17 +433,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_or_dead_task_is_a_laggard_and_holds_back_nobody() {
+    async fn a_task_that_hangs_or_is_dead_is_a_laggard_and_delays_no_other() {
         let (fanout, calls) = fan_out(vec![Ok(vec![1, 10, 20])]).await;
         let fanout = fanout.unwrap();
         assert_eq!((fanout.targets, fanout.acknowledged), (3, 1));
         assert_eq!(fanout.laggards, [address(10), address(20)]);
-        assert_eq!(calls[&1], 1, "who was reached is not asked again");
-        assert_eq!(calls[&10], 6, "three times, and after another look again");
+        assert_eq!(calls[&1], 1, "a task that acknowledged gets no second call");
+        assert_eq!(
+            calls[&10], 6,
+            "three times, and after the second discovery again"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_stopped_meanwhile_is_no_laggard_and_who_started_is_told() {
+    async fn a_task_that_stopped_is_no_laggard_and_one_that_started_gets_the_changes() {
         let (fanout, calls) = fan_out(vec![Ok(vec![1, 10]), Ok(vec![1, 2])]).await;
         let fanout = fanout.unwrap();
         assert_eq!(
@@ -464,7 +488,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_task_that_has_the_journal_is_left_and_the_next_batch_does_not_wait() {
+    async fn a_timeout_is_deferred_to_the_journal_and_the_next_batch_does_not_wait() {
         let tasks = Tasks {
             found: vec![Ok(vec![1, 20])],
             asked: AtomicUsize::new(0),
@@ -472,7 +496,9 @@ mod tests {
         let calls = Calls::default();
         let began = tokio::time::Instant::now();
         let messages = messages(&[change(1)]);
-        let fanout = run(&messages, Silent::Leave, &tasks, &calls).await.unwrap();
+        let fanout = run(&messages, OnTimeout::DeferToJournal, &tasks, &calls)
+            .await
+            .unwrap();
         assert_eq!(fanout.laggards, [address(20)]);
         assert_eq!(began.elapsed(), DEADLINE);
         assert_eq!(calls.0.into_inner().unwrap()[&20], 1);
@@ -486,7 +512,9 @@ mod tests {
         };
         let calls = Calls::default();
         let messages = messages(&[change(1)]);
-        let fanout = run(&messages, Silent::Leave, &tasks, &calls).await.unwrap();
+        let fanout = run(&messages, OnTimeout::DeferToJournal, &tasks, &calls)
+            .await
+            .unwrap();
         assert_eq!((fanout.acknowledged, fanout.laggards), (1, vec![]));
     }
 }

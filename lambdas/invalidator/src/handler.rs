@@ -14,7 +14,7 @@ use crate::{
     credential::Credential,
     discovery::{CloudMap, Discover},
     dynamodb,
-    fanout::{self, Fanout, GrpcRefresher, Message, Refresher, Silent},
+    fanout::{self, Fanout, GrpcRefresher, Message, OnTimeout, Refresher},
     journal::{self, Append, Journalled},
     parameter::{self, Parameters},
     receipt::{self, Stages},
@@ -78,10 +78,10 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
             started_ms,
             reading: Duration::ZERO,
         };
-        if let Err(error) = self.tell(&latest(batch.changes), stages).await {
+        if let Err(error) = self.send(&latest(batch.changes), stages).await {
             tracing::error!(
                 error = format!("{error:#}"),
-                "nobody could be told; the batch is to be tried again"
+                "no task could be reached; the batch will be retried"
             );
             failed = batch.first.into_iter().collect();
         }
@@ -106,28 +106,28 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
                 started_ms,
                 reading: began.elapsed(),
             };
-            self.tell(&[change], stages).await?;
+            self.send(&[change], stages).await?;
         }
         Ok(())
     }
 
-    async fn tell(&self, changes: &[Change], stages: Stages) -> anyhow::Result<()> {
+    async fn send(&self, changes: &[Change], stages: Stages) -> anyhow::Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
         let entries = changes.iter().map(|change| change.entry.clone()).collect();
         let journalled = journal::append_all(self.journal.as_ref(), entries).await;
         let messages = fanout::messages(changes);
-        let silent = match journalled {
-            Journalled::Yes => Silent::Leave,
-            Journalled::No | Journalled::Without => Silent::AskAgain,
+        let on_timeout = match journalled {
+            Journalled::Yes => OnTimeout::DeferToJournal,
+            Journalled::No | Journalled::Without => OnTimeout::Retry,
         };
-        let fanout = fanout::run(&messages, silent, &self.discover, &self.refresher).await;
+        let fanout = fanout::run(&messages, on_timeout, &self.discover, &self.refresher).await;
         let fanout = match fanout {
             Err(error) if journalled == Journalled::Yes => {
                 tracing::error!(
                     error = format!("{error:#}"),
-                    "nobody could be told; the tasks find the changes in the journal"
+                    "no task could be reached; the tasks find the changes in the journal"
                 );
                 Fanout::default()
             }
@@ -149,7 +149,7 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
         let journalled = journal::append_all(self.journal.as_ref(), vec![entry]).await;
         let fanout = fanout::run(
             &[message],
-            Silent::AskAgain,
+            OnTimeout::Retry,
             &self.discover,
             &self.refresher,
         )

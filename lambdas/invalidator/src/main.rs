@@ -1,6 +1,5 @@
-//! invalidator: one Lambda function for both sources of change. It tells every task of config-service what
-//! changed, in parallel, and succeeds even if some do not answer: a batch that fails stalls every tenant
-//! behind it.
+//! invalidator: one Lambda function for both sources of change. It sends each change to every task of config-service, in
+//! parallel, and succeeds even if some do not answer: a batch that fails stalls every tenant behind it.
 
 mod change;
 mod config;

@@ -1,6 +1,7 @@
 //! "Parameter Store Change" events, and "Parameter Store Policy Action" events of a parameter that has expired. They carry
 //! no value and no version, and may come before the change can be read everywhere: so the parameter is read until it is
-//! not older than its event, within bounds.
+//! not older than its event, within bounds. An event's time has whole seconds: what was written in its second may be an
+//! update before the announced one, so it is sent at once, and read again a second later.
 //!
 //! <https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-cwe.html>
 
@@ -30,6 +31,10 @@ const ROUNDS: [Round; 2] = [
     },
 ];
 
+/// Wait before the read that confirms a value of the event's own second: copies lag by less.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+const SECOND_MS: i64 = 1_000;
+
 /// What an event announces.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Announced {
@@ -41,7 +46,7 @@ pub(crate) struct Announced {
     event: String,
 }
 
-/// Somewhere to read a parameter from.
+/// Reads parameters.
 pub(crate) trait Parameters {
     /// The parameter as it is now, without the value of a secret.
     fn get(&self, path: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
@@ -70,10 +75,12 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
     })
 }
 
-/// Reads of an announced parameter, in two rounds: see [`Reads::next`].
+/// Reads of an announced parameter, in rounds: see [`Reads::next`].
 pub(crate) struct Reads<'a> {
     announced: &'a Announced,
     rounds: std::slice::Iter<'static, Round>,
+    /// The revision that was sent, if the announced change may be a later one.
+    to_confirm: Option<Revision>,
 }
 
 /// Some reads, and the name of what is announced if none of them shows the change.
@@ -90,6 +97,7 @@ impl<'a> Reads<'a> {
         Self {
             announced,
             rounds: ROUNDS.iter(),
+            to_confirm: None,
         }
     }
 
@@ -98,21 +106,57 @@ impl<'a> Reads<'a> {
     /// If the first round does not show the change, it is sent without its value, so that tasks read by themselves: the
     /// event may be stamped later than the change, and then no read would ever be new enough. The second round sends
     /// what it finds, since a task may have read a copy that lags behind.
+    ///
+    /// A value of the event's own second may be an update before the announced one, from a copy that lags behind. It is
+    /// sent, read again after a second, and sent again if there is a newer one by then.
     pub(crate) async fn next(&mut self, parameters: &impl Parameters) -> Option<Change> {
+        if let Some(sent) = self.to_confirm.take() {
+            return newer(self.announced, sent, parameters).await;
+        }
         let round = self.rounds.next()?;
         let change = resolve(self.announced, round, parameters).await;
         if change.state != NewState::Unknown {
             self.rounds = [].iter();
         }
+        if matches!(change.state, NewState::Value(_)) && self.announced.may_follow(change.revision)
+        {
+            self.to_confirm = Some(change.revision);
+        }
         Some(change)
     }
+}
+
+// === impl Announced ===
+
+impl Announced {
+    /// Whether the announced change may be later than this revision.
+    fn may_follow(&self, revision: Revision) -> bool {
+        !self.deleted && revision.incarnation < self.time_ms + SECOND_MS
+    }
+}
+
+/// What replaced the revision that was sent, if anything did.
+async fn newer(
+    announced: &Announced,
+    sent: Revision,
+    parameters: &impl Parameters,
+) -> Option<Change> {
+    const ROUND: Round = Round {
+        waits_ms: &[],
+        name: "-confirm",
+    };
+    tokio::time::sleep(CONFIRM_AFTER).await;
+    // A deletion has an event of its own, and so has what cannot be read now.
+    let record = parameters.get(announced.id.partition()).await.ok()??;
+    (record.revision > sent)
+        .then(|| change(announced, &ROUND, record.revision, NewState::Value(record)))
 }
 
 async fn resolve(announced: &Announced, round: &Round, parameters: &impl Parameters) -> Change {
     let mut last_error = None;
     let mut newest_ms = None;
     // What was written in the second of its deletion may be what was deleted: an old copy, or LocalStack, which announces first.
-    let since_ms = announced.time_ms + if announced.deleted { 1_000 } else { 0 };
+    let since_ms = announced.time_ms + if announced.deleted { SECOND_MS } else { 0 };
     for wait in round.waits_ms {
         tokio::time::sleep(Duration::from_millis(*wait)).await;
         match parameters.get(announced.id.partition()).await {
@@ -149,11 +193,15 @@ fn change(announced: &Announced, round: &Round, revision: Revision, state: NewSt
     };
     let written_at_ms = modified.unwrap_or(announced.time_ms);
     // An entry of its own for each round: tasks apply an id once.
-    let (id, evidence) = (&announced.id, format!("{}{}", announced.event, round.name));
+    let (id, source_event_id) = (&announced.id, format!("{}{}", announced.event, round.name));
     let entry = match &state {
-        NewState::Value(_) => Entry::written(id, revision, written_at_ms),
-        NewState::Absent => Entry::removed(id, revision, written_at_ms, &evidence),
-        NewState::Unknown => Entry::edited(id, revision, written_at_ms, &evidence),
+        NewState::Value(_) if !announced.may_follow(revision) => {
+            Entry::written(id, revision, written_at_ms)
+        }
+        NewState::Absent => Entry::removed(id, revision, written_at_ms, &source_event_id),
+        NewState::Value(_) | NewState::Unknown => {
+            Entry::edited(id, revision, written_at_ms, &source_event_id)
+        }
     };
     Change {
         entry,
@@ -243,6 +291,54 @@ mod tests {
     }
 
     const EVENT_MS: i64 = 1_767_323_045_000;
+
+    /// The second event's first read is of a copy that shows the first update.
+    #[tokio::test(start_paused = true)]
+    async fn two_updates_in_one_second_end_at_the_second() {
+        let (first, second) = (parameter(EVENT_MS + 100, 1), parameter(EVENT_MS + 300, 2));
+        let changes = sent(
+            "Update",
+            vec![Ok(Some(first.clone())), Ok(Some(second.clone()))],
+        )
+        .await;
+        let states: Vec<_> = changes.iter().map(|change| change.state.clone()).collect();
+        assert_eq!(states, [NewState::Value(first), NewState::Value(second)]);
+        assert_ne!(changes[0].entry.id, changes[1].entry.id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_of_the_events_own_second_is_sent_once_if_nothing_followed() {
+        let began = tokio::time::Instant::now();
+        let changes = sent("Update", vec![Ok(Some(parameter(EVENT_MS + 100, 1)))]).await;
+        assert_eq!((changes.len(), began.elapsed()), (1, CONFIRM_AFTER));
+        let later = parameter(EVENT_MS + 1_000, 3);
+        let changes = sent("Update", vec![Ok(Some(later))]).await;
+        assert_eq!(
+            (changes.len(), began.elapsed()),
+            (1, CONFIRM_AFTER),
+            "certain"
+        );
+    }
+
+    /// A task that missed the second push finds the second event in the journal, also if both read the same value.
+    #[tokio::test(start_paused = true)]
+    async fn two_events_that_read_one_value_of_their_second_have_two_entries() {
+        let config = ParameterStoreConfig::at("/app");
+        let value = parameter(EVENT_MS + 100, 1);
+        let mut entries = Vec::new();
+        for event_id in ["one", "two", "two"] {
+            let mut event = event("Update", "/app/global/x");
+            event["id"] = event_id.into();
+            let announced = announced(&event, &config).unwrap();
+            let parameters = Scripted(Mutex::new(vec![Ok(Some(value.clone()))]));
+            entries.push(Reads::of(&announced).next(&parameters).await.unwrap().entry);
+        }
+        assert_ne!(entries[0].id, entries[1].id);
+        assert_eq!(
+            entries[1].id, entries[2].id,
+            "the same event twice is one change"
+        );
+    }
 
     #[test]
     fn labels_and_other_parameters_are_ignored() {
@@ -415,7 +511,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deletion_is_told_once_it_can_be_seen() {
+    async fn a_deletion_is_sent_once_it_can_be_read() {
         let change = resolved(
             "Delete",
             vec![Ok(Some(parameter(EVENT_MS - 1, 3))), Ok(None)],

@@ -10,6 +10,7 @@ use aws_sdk_s3::{
 };
 use serde_json::{Value, json};
 use tagged_config_auth::Jwks;
+use tagged_config_runtime::proxy::direct_to_emulator;
 
 use crate::config::Config;
 
@@ -37,7 +38,7 @@ impl Mirror {
             "{}/.well-known/jwks.json",
             config.issuer.trim_end_matches('/')
         );
-        let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        let sdk = direct_to_emulator(aws_config::load_defaults(BehaviorVersion::latest()).await);
         // An emulator has no host name for each bucket.
         let settings = aws_sdk_s3::config::Builder::from(&sdk)
             .force_path_style(sdk.endpoint_url().is_some())

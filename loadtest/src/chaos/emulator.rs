@@ -6,6 +6,8 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tagged_config_runtime::env::{Env, ProcessEnv};
 
+use crate::targets::http_client;
+
 /// The endpoint.
 pub(crate) struct Emulator {
     url: String,
@@ -20,9 +22,7 @@ impl Emulator {
         let url = ProcessEnv
             .get("TAGGED_CONFIG_FAULTS_URL")
             .context("TAGGED_CONFIG_FAULTS_URL is not set: run `make chaos`, or eval \"$(make -s local-env)\"; a stack with LocalStack has no faults")?;
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(5))
-            .build()?;
+        let client = http_client(&url).timeout(Duration::from_secs(5)).build()?;
         let emulator = Self { url, client };
         emulator.send(reqwest::Method::GET, None).await?;
         Ok(emulator)

@@ -48,7 +48,7 @@ pub(super) enum Process {
     /// Cloud Map does not know it for this long: the invalidator calls all others.
     UnknownToTheFanOut(Duration),
     /// Nothing, but another tenant asks for more than its share.
-    NoisyTenant,
+    NoisyNeighbour,
 }
 
 /// What bounds how long an update may stay unseen.
@@ -188,7 +188,7 @@ pub(super) const FAULTS: [Fault; 14] = [
         title: "a tenant churns 10,000 keys",
         sources: &[PutConfig, Dynamodb],
         emulator: || json!({}),
-        process: Process::NoisyTenant,
+        process: Process::NoisyNeighbour,
         promise: Promise::PushAfter(Duration::ZERO),
         ends_with_the_updates: false,
     },

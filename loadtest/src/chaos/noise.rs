@@ -1,4 +1,5 @@
-//! A tenant that asks for ten thousand keys over and over, and changes some, at every replica and whatever it is told.
+//! A noisy neighbour: a tenant that reads ten thousand keys over and over, and changes some, at every replica and whatever
+//! it is answered.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    accounts::Accounts,
+    accounts::{Accounts, Role},
     client::signed,
     dataset::{Dataset, Table},
     tokens::{Caller, Token},
 };
 
-/// How many keys it goes through.
+/// Keys that it goes through.
 const KEYS: u32 = 10_000;
 /// Keys of one call.
 const BATCH: u32 = 100;
@@ -24,18 +25,18 @@ const EVERY: Duration = Duration::from_millis(20);
 /// It waits for no answer longer than this.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What came of it.
+/// What came of its calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Churn {
-    /// Keys that were asked for, or changed.
-    pub(super) asked: u64,
-    /// Of these, those that were beyond the tenant's allowance.
+    /// Keys that were requested, or changed.
+    pub(super) requested: u64,
+    /// Of these, those that the service refused with RESOURCE_EXHAUSTED.
     pub(super) refused: u64,
 }
 
 impl Churn {
     pub(super) fn add(&mut self, other: Self) {
-        self.asked += other.asked;
+        self.requested += other.requested;
         self.refused += other.refused;
     }
 }
@@ -49,9 +50,9 @@ pub(super) async fn churn(
 ) -> anyhow::Result<Churn> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let tenant = format!("lt-n{}", &id[..6]);
-    accounts.ensure(&tenant).await?;
+    accounts.ensure(&tenant, Role::Writer).await?;
     let churned = match Caller::sign_in(accounts, &tenant).await {
-        Ok(caller) => Ok(ask_all(&caller, channels, time).await),
+        Ok(caller) => Ok(request_all(&caller, channels, time).await),
         Err(error) => Err(error),
     };
     table.clear(&tenant).await?;
@@ -59,7 +60,7 @@ pub(super) async fn churn(
     churned
 }
 
-async fn ask_all(caller: &Caller, channels: &[Channel], time: Duration) -> Churn {
+async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> Churn {
     let token = caller.token();
     let mut calls = JoinSet::new();
     let mut interval = tokio::time::interval(EVERY);
@@ -104,7 +105,7 @@ async fn read(mut client: ConfigServiceClient<Channel>, token: &Token, first: u3
         Err(_) => 0,
     };
     Churn {
-        asked: u64::from(BATCH),
+        requested: u64::from(BATCH),
         refused,
     }
 }
@@ -118,7 +119,7 @@ async fn change(mut client: ConfigServiceClient<Channel>, token: &Token, number:
     let answer = client.put_config(signed(request, token, TIMEOUT)).await;
     let refused = answer.is_err_and(|status| is_refusal(status.code()));
     Churn {
-        asked: 1,
+        requested: 1,
         refused: refused.into(),
     }
 }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{CONNECT_TIMEOUT, Expect, Question, judge_batch};
 use crate::{
     recorder::{Answer, CacheResult},
+    targets::http_client,
     tokens::Caller,
 };
 
@@ -58,7 +59,7 @@ impl RestClient {
     /// A client of this base URL; connects when it is first used.
     pub(crate) fn new(base: &str, connections: u32, timeout: Duration) -> anyhow::Result<Self> {
         let client = || {
-            reqwest::Client::builder()
+            http_client(base)
                 .user_agent(USER_AGENT)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(timeout)

@@ -23,7 +23,7 @@ use crate::{
 const SUSTAINED: f64 = 0.99;
 /// How long answers are waited for after the end.
 const GRACE: Duration = Duration::from_secs(1);
-/// The schedule looks for a stop at least so often.
+/// The schedule checks for a stop at least so often.
 const NAP: Duration = Duration::from_millis(100);
 
 /// A rate, for a time.

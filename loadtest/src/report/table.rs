@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::report::{Phase, Quantiles, Report, Staleness};
+use crate::report::{Neighbour, Phase, Quantiles, Report, Staleness};
 
 /// Columns, the first ones to the left and the others to the right.
 pub(crate) struct Table {
@@ -128,6 +128,9 @@ pub(crate) fn render(report: &Report) -> String {
     for part in &report.staleness {
         staleness(part, &mut text);
     }
+    if !report.neighbours.is_empty() {
+        neighbours(&report.neighbours, &mut text);
+    }
     for warning in &report.warnings {
         let _ = write!(text, "\nwarning: {warning}");
     }
@@ -142,6 +145,57 @@ pub(crate) fn render(report: &Report) -> String {
         text.push('\n');
     }
     text
+}
+
+fn neighbours(rows: &[Neighbour], text: &mut String) {
+    let mut table = Table::with_left(
+        &[
+            "noisy neighbour",
+            "quiet cold reads",
+            "reads",
+            "p50 alone",
+            "p50 beside",
+            "p99 alone",
+            "p99 beside",
+            "ratio of p99 (95 %)",
+            "quiet failed",
+            "noisy accepted",
+            "refused",
+            "failed",
+            "machine busy",
+            "",
+        ],
+        2,
+    );
+    for one in rows {
+        table.row([
+            one.noise.clone(),
+            one.backend.clone(),
+            one.beside.count.to_string(),
+            cell(one.alone.p50_us),
+            cell(one.beside.p50_us),
+            cell(one.alone.p99_us),
+            cell(one.beside.p99_us),
+            one.ratio_of_p99.map_or("-".to_owned(), |ratio| {
+                format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
+            }),
+            one.beside_failed.to_string(),
+            one.accepted.to_string(),
+            one.refused.to_string(),
+            one.failed.to_string(),
+            one.machine_busy
+                .map_or("-".to_owned(), |busy| format!("{:.0}%", busy * 100.0)),
+            match one.within_limit {
+                Some(true) => "ok".to_owned(),
+                Some(false) => format!("ABOVE {}", one.limit),
+                None => "too few".to_owned(),
+            },
+        ]);
+    }
+    let _ = write!(
+        text,
+        "\na quiet tenant's cold reads (open loop), alone and beside a noisy neighbour; a failed read counts as 5 s\n{table}"
+    );
 }
 
 fn latency_table() -> Table {
@@ -173,7 +227,7 @@ fn latency_rows(phase: &Phase, table: &mut Table) {
             .collect();
         let mut row = vec![
             match &phase.null_of {
-                Some(of) => format!("null ({of})"),
+                Some(of) => format!("baseline ({of})"),
                 None => phase.path.clone(),
             },
             series.scenario.clone(),
@@ -250,7 +304,7 @@ fn staleness(part: &Staleness, text: &mut String) {
     if let Some(resolution) = &part.resolution {
         let _ = writeln!(
             text,
-            "a replica's times are known to {} (median distance of two looks; p99 {})",
+            "a replica's times are known to {} (median distance of two probes; p99 {})",
             cell(resolution.p50_us),
             cell(resolution.p99_us)
         );
@@ -300,7 +354,7 @@ mod tests {
         for wanted in [
             "closed loop",
             "open loop",
-            "null (grpc)",
+            "baseline (grpc)",
             "UNAVAILABLE x 2",
             "last replica",
             "warning: ",

@@ -95,7 +95,7 @@ pub(crate) enum Violation {
 pub(crate) struct Sighting {
     /// By observer; `None` is not at all.
     pub(crate) seen_us: Vec<Option<u64>>,
-    /// By observer: since when it might have been visible there unseen: since the write began, or the look before.
+    /// By observer: since when it might have been visible there unseen: since the write began, or the probe before.
     pub(crate) blind_us: Vec<Option<u64>>,
     /// Whether some observer lost it.
     pub(crate) lost: bool,
@@ -159,7 +159,7 @@ pub(crate) fn check(
     }
     let by_place: HashMap<_, _> = by_place
         .into_iter()
-        .map(|(place, reads)| (place, Looks::new(reads)))
+        .map(|(place, reads)| (place, Probes::new(reads)))
         .collect();
     let sightings = writes
         .iter()
@@ -171,9 +171,9 @@ pub(crate) fn check(
     }
 }
 
-/// The looks of one observer at one cell, to be searched.
+/// The probes of one observer at one cell, to be searched.
 #[derive(Default)]
-struct Looks<'r> {
+struct Probes<'r> {
     reads: Vec<&'r Read>,
     /// The newest version until each.
     newest_until: Vec<Version>,
@@ -181,7 +181,7 @@ struct Looks<'r> {
     oldest_from: Vec<Version>,
 }
 
-impl<'r> Looks<'r> {
+impl<'r> Probes<'r> {
     fn new(reads: Vec<&'r Read>) -> Self {
         let mut newest = 0;
         let newest_until = reads.iter().map(|read| {
@@ -279,35 +279,35 @@ fn went_back(reads: &[&Read], violations: &mut Vec<Violation>) {
 fn sighting(
     observers: &[ObserverName],
     write: &Write,
-    looks: &HashMap<(usize, usize), Looks>,
+    probes: &HashMap<(usize, usize), Probes>,
     rules: Rules,
     violations: &mut Vec<Violation>,
 ) -> Sighting {
     let mut found = Sighting::default();
-    let none = Looks::default();
+    let none = Probes::default();
     for observer in 0..observers.len() {
-        let looks = looks.get(&(observer, write.cell)).unwrap_or(&none);
-        let at = looks.first_with(write.version);
-        found.seen_us.push(at.map(|at| looks.reads[at].ended_us));
+        let probes = probes.get(&(observer, write.cell)).unwrap_or(&none);
+        let at = probes.first_with(write.version);
+        found.seen_us.push(at.map(|at| probes.reads[at].ended_us));
         found.blind_us.push(at.map(|at| {
             let before = at
                 .checked_sub(1)
-                .map_or(0, |last| looks.reads[last].started_us);
+                .map_or(0, |last| probes.reads[last].started_us);
             let since = before.max(write.issued_us);
-            looks.reads[at].ended_us.saturating_sub(since)
+            probes.reads[at].ended_us.saturating_sub(since)
         }));
         let Some(acked_us) = write.acked_us else {
             continue;
         };
         let deadline = acked_us.saturating_add(rules.lost_after_us);
-        // Only a look proves it: an observer that could not look knows nothing.
-        if looks.is_older_after(deadline, write.version) {
+        // Only a probe proves it: an observer whose probes failed knows nothing.
+        if probes.is_older_after(deadline, write.version) {
             found.lost = true;
             violations.push(Violation::Lost {
                 observer,
                 cell: write.cell,
                 version: write.version,
-                last_seen: looks.reads.last().map(|read| read.version),
+                last_seen: probes.reads.last().map(|read| read.version),
             });
         } else if at.is_none() {
             found.undecided = true;

@@ -1,4 +1,4 @@
-//! Who looks: every replica directly, the edge, and order-service's prices. Each looks at what lags as often as it may,
+//! Observers: every replica directly, the edge, and order-service's prices. Each probes what lags as often as it may,
 //! and at everything now and then.
 
 use std::{
@@ -28,10 +28,10 @@ use crate::{
 
 /// How often everything is looked at.
 pub(crate) const SWEEP: Duration = Duration::from_millis(500);
-/// How long one look may take.
+/// How long one probe may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A way to look.
+/// What is probed.
 pub(crate) enum Eye {
     /// One replica's gRPC.
     Replica(Channel),
@@ -41,7 +41,7 @@ pub(crate) enum Eye {
     Orders(RestClient),
 }
 
-/// Somebody who looks.
+/// An observer.
 pub(crate) struct Observer {
     /// For people, and for the checker.
     pub(crate) name: ObserverName,
@@ -61,7 +61,7 @@ pub(crate) struct Notes {
     servers: Mutex<HashMap<String, u32>>,
 }
 
-/// What one look shows.
+/// What one probe shows.
 struct Sight {
     version: Version,
     own: bool,
@@ -70,7 +70,7 @@ struct Sight {
 }
 
 impl Observer {
-    /// Somebody who looks at so many cells, so often.
+    /// An observer of so many cells, that probes so often.
     pub(crate) fn new(
         name: String,
         ordered: bool,
@@ -104,11 +104,11 @@ impl Observer {
             .all(|(cell, seen)| seen.load(Ordering::Acquire) >= cell.acked.load(Ordering::Acquire))
     }
 
-    /// Looks at each cell once; what is wrong, if a cell cannot be seen.
+    /// Probes each cell once. Fails with the reason if a cell cannot be read.
     pub(crate) async fn try_all(&self, cells: &[Arc<Cell>]) -> Result<(), String> {
         for cell in cells {
             let problem = |reason: &str| format!("{}: {reason} of {}", self.name.name, cell.name());
-            let sight = self.look(cell).await.map_err(|reason| problem(&reason))?;
+            let sight = self.probe(cell).await.map_err(|reason| problem(&reason))?;
             if !sight.own {
                 return Err(problem("not the value"));
             }
@@ -116,7 +116,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Looks until it is stopped.
+    /// Probes until it is stopped.
     async fn watch(
         self: Arc<Self>,
         number: usize,
@@ -141,12 +141,12 @@ impl Observer {
                 all || self.seen[*index].load(Ordering::Acquire)
                     < cell.issued.load(Ordering::Acquire)
             });
-            let looks = wanted.map(|(index, cell)| {
+            let probes = wanted.map(|(index, cell)| {
                 let notes = &notes;
                 let observer = &self;
                 async move {
                     let started_us = clock.us();
-                    match observer.look(cell).await {
+                    match observer.probe(cell).await {
                         Ok(sight) => {
                             observer.seen[index].fetch_max(sight.version, Ordering::AcqRel);
                             let read = Read {
@@ -168,11 +168,11 @@ impl Observer {
                     }
                 }
             });
-            join_all(looks).await;
+            join_all(probes).await;
         }
     }
 
-    async fn look(&self, cell: &Cell) -> Result<Sight, String> {
+    async fn probe(&self, cell: &Cell) -> Result<Sight, String> {
         match tokio::time::timeout(TIMEOUT, self.ask(cell)).await {
             Ok(answer) => answer,
             Err(_) => Err("no answer in time".to_owned()),
@@ -251,7 +251,7 @@ async fn json(
         .map_err(|_| "not the agreed JSON".to_owned())
 }
 
-/// Has all of them look until they are stopped.
+/// Has all of them probe until they are stopped.
 pub(crate) fn watch_all(
     observers: &[Arc<Observer>],
     cells: &Arc<Vec<Arc<Cell>>>,

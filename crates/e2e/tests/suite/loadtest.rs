@@ -292,6 +292,52 @@ async fn loadtest_seeds_and_removes_what_it_seeded() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn loadtest_measures_a_quiet_tenant_beside_a_noisy_neighbour_and_cleans_up()
+-> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let out = folder()?;
+    let arguments = [
+        "neighbours",
+        "--noise",
+        "secrets,writes",
+        "--rounds",
+        "1",
+        "--duration",
+        "6s",
+        "--limit",
+        "1000000",
+        "--out",
+        text(&out)?,
+    ];
+    run(&arguments).await?.exits(0)?.says("noisy neighbour")?;
+    let report = result(&out)?;
+    let rows = report["neighbours"].as_array().unwrap();
+    ensure!(rows.len() == 4, "two noises at two backends: {rows:?}");
+    for row in rows {
+        ensure!(row["alone"]["count"].as_u64() >= Some(100), "{row}");
+        ensure!(row["alone_failed"] == 0, "{row}");
+        ensure!(row["within_limit"] == true, "{row}");
+        let calls = ["accepted", "refused", "failed"].map(|one| row[one].as_u64().unwrap());
+        ensure!(calls.iter().sum::<u64>() > 100, "{row}");
+    }
+    let left = stack.parameters_below("tenants/lt-n").await?;
+    ensure!(left.is_empty(), "{left:?}");
+    std::fs::remove_dir_all(out)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn loadtest_refuses_an_output_folder_before_it_measures() -> anyhow::Result<()> {
+    for command in ["latency", "staleness", "neighbours"] {
+        run(&[command, "--out", "/proc/nope"])
+            .await?
+            .exits(64)?
+            .says("--out /proc/nope: ")?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn loadtest_refuses_what_it_cannot_measure() -> anyhow::Result<()> {
     let out = folder()?;
     let latency = |more: &[&'static str]| {

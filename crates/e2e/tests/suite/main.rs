@@ -13,6 +13,7 @@ mod freshness;
 mod isolation;
 mod journey;
 mod loadtest;
+mod logs;
 mod mirror;
 mod resilience;
 mod rolling;

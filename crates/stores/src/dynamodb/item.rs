@@ -1,7 +1,8 @@
 //! What an item means. Also used by the invalidator on the images of the stream.
 //!
 //! Items are also written by hand: without `version`, with a version that is no whole number (both count as
-//! 0), without `contentType`, or with a Map, List, Number, Bool or Null as `configValue` (served as JSON).
+//! 0), without `contentType`, or with a Map, List, Number, Bool or Null as `configValue` (served as JSON). Other attributes
+//! have no meaning: `expiresAt` neither, since the table has no TTL.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -281,6 +282,16 @@ mod tests {
                 .version,
             MAX_VERSION
         );
+    }
+
+    /// The table has no TTL, so that no expiry is pending.
+    #[test]
+    fn expires_at_and_other_unknown_attributes_have_no_meaning() {
+        let plain = json!({"configValue": {"S": "1"}, "version": {"N": "7"}});
+        let mut expired = plain.clone();
+        expired["expiresAt"] = json!({"N": "1"});
+        expired["ttl"] = json!({"N": "1"});
+        assert_eq!(decoded(&expired), decoded(&plain));
     }
 
     #[test]

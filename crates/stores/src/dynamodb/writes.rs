@@ -3,10 +3,7 @@
 use aws_sdk_dynamodb::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
-    operation::{
-        delete_item::DeleteItemError, transact_write_items::TransactWriteItemsError,
-        update_item::UpdateItemError,
-    },
+    operation::transact_write_items::TransactWriteItemsError,
     types::{self, AttributeValue, TransactWriteItem, builders::TransactWriteItemBuilder},
 };
 use tagged_config_domain::{LocationId, NewValue, Revision, StoreError};
@@ -30,7 +27,7 @@ pub(super) struct Update<'a> {
 }
 
 impl DynamoDbStore {
-    /// Writes if the condition holds; `false` if it does not.
+    /// Writes if the condition holds; `false` if it does not, or another write was at the same item.
     pub(super) async fn update(
         &self,
         id: &LocationId,
@@ -104,10 +101,7 @@ impl DynamoDbStore {
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values));
-        held(
-            call.send().await.map(|_| ()),
-            UpdateItemError::is_conditional_check_failed_exception,
-        )
+        held(call.send().await)
     }
 
     /// A write and its entry in the journal, both or neither; `false` if the write's condition does not hold, or
@@ -165,10 +159,7 @@ impl DynamoDbStore {
             .set_expression_attribute_values(Some(condition.values))
             .expression_attribute_names("#claim", item::CLAIM)
             .expression_attribute_values(":claim", AttributeValue::S(claim.to_owned()));
-        held(
-            call.send().await.map(|_| ()),
-            UpdateItemError::is_conditional_check_failed_exception,
-        )
+        held(call.send().await)
     }
 
     /// Removes what has this version; `at_ms` is the removal's own.
@@ -194,11 +185,11 @@ impl DynamoDbStore {
                 version: item::version(old),
             };
             // What somebody wrote may share its version with what was there before.
-            let evidence = match item::assigned_version(old) {
+            let source_event_id = match item::assigned_version(old) {
                 Some(_) => String::new(),
                 None => at_ms.to_string(),
             };
-            let entry = Entry::removed(id, removed, at_ms, &evidence);
+            let entry = Entry::removed(id, removed, at_ms, &source_event_id);
             return self
                 .transact(TransactWriteItem::builder().delete(delete), journal, &entry)
                 .await;
@@ -211,30 +202,57 @@ impl DynamoDbStore {
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
             .set_expression_attribute_values(values);
-        held(
-            call.send().await.map(|_| ()),
-            DeleteItemError::is_conditional_check_failed_exception,
-        )
+        held(call.send().await)
     }
 }
 
-/// Whether a conditional write was done; a condition that does not hold is no failure.
-fn held<E>(
-    result: Result<(), SdkError<E, HttpResponse>>,
-    is_conditional_check_failed: impl Fn(&E) -> bool,
-) -> Result<bool, StoreError>
+/// Whether a conditional write was done. That another writer was faster (the condition does not hold, or a transaction was
+/// at the same item) is no failure.
+fn held<T, E>(result: Result<T, SdkError<E, HttpResponse>>) -> Result<bool, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match result {
-        Ok(()) => Ok(true),
-        Err(error)
-            if error
-                .as_service_error()
-                .is_some_and(is_conditional_check_failed) =>
-        {
-            Ok(false)
-        }
+        Ok(_) => Ok(true),
+        Err(error) if was_overtaken(&error) => Ok(false),
         Err(error) => Err(store_error(BACKEND, error)),
+    }
+}
+
+fn was_overtaken<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let code = error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code);
+    matches!(
+        code,
+        Some("ConditionalCheckFailedException" | "TransactionConflictException")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::{error::ErrorMetadata, operation::update_item::UpdateItemError};
+
+    use super::*;
+
+    fn refused(code: &str) -> Result<(), SdkError<UpdateItemError, HttpResponse>> {
+        let metadata = ErrorMetadata::builder().code(code).build();
+        let response = HttpResponse::new(400.try_into().expect("a status"), "".into());
+        Err(SdkError::service_error(
+            UpdateItemError::generic(metadata),
+            response,
+        ))
+    }
+
+    #[test]
+    fn a_plain_write_that_meets_a_transaction_was_overtaken() {
+        for code in [
+            "ConditionalCheckFailedException",
+            "TransactionConflictException",
+        ] {
+            assert!(!held(refused(code)).expect("no failure"), "{code}");
+        }
+        assert!(held(refused("ThrottlingException")).is_err());
+        assert!(held::<_, UpdateItemError>(Ok(())).expect("done"));
     }
 }

@@ -33,7 +33,7 @@ impl Discover for Discovery {
 }
 
 impl Refresher for Tasks {
-    async fn tell(&self, _: SocketAddr, message: Message) -> Result<(), Status> {
+    async fn send(&self, _: SocketAddr, message: Message) -> Result<(), Status> {
         if !self.0 {
             return Err(Status::unavailable("dead"));
         }
@@ -41,7 +41,7 @@ impl Refresher for Tasks {
         Ok(())
     }
 
-    fn forget(&self, _: SocketAddr) -> bool {
+    fn disconnect(&self, _: SocketAddr) -> bool {
         false
     }
 }
@@ -198,20 +198,20 @@ async fn a_change_that_reaches_neither_task_nor_journal_is_tried_again() {
 }
 
 /// Tasks that never answer.
-struct Silence;
+struct Unresponsive;
 
-impl Refresher for Silence {
-    async fn tell(&self, _: SocketAddr, _: Message) -> Result<(), Status> {
+impl Refresher for Unresponsive {
+    async fn send(&self, _: SocketAddr, _: Message) -> Result<(), Status> {
         std::future::pending().await
     }
 
-    fn forget(&self, _: SocketAddr) -> bool {
+    fn disconnect(&self, _: SocketAddr) -> bool {
         false
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_is_in_the_journal_does_not_wait_for_silent_tasks() {
+async fn a_batch_that_is_in_the_journal_does_not_wait_for_tasks_that_hang() {
     let Handler {
         discover,
         parameters,
@@ -221,7 +221,7 @@ async fn a_batch_that_is_in_the_journal_does_not_wait_for_silent_tasks() {
     } = Around::WORKING.handler();
     let handler = Handler {
         discover,
-        refresher: Silence,
+        refresher: Unresponsive,
         parameters,
         journal,
         config,
@@ -265,7 +265,7 @@ async fn without_discovery_the_journal_is_enough_and_without_both_it_is_tried_ag
 async fn a_throttled_source_is_announced_without_its_value() {
     // Without a readable source once early, and once more at the end.
     let edited = vec![ChangeKind::Edited, ChangeKind::Edited];
-    for (source, kinds, sent) in [(false, edited, 2), (true, vec![ChangeKind::Written], 1)] {
+    for (source, kinds, sent) in [(false, edited, 2), (true, vec![ChangeKind::Edited], 1)] {
         let around = Around {
             source,
             ..Around::WORKING

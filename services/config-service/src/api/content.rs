@@ -1,10 +1,13 @@
-//! Whether a value is what its content type says.
+//! Checks that a value is what its content type says, and that clients can parse it.
 
 use crate::errors::ApiError;
 
-/// What a value is taken for if nothing is said.
+/// The content type of a value that is written without one.
 pub(crate) const DEFAULT_CONTENT_TYPE: &str = "application/json";
 const MAX_CONTENT_TYPE_BYTES: usize = 100;
+/// Arrays and objects within each other. Common parsers stop soon after: serde_json, and so our own clients, at 128 levels.
+/// What is written past this service may be deeper, and is served as the text that it is.
+pub(crate) const MAX_JSON_DEPTH: usize = 100;
 
 /// The content type to store, or why the value cannot be stored under it. JSON types must hold JSON.
 pub(crate) fn check(value: &str, content_type: &str) -> Result<String, ApiError> {
@@ -34,15 +37,46 @@ pub(crate) fn check(value: &str, content_type: &str) -> Result<String, ApiError>
             "content_type must be a media type such as application/json".to_owned(),
         ));
     }
-    if (essence == "application/json" || essence.ends_with("+json"))
-        && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(value)
-    {
+    if essence == "application/json" || essence.ends_with("+json") {
+        check_json(value)?;
+    }
+    Ok(content_type.to_owned())
+}
+
+fn check_json(value: &str) -> Result<(), ApiError> {
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(value) {
         // The parser's message names the place and never quotes the value.
         return Err(ApiError::Invalid(format!(
             "the value is not JSON ({error}); for other values give their content type, such as text/plain"
         )));
     }
-    Ok(content_type.to_owned())
+    let depth = depth_of_json(value);
+    if depth > MAX_JSON_DEPTH {
+        return Err(ApiError::Invalid(format!(
+            "the value nests {depth} levels deep; at most {MAX_JSON_DEPTH} are allowed, since parsers of clients refuse more"
+        )));
+    }
+    Ok(())
+}
+
+/// How deep arrays and objects nest in text that is JSON. Takes no stack.
+fn depth_of_json(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[cfg(test)]
@@ -73,7 +107,39 @@ mod tests {
             );
         }
         assert_eq!(check("1", "").unwrap(), DEFAULT_CONTENT_TYPE);
-        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(check(&deep, "").is_ok(), "nesting costs no stack");
+    }
+
+    #[test]
+    fn json_that_clients_could_not_parse_is_refused() {
+        let arrays = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = |depth| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        for deepest in [arrays(MAX_JSON_DEPTH), objects(MAX_JSON_DEPTH)] {
+            assert!(check(&deepest, "").is_ok());
+            let parsed = serde_json::from_str::<serde_json::Value>(&deepest);
+            assert!(parsed.is_ok(), "a client can read what is accepted");
+        }
+        for too_deep in [arrays(MAX_JSON_DEPTH + 1), objects(200), arrays(100_000)] {
+            let refused = check(&too_deep, "application/problem+json");
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains("levels deep; at most 100"), "{message}");
+            assert!(check(&too_deep, "text/plain").is_ok(), "no JSON, no limit");
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_nest() {
+        for (json, depth) in [
+            ("1", 0),
+            (r#"["[[[", {"{\"[": []}]"#, 3),
+            (r#"{"a\\": [[1], [2]]}"#, 3),
+            ("[[],[],[]]", 2),
+        ] {
+            assert!(
+                serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok(),
+                "{json}"
+            );
+            assert_eq!(depth_of_json(json), depth, "{json}");
+        }
+        assert!(check(&format!("\"{}\"", "[".repeat(1_000)), "").is_ok());
     }
 }

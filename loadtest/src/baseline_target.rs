@@ -30,7 +30,7 @@ const VALUE_BYTES: usize = 200;
 const KEY: &str = "tenant_config_loadtest/k0001";
 
 /// The target's process. Ends with this value.
-pub(crate) struct NullTarget {
+pub(crate) struct BaselineTarget {
     /// Its gRPC address.
     pub(crate) grpc: String,
     /// Its base URL.
@@ -38,17 +38,17 @@ pub(crate) struct NullTarget {
     _process: Child,
 }
 
-impl NullTarget {
+impl BaselineTarget {
     /// Starts one.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where is this program?")?;
         let mut process = Command::new(program)
-            .arg("null-target")
+            .arg("baseline-target")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("cannot start the null target")?;
+            .context("cannot start the baseline target")?;
         let output = process.stdout.take().context("it has an output")?;
         let line = BufReader::new(output)
             .lines()
@@ -56,7 +56,7 @@ impl NullTarget {
             .await?
             .unwrap_or_default();
         let Some((grpc, http)) = line.split_once(' ') else {
-            bail!("the null target did not start");
+            bail!("the baseline target did not start");
         };
         Ok(Self {
             grpc: grpc.to_owned(),
@@ -66,7 +66,7 @@ impl NullTarget {
     }
 }
 
-/// `loadtest null-target`: serves until standard input ends, which it does with whoever started this.
+/// `loadtest baseline-target`: serves until standard input ends, which it does with whoever started this.
 pub(crate) async fn serve() -> anyhow::Result<Ended> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let grpc = TcpListener::bind(any_port).await?;
@@ -132,41 +132,53 @@ impl ConfigService for Constant {
         &self,
         _: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 
     async fn list_config(
         &self,
         _: Request<ListConfigRequest>,
     ) -> Result<Response<ListConfigResponse>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 
     async fn put_config(
         &self,
         _: Request<PutConfigRequest>,
     ) -> Result<Response<PutConfigResponse>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 
     async fn delete_config(
         &self,
         _: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 
     async fn explain_config(
         &self,
         _: Request<ExplainConfigRequest>,
     ) -> Result<Response<ExplainConfigResponse>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 
     async fn watch_config(
         &self,
         _: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
-        Err(Status::unimplemented("the null target answers GetConfig"))
+        Err(Status::unimplemented(
+            "the baseline target answers GetConfig",
+        ))
     }
 }

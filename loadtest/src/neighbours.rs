@@ -1,0 +1,309 @@
+//! `loadtest neighbours`: how much slower a quiet tenant's cold reads become beside a noisy neighbour.
+//!
+//! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
+//! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
+//! all of them. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
+//! that slows down meanwhile slows both. Everything that is made is removed again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    Ended,
+    accounts::{Accounts, Role},
+    cli::{NeighboursOptions, Output},
+    client::{connect, signed},
+    dataset::Table,
+    environment::{Environment, Stopwatch},
+    latency::open,
+    neighbours::{
+        noise::{Counts, NoisyNeighbour},
+        samples::{Samples, ratio_of_p99},
+    },
+    progress,
+    recorder::micros,
+    report::{FORMAT, Neighbour, Report, finish},
+    stop::Stop,
+    targets::Targets,
+    tokens::Caller,
+};
+
+mod noise;
+mod samples;
+
+pub(crate) use noise::Noise;
+
+/// How long a quiet read may take. A read that fails counts as one that took so long.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Far more than are under way before they time out.
+const MAX_IN_FLIGHT: u32 = 10_000;
+/// The neighbour is noisy for this long before quiet reads are measured beside it.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// After the noise, before quiet reads are measured alone again.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Where the quiet tenant reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Backend {
+    DynamoDb,
+    ParameterStore,
+}
+
+/// The quiet tenant.
+struct Quiet {
+    caller: Arc<Caller>,
+    channels: Vec<Channel>,
+    /// Part of every key, so that no run reads another's.
+    run: String,
+    next: AtomicU64,
+    rate: f64,
+}
+
+/// Quiet times by noise and backend, and the noisy neighbour's counts.
+#[derive(Default)]
+struct Measured {
+    alone: BTreeMap<(Noise, Backend), Samples>,
+    beside: BTreeMap<(Noise, Backend), Samples>,
+    counts: BTreeMap<Noise, Counts>,
+    /// The busiest round.
+    machine_busy: BTreeMap<Noise, f64>,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    const ALL: [Self; 2] = [Self::DynamoDb, Self::ParameterStore];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::DynamoDb => "dynamodb",
+            Self::ParameterStore => "parameter-store",
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Self::DynamoDb => "tenant",
+            Self::ParameterStore => "param",
+        }
+    }
+}
+
+/// `loadtest neighbours`.
+pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let (begun, started_at) = (Instant::now(), crate::report::now());
+    let output = Output {
+        out: options.out.clone(),
+        slos: Vec::new(),
+    };
+    output.check()?;
+    let targets = Targets::find(&options.place).await?;
+    let accounts = Accounts::of(&targets).await?;
+    let table = Table::of(&targets).await?;
+    let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
+    let quiet_tenant = format!("lt-q{run}");
+    let noisy = noise::Place::of(&targets, format!("lt-n{run}")).await?;
+    let measuring = async {
+        let wanted: Vec<Noise> = crate::cli::distinct(&options.noise);
+        noisy.make(&accounts, &table, &wanted).await?;
+        accounts.ensure(&quiet_tenant, Role::Reader).await?;
+        let quiet = Quiet {
+            caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
+            channels: channels(&targets).await?,
+            run,
+            next: AtomicU64::new(0),
+            rate: options.rate,
+        };
+        let caller = Caller::sign_in(&accounts, &noisy.tenant).await?;
+        // On connections of its own: what shares a connection shares its flow control too.
+        let neighbour = NoisyNeighbour::new(caller, channels(&targets).await?);
+        anyhow::Ok(measure(&options, &wanted, Arc::new(quiet), &neighbour, &stop).await)
+    };
+    let measured = measuring.await;
+    let removed = tokio::join!(
+        noisy.remove(&accounts, &table),
+        accounts.remove(&quiet_tenant)
+    );
+    let measured = measured?;
+    removed.0.and(removed.1)?;
+    let report = Report {
+        format: FORMAT.to_owned(),
+        kind: "neighbours".to_owned(),
+        started_at,
+        seconds: begun.elapsed().as_secs_f64(),
+        interrupted: stop.is_set(),
+        environment: Environment::observe(&targets),
+        settings: settings(&options),
+        neighbours: measured.rows(options.limit),
+        warnings: Vec::new(),
+        phases: Vec::new(),
+        staleness: Vec::new(),
+        slos: Vec::new(),
+    };
+    finish(report, &output)
+}
+
+async fn channels(targets: &Targets) -> anyhow::Result<Vec<Channel>> {
+    let mut channels = Vec::new();
+    for address in targets.need_grpc()? {
+        channels.push(connect(address).await?);
+    }
+    Ok(channels)
+}
+
+async fn measure(
+    options: &NeighboursOptions,
+    wanted: &[Noise],
+    quiet: Arc<Quiet>,
+    neighbour: &NoisyNeighbour,
+    stop: &Stop,
+) -> Measured {
+    let mut measured = Measured::default();
+    quiet.read_for(WARM_UP, stop).await;
+    for round in 1..=options.rounds {
+        for noise in wanted.iter().copied() {
+            let title = format!("{}, round {round} of {}", noise.name(), options.rounds);
+            let bar = progress::timing(&title, options.duration * 2 + WARM_UP + SETTLE, stop);
+            let alone = quiet.read_for(options.duration, stop).await;
+            let enough = Stop::default();
+            let noisy = async {
+                let counts = neighbour.be_noisy(noise, &enough).await;
+                (counts, tokio::time::sleep(SETTLE).await)
+            };
+            let beside = async {
+                tokio::time::sleep(WARM_UP).await;
+                let watch = Stopwatch::start();
+                let beside = quiet.read_for(options.duration, stop).await;
+                enough.set();
+                (beside, watch.read())
+            };
+            let ((counts, ()), (beside, cpu)) = tokio::join!(noisy, beside);
+            bar.finish_and_clear();
+            if stop.is_set() {
+                return measured;
+            }
+            for (backend, samples) in alone {
+                measured
+                    .alone
+                    .entry((noise, backend))
+                    .or_default()
+                    .append(samples);
+            }
+            for (backend, samples) in beside {
+                measured
+                    .beside
+                    .entry((noise, backend))
+                    .or_default()
+                    .append(samples);
+            }
+            measured.counts.entry(noise).or_default().add(counts);
+            let busy = measured.machine_busy.entry(noise).or_default();
+            *busy = busy.max(cpu.machine_busy.unwrap_or_default());
+        }
+    }
+    measured
+}
+
+// === impl Quiet ===
+
+impl Quiet {
+    /// Cold reads of each backend, for a time.
+    async fn read_for(
+        self: &Arc<Self>,
+        duration: Duration,
+        stop: &Stop,
+    ) -> Vec<(Backend, Samples)> {
+        let loops = Backend::ALL.map(|backend| async move {
+            let samples = Arc::new(Mutex::new(Samples::default()));
+            let (quiet, record, begun) = (Arc::clone(self), Arc::clone(&samples), Instant::now());
+            let plan = open::Plan {
+                rate: self.rate,
+                duration,
+                max_in_flight: MAX_IN_FLIGHT,
+                timeout: TIMEOUT,
+            };
+            open::run(plan, stop, move |due| {
+                let (quiet, record) = (Arc::clone(&quiet), Arc::clone(&record));
+                async move {
+                    let answered = quiet.read(backend).await;
+                    let took = if answered {
+                        due.elapsed()
+                    } else {
+                        TIMEOUT.max(due.elapsed())
+                    };
+                    let second = due.saturating_duration_since(begun).as_secs();
+                    record.lock().push(second, micros(took), answered);
+                }
+            })
+            .await;
+            let samples = std::mem::take(&mut *samples.lock());
+            (backend, samples)
+        });
+        futures::future::join_all(loops).await
+    }
+
+    /// Reads a key that was never read before. Returns whether the service answered: there is no such key.
+    async fn read(&self, backend: Backend) -> bool {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let index = usize::try_from(number).unwrap_or_default() % self.channels.len();
+        let request = GetConfigRequest {
+            key: format!("{}_config_cold/{}/{number}", backend.tag(), self.run),
+            ..Default::default()
+        };
+        let mut client = ConfigServiceClient::new(self.channels[index].clone());
+        let call = client.get_config(signed(request, &self.caller.token(), TIMEOUT));
+        let answer = tokio::time::timeout(TIMEOUT, call).await;
+        matches!(answer, Ok(Err(status)) if status.code() == Code::NotFound)
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    fn rows(&self, limit: f64) -> Vec<Neighbour> {
+        let row = |((noise, backend), alone): (&(Noise, Backend), &Samples)| {
+            let beside = self.beside.get(&(*noise, *backend))?;
+            let counts = self.counts.get(noise).copied().unwrap_or_default();
+            let ratio = ratio_of_p99(alone, beside);
+            Some(Neighbour {
+                noise: noise.name().to_owned(),
+                backend: backend.name().to_owned(),
+                alone: alone.quantiles(),
+                beside: beside.quantiles(),
+                alone_failed: alone.failed(),
+                beside_failed: beside.failed(),
+                within_limit: ratio.as_ref().map(|ratio| ratio.value <= limit),
+                ratio_of_p99: ratio,
+                limit,
+                accepted: counts.accepted,
+                refused: counts.refused,
+                failed: counts.failed,
+                machine_busy: self.machine_busy.get(noise).copied(),
+            })
+        };
+        self.alone.iter().filter_map(row).collect()
+    }
+}
+
+fn settings(options: &NeighboursOptions) -> BTreeMap<String, serde_json::Value> {
+    BTreeMap::from([
+        ("ratePerSecond".to_owned(), json!(options.rate)),
+        ("rounds".to_owned(), json!(options.rounds)),
+        (
+            "durationSeconds".to_owned(),
+            json!(options.duration.as_secs_f64()),
+        ),
+        ("limit".to_owned(), json!(options.limit)),
+    ])
+}
