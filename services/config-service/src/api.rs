@@ -6,8 +6,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
     AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
-    Order, Origin, Precondition, Principal, Record, Resource, Role, Store, StoreError, TenantId,
-    Written,
+    Order, Origin, Precondition, Principal, Record, Refused, Resource, Role, Store, StoreError,
+    TenantId, Written,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -282,7 +282,8 @@ impl ConfigApi {
             ));
         }
         Ok(Served {
-            permit: self.gate.admit_answer(tenant, record.value.len() as u64)?,
+            // The value is shared with the cache until it is sent.
+            permit: AnswerPermit::default(),
             key: key.to_owned(),
             record,
             origin,
@@ -290,6 +291,15 @@ impl ConfigApi {
             result: state.result,
             age: state.since.elapsed(),
         })
+    }
+
+    /// Memory for an answer of so many bytes.
+    pub(crate) fn admit_answer(
+        &self,
+        tenant: &TenantId,
+        bytes: u64,
+    ) -> Result<AnswerPermit, Refused> {
+        self.gate.admit_answer(tenant, bytes)
     }
 
     /// The highest version that was seen of the first location.

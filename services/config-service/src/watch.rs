@@ -6,7 +6,7 @@ pub(crate) mod registry;
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use tagged_config_domain::{Backend, Origin, Revision};
+use tagged_config_domain::{AnswerPermit, Backend, Origin, Refused, Revision};
 use tagged_config_runtime::shutdown::Shutdown;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::Code;
@@ -42,6 +42,16 @@ pub(crate) enum Event {
     Heartbeat,
     /// The key cannot be served now.
     Failed(String, ApiError),
+}
+
+impl Event {
+    /// Takes the memory of its value.
+    pub(crate) fn take_permit(&mut self) -> AnswerPermit {
+        match self {
+            Self::Upserted(served) => std::mem::take(&mut served.permit),
+            _ => AnswerPermit::default(),
+        }
+    }
 }
 
 /// Why a watch ended, other than well.
@@ -136,6 +146,22 @@ impl Watch {
         })
     }
 
+    /// The next event, with memory for its value; or when there may be memory for it.
+    fn next_event(&mut self) -> Option<Result<Event, Refused>> {
+        let mut event = self.queue.pop_front()?;
+        if let Event::Upserted(served) = &mut event {
+            let bytes = served.record.value.len() as u64;
+            match self.api.admit_answer(self.registration.tenant(), bytes) {
+                Ok(permit) => served.permit = permit,
+                Err(refused) => {
+                    self.queue.push_front(event);
+                    return Some(Err(refused));
+                }
+            }
+        }
+        Some(Ok(event))
+    }
+
     /// Reads what is marked, and queues what differs from what was sent.
     async fn poll(&mut self) {
         let marked = self.registration.marks().take();
@@ -226,9 +252,11 @@ struct Running {
 impl Running {
     async fn next(&mut self) -> Option<Result<Event, Ended>> {
         while !self.ended {
-            if let Some(event) = self.watch.queue.pop_front() {
-                return Some(Ok(event));
-            }
+            let blocked = match self.watch.next_event() {
+                Some(Ok(event)) => return Some(Ok(event)),
+                Some(Err(refused)) => Some(refused.retry_after),
+                None => None,
+            };
             let retry_at = self.watch.retry_at;
             let retry = async {
                 match retry_at {
@@ -251,7 +279,10 @@ impl Running {
                     return Some(Err(ended));
                 }
                 () = tokio::time::sleep_until(self.limits.connection_ends) => self.ended = true,
-                () = self.watch.registration.marks().wait() => self.watch.poll().await,
+                () = self.watch.registration.marks().wait(), if blocked.is_none() => {
+                    self.watch.poll().await;
+                }
+                () = tokio::time::sleep(blocked.unwrap_or_default()), if blocked.is_some() => {}
                 () = retry => {
                     self.watch.retry_at = None;
                     let keys = std::mem::take(&mut self.watch.retry);

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use tagged_config_auth::{AuthError, Authenticator, JwksSource};
-use tagged_config_domain::{Precondition, Principal, Record};
+use tagged_config_domain::{AnswerPermit, Precondition, Principal, Record};
 use tagged_config_proto::v1::{
     self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
     DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, ExplainedLocation,
@@ -24,6 +24,7 @@ use crate::{
     errors::ApiError,
     telemetry::metrics::ReadResult,
     transport::{
+        answer::HeldMemory,
         connection::{Accepted, CONNECTION_GRACE},
         etag::EntityTag,
         writes::Writes,
@@ -104,11 +105,10 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             )
             .await
             .map_err(status)?;
-        Ok(Response::new(response(
-            self.api(),
-            served,
-            request.freshness,
-        )))
+        let mut served = served;
+        let memory = HeldMemory::of([std::mem::take(&mut served.permit)]);
+        let message = response(self.api(), served, request.freshness);
+        Ok(with_memory(message, memory))
     }
 
     async fn batch_get_config(
@@ -116,12 +116,13 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
         let request = request.into_inner();
-        let batch = self
+        let mut batch = self
             .api()
             .batch(&self.caller, request.keys, fallback_at(Some(self.limit)))
             .await
             .map_err(status)?;
-        Ok(Response::new(BatchGetConfigResponse {
+        let memory = taken(&mut batch.entries);
+        let message = BatchGetConfigResponse {
             entries: batch
                 .entries
                 .into_iter()
@@ -129,7 +130,8 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
                 .collect(),
             missing: batch.missing,
             errors: batch.errors.into_iter().map(key_error).collect(),
-        }))
+        };
+        Ok(with_memory(message, memory))
     }
 
     async fn list_config(
@@ -137,7 +139,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<ListConfigRequest>,
     ) -> Result<Response<ListConfigResponse>, Status> {
         let request = request.into_inner();
-        let page = self
+        let mut page = self
             .api()
             .list(
                 &self.caller,
@@ -147,7 +149,8 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             )
             .await
             .map_err(status)?;
-        Ok(Response::new(ListConfigResponse {
+        let memory = taken(&mut page.entries);
+        let message = ListConfigResponse {
             entries: page
                 .entries
                 .into_iter()
@@ -155,7 +158,8 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
                 .collect(),
             next_page_token: page.next_page_token,
             errors: page.errors.into_iter().map(key_error).collect(),
-        }))
+        };
+        Ok(with_memory(message, memory))
     }
 
     async fn put_config(
@@ -217,8 +221,13 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             .watch(&self.caller, request.into_inner().keys)
             .map_err(status)?;
         let api = Arc::clone(self.api());
+        // Of the message that was sent last. It is returned when the transport takes the next one.
+        let mut memory = AnswerPermit::default();
         let events = watch.events(limits).map(move |event| match event {
-            Ok(event) => Ok(watched(&api, event)),
+            Ok(mut event) => {
+                memory = event.take_permit();
+                Ok(watched(&api, event))
+            }
             Err(Ended::Stopping) => Err(Status::unavailable("this task stops; watch another one")),
             Err(Ended::TokenExpired) => Err(Status::unauthenticated("the token has expired")),
             Err(Ended::TokenRefused) => Err(status(ApiError::Unauthenticated)),
@@ -244,6 +253,24 @@ async fn revoked<S: JwksSource>(
         let _ = generations.changed().await;
         sleep(VERIFY_AGAIN_WITHIN.mul_f64(fastrand::f64())).await;
     }
+}
+
+/// The memory of all these values.
+fn taken(entries: &mut [Served]) -> Option<HeldMemory> {
+    HeldMemory::of(
+        entries
+            .iter_mut()
+            .map(|served| std::mem::take(&mut served.permit)),
+    )
+}
+
+/// A response whose memory is held until [`calls`] has sent its body.
+fn with_memory<T>(message: T, memory: Option<HeldMemory>) -> Response<T> {
+    let mut response = Response::new(message);
+    if let Some(memory) = memory {
+        response.extensions_mut().insert(memory);
+    }
+    response
 }
 
 fn watched(api: &ConfigApi, event: watch::Event) -> WatchConfigResponse {

@@ -29,6 +29,7 @@ use crate::{
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::{
+        answer::{HeldMemory, hold},
         etag::EntityTag,
         grpc::millis,
         http::{
@@ -92,7 +93,7 @@ pub(crate) struct HttpState<S> {
 
 type Shared<S> = State<Arc<HttpState<S>>>;
 
-/// A configuration in JSON. Without its freshness, it is the same for one entity tag, to the byte.
+/// A configuration in JSON. Its entity tag covers all but the freshness.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
@@ -163,7 +164,7 @@ struct BatchRequest {
 struct GetQuery {
     #[serde(default)]
     min_version: i64,
-    #[serde(default)]
+    #[serde(default = "yes")]
     freshness: bool,
 }
 
@@ -175,6 +176,10 @@ struct ListQuery {
     page_size: i32,
     #[serde(default)]
     page_token: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// All routes, with and without what an edge puts before them.
@@ -232,7 +237,7 @@ async fn get_config<S: JwksSource>(
     let key = key_of(uri.path())?;
     let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let served = state
+    let mut served = state
         .api
         .get(&caller, &key, query.min_version, fallback_at(None))
         .await?;
@@ -248,14 +253,9 @@ async fn get_config<S: JwksSource>(
             return Err(StoreError::Conflict { current }.into());
         }
     };
-    // With its freshness, a body is not the same to the byte: such a tag is good for If-None-Match only.
-    let tag = if query.freshness {
-        format!("W/{tag}")
-    } else {
-        tag
-    };
     describe(response.headers_mut(), &state.api, &served, tag);
-    Ok(response)
+    let memory = HeldMemory::of([std::mem::take(&mut served.permit)]);
+    Ok(hold(response, memory, Body::new))
 }
 
 async fn put_config<S: JwksSource>(
@@ -326,16 +326,17 @@ async fn list_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let page = state
+    let mut listed = state
         .api
         .list(&caller, &query.prefix, query.page_size, &query.page_token)
         .await?;
+    let memory = taken(&mut listed.entries);
     let page = Page {
-        entries: entries(&state.api, &page.entries),
-        errors: page.errors.into_iter().map(KeyProblem::new).collect(),
-        next_page_token: page.next_page_token,
+        entries: entries(&state.api, &listed.entries),
+        errors: listed.errors.into_iter().map(KeyProblem::new).collect(),
+        next_page_token: listed.next_page_token,
     };
-    Ok(Json(page).into_response())
+    Ok(hold(Json(page).into_response(), memory, Body::new))
 }
 
 async fn batch_get<S: JwksSource>(
@@ -347,16 +348,17 @@ async fn batch_get<S: JwksSource>(
     let body = read_body(body, MAX_BATCH_BYTES).await?;
     let request: BatchRequest = serde_json::from_slice(&body)
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
-    let batch = state
+    let mut found = state
         .api
         .batch(&caller, request.keys, fallback_at(None))
         .await?;
+    let memory = taken(&mut found.entries);
     let batch = Batch {
-        entries: entries(&state.api, &batch.entries),
-        missing: batch.missing,
-        errors: batch.errors.into_iter().map(KeyProblem::new).collect(),
+        entries: entries(&state.api, &found.entries),
+        missing: found.missing,
+        errors: found.errors.into_iter().map(KeyProblem::new).collect(),
     };
-    Ok(Json(batch).into_response())
+    Ok(hold(Json(batch).into_response(), memory, Body::new))
 }
 
 async fn metrics<S: JwksSource>(State(state): Shared<S>) -> Response {
@@ -407,6 +409,15 @@ fn key_of(path: &str) -> Result<Cow<'_, str>, ApiError> {
     percent_decode_str(key)
         .decode_utf8()
         .map_err(|_| invalid("the key in the path is not UTF-8"))
+}
+
+/// The memory of all these values.
+fn taken(entries: &mut [Served]) -> Option<HeldMemory> {
+    HeldMemory::of(
+        entries
+            .iter_mut()
+            .map(|served| std::mem::take(&mut served.permit)),
+    )
 }
 
 fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {

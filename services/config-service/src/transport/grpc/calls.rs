@@ -19,6 +19,7 @@ use tonic::{body::Body, codec::CompressionEncoding, codegen::Service, server::Na
 
 use crate::{
     errors::ApiError,
+    transport::answer::{HeldMemory, hold},
     transport::grpc::{GrpcService, Shared, status},
 };
 
@@ -122,8 +123,9 @@ impl Future for Call {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(answer) = self.answer.as_mut().poll(context) {
-            return Poll::Ready(answer);
+        if let Poll::Ready(Ok(mut response)) = self.answer.as_mut().poll(context) {
+            let memory = response.extensions_mut().remove::<HeldMemory>();
+            return Poll::Ready(Ok(hold(response, memory, Body::new)));
         }
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
