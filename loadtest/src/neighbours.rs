@@ -50,6 +50,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
 /// The neighbour is noisy for this long before quiet reads are measured beside it.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// From making the neighbour's data to the first measurement.
+const AFTER_MAKING: Duration = Duration::from_secs(10);
 /// After the noise, before quiet reads are measured alone again.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -117,6 +119,8 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
     let measuring = async {
         let wanted: Vec<Noise> = crate::cli::distinct(&options.noise);
         noisy.make(&accounts, &table, &wanted).await?;
+        // What was made is announced to every replica meanwhile.
+        tokio::time::sleep(AFTER_MAKING).await;
         accounts.ensure(&quiet_tenant, Role::Reader).await?;
         let quiet = Quiet {
             caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
@@ -275,7 +279,8 @@ impl Measured {
         let row = |((noise, backend), alone): (&(Noise, Backend), &Samples)| {
             let beside = self.beside.get(&(*noise, *backend))?;
             let counts = self.counts.get(noise).copied().unwrap_or_default();
-            let ratio = ratio_of_p99(alone, beside);
+            // Where reads fail without any noise, there is nothing to compare with.
+            let ratio = ratio_of_p99(alone, beside).filter(|_| alone.failed() == 0);
             Some(Neighbour {
                 noise: noise.name().to_owned(),
                 backend: backend.name().to_owned(),

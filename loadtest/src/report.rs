@@ -73,11 +73,11 @@ pub(crate) struct Neighbour {
     pub(crate) alone_failed: u64,
     /// And with it.
     pub(crate) beside_failed: u64,
-    /// p99 beside the noise through p99 alone; absent with too few reads.
+    /// p99 beside the noise through p99 alone; absent with too few reads, or if any failed without the noise.
     pub(crate) ratio_of_p99: Option<Ratio>,
     /// The ratio that is allowed.
     pub(crate) limit: f64,
-    /// Whether it was kept; absent with too few reads.
+    /// Whether it was kept; absent without a ratio.
     pub(crate) within_limit: Option<bool>,
     /// Calls of the noisy neighbour that were answered.
     pub(crate) accepted: u64,
@@ -455,10 +455,17 @@ impl Report {
             .filter(|one| one.within_limit.is_none())
         {
             poor = true;
-            found.push(format!(
-                "{} reads from {} beside {} are too few for a 99th percentile: a longer --duration, or more --rounds",
-                one.beside.count, one.backend, one.noise
-            ));
+            found.push(if one.alone_failed > 0 {
+                format!(
+                    "{}, {}: {} of {} quiet reads failed without the noise: there is nothing to compare with",
+                    one.noise, one.backend, one.alone_failed, one.alone.count
+                )
+            } else {
+                format!(
+                    "{}, {}: {} reads are too few for a 99th percentile: a longer --duration, or more --rounds",
+                    one.noise, one.backend, one.beside.count
+                )
+            });
         }
         self.warnings.append(&mut found);
         poor
@@ -792,7 +799,7 @@ pub(crate) mod tests {
         assert_eq!(ended(Some(2.1))?, Ended::Breached);
         assert_eq!(ended(None)?, Ended::Poorly);
         let text = table::render(&Report::read(&folder.join("result.json"))?);
-        for wanted in ["lists", "dynamodb", "2.00 ms", "5.00 ms", "too few"] {
+        for wanted in ["lists", "dynamodb", "2.00 ms", "5.00 ms", "no verdict"] {
             assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
         }
         assert!(table::render(&neighbours(Some(2.1))).contains("2.10 (2.00 to 2.20)"));

@@ -188,7 +188,7 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
             match one.within_limit {
                 Some(true) => "ok".to_owned(),
                 Some(false) => format!("ABOVE {}", one.limit),
-                None => "too few".to_owned(),
+                None => "no verdict".to_owned(),
             },
         ]);
     }
