@@ -233,7 +233,7 @@ impl<S: JwksSource> Authenticator<S> {
 
 fn retry_interval() -> Duration {
     let [shortest, longest] = RETRY_INTERVALS;
-    shortest + (longest - shortest).mul_f64(fastrand::f64())
+    shortest + longest.saturating_sub(shortest).mul_f64(fastrand::f64())
 }
 
 fn bearer(authorization: &str) -> Option<&str> {

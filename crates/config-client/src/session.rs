@@ -204,7 +204,7 @@ impl Session {
         let is_backing_off = self
             .unanswered_at
             .is_some_and(|at| now.saturating_duration_since(at) <= CALL_BACK_OFF);
-        !self.is_live(now) && !(is_backing_off && self.is_known(token, now))
+        !(self.is_live(now) || is_backing_off && self.is_known(token, now))
     }
 
     /// Whether the caller has values that are not too old.

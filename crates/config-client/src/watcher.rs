@@ -96,25 +96,24 @@ impl Watcher {
     ) -> Result<(), Status> {
         let mut flight = {
             let mut flights = self.flights.lock();
-            match flights.get(token) {
-                Some(flight) => flight.clone(),
-                None => {
-                    let (sender, flight) = watch::channel(None);
-                    flights.insert(token.clone(), flight.clone());
-                    let (client, token, keys) = (client.clone(), token.clone(), self.keys.clone());
-                    let (shared, flights) = (Arc::clone(&self.shared), Arc::clone(&self.flights));
-                    tokio::spawn(async move {
-                        let answer = client.batch_get(&token, keys).await;
-                        let (event, outcome) = match answer {
-                            Ok(batch) => (Event::BatchAnswered(token.clone(), batch), Ok(())),
-                            Err(status) => (Event::BatchFailed(status.code()), Err(status)),
-                        };
-                        shared.step(event);
-                        flights.lock().remove(&token);
-                        sender.send_replace(Some(outcome));
-                    });
-                    flight
-                }
+            if let Some(flight) = flights.get(token) {
+                flight.clone()
+            } else {
+                let (sender, flight) = watch::channel(None);
+                flights.insert(token.clone(), flight.clone());
+                let (client, token, keys) = (client.clone(), token.clone(), self.keys.clone());
+                let (shared, flights) = (Arc::clone(&self.shared), Arc::clone(&self.flights));
+                tokio::spawn(async move {
+                    let answer = client.batch_get(&token, keys).await;
+                    let (event, outcome) = match answer {
+                        Ok(batch) => (Event::BatchAnswered(token.clone(), batch), Ok(())),
+                        Err(status) => (Event::BatchFailed(status.code()), Err(status)),
+                    };
+                    shared.step(event);
+                    flights.lock().remove(&token);
+                    sender.send_replace(Some(outcome));
+                });
+                flight
             }
         };
         let aborted = || Status::unavailable("the call was given up");

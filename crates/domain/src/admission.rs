@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(wait.as_millis(), 1_010);
         assert_eq!(bucket.take(1, start + wait), Ok(()));
         // A long quiet time fills the bucket to its burst, and no further.
-        let later = start + Duration::from_secs(3_600);
+        let later = start + Duration::from_hours(1);
         assert_eq!(bucket.take(200, later), Ok(()));
         assert!(bucket.take(1, later).is_err());
     }

@@ -22,7 +22,9 @@ mod tests {
     fn reflection_knows_the_public_service_alone() {
         let files = prost_types::FileDescriptorSet::decode(PUBLIC_DESCRIPTOR_SET).unwrap();
         let services = files.file.iter().flat_map(|file| &file.service);
-        let names: Vec<_> = services.map(|service| service.name()).collect();
+        let names: Vec<_> = services
+            .map(prost_types::ServiceDescriptorProto::name)
+            .collect();
         assert_eq!(names, ["ConfigService"]);
     }
 }

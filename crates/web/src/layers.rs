@@ -84,7 +84,6 @@ async fn limit_time(request: Request, next: Next) -> Response {
 }
 
 /// The panic's text goes to the log by the panic hook, and never to the caller.
-#[expect(clippy::needless_pass_by_value, reason = "tower-http's signature")]
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request handler panicked");
     Problem::new(

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use read::LayerState;
 
 use crate::{
+    admission,
     api::page_token::PageTokens,
     cache::{Cache, Explained},
     change::sweep::SweepHealth,
@@ -123,7 +124,6 @@ impl ConfigApi {
     /// The operations over these stores.
     pub(crate) fn new(
         stores: Stores,
-        gate: Gate,
         cache: Arc<Cache>,
         changes: Arc<Changes>,
         sweeps: Arc<SweepHealth>,
@@ -136,6 +136,7 @@ impl ConfigApi {
             .into_iter()
             .map(|backend| (backend, metrics.reads_of(backend)))
             .collect();
+        let gate = admission::gate(&stores, cache.capacity());
         Self {
             reads,
             stores,

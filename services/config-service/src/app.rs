@@ -16,7 +16,6 @@ use tokio::{net::TcpListener, time::timeout};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admission,
     api::ConfigApi,
     api::page_token::PageTokens,
     cache::{Cache, Surroundings},
@@ -77,7 +76,6 @@ impl App {
         let clock = pause::system_clock();
         let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
         let pauses = Arc::new(PauseDetector::new(clock, PAUSE));
-        let cache_bytes = config.cache.bytes;
         let cache = Arc::new(Cache::new(
             config.cache,
             Surroundings {
@@ -89,7 +87,6 @@ impl App {
             Arc::clone(&metrics),
         ));
         let stores = Stores::build(config.stores, &sdk);
-        let gate = admission::gate(&stores, cache_bytes);
         let changes = Arc::new(Changes::new(
             stores.clone(),
             Arc::clone(&cache),
@@ -112,7 +109,6 @@ impl App {
         let page_tokens = PageTokens::new(config.refresh.exposed());
         let api = Arc::new(ConfigApi::new(
             stores,
-            gate,
             cache,
             Arc::clone(&changes),
             sweeps,
@@ -148,10 +144,6 @@ impl App {
             connection_age,
             stop: shutdown.clone(),
         });
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
-        };
         let grpc_server = server(connection_age)
             .add_service(calls)
             .add_service(health)
@@ -198,19 +190,11 @@ impl App {
         tracing::info!(
             grpc = %config.listen.grpc, http = %config.listen.http, refresh = %config.listen.refresh, "listening"
         );
-        // A deployment whose keys cannot be fetched must not replace tasks that work.
-        let serve = async {
-            authenticator.has_keys().await;
-            readiness.set(true);
-            set_serving(&health_reporter, ServingStatus::Serving).await;
-            tracing::info!("serving");
-            std::future::pending().await
-        };
         tokio::select! {
             ended = &mut servers => return ended?,
             task = critical_task_panicked() => anyhow::bail!("the task {task} panicked"),
             () = stop => {}
-            () = serve => {}
+            () = serve(&authenticator, &readiness, &health_reporter) => {}
         }
         readiness.set(false);
         set_serving(&health_reporter, ServingStatus::NotServing).await;
@@ -230,6 +214,20 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Is ready from the first keys on: a deployment whose keys cannot be fetched must not replace tasks that work. Does not end.
+async fn serve(keys: &Authenticator<Jwks>, readiness: &Readiness, health: &HealthReporter) {
+    keys.has_keys().await;
+    readiness.set(true);
+    set_serving(health, ServingStatus::Serving).await;
+    tracing::info!("serving");
+    std::future::pending::<()>().await;
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
 }
 
 /// Writes the metrics for CloudWatch, the keys' age among them.

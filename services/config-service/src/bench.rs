@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use crate::{
-    admission,
     api::page_token::PageTokens,
     api::{ConfigApi, fallback_at},
     cache::{Cache, CacheConfig, Lookup, Surroundings},
@@ -61,10 +60,8 @@ impl Service {
             Arc::clone(&cache),
             Arc::clone(&metrics),
         ));
-        let gate = admission::gate(&stores, cache_bytes);
         let api = ConfigApi::new(
             stores,
-            gate,
             Arc::clone(&cache),
             Arc::clone(&changes),
             Arc::new(sweeps),

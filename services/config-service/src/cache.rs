@@ -31,11 +31,13 @@ use crate::{
 
 mod entry;
 mod partitions;
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod shuttle_tests;
 mod single_flight;
 mod sync;
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests;
 
 /// Settings of [`Cache`].
@@ -150,6 +152,11 @@ impl Cache {
     /// The watches that are notified of changes.
     pub(crate) fn registry(&self) -> &Arc<WatchRegistry> {
         &self.registry
+    }
+
+    /// The bytes that it may use.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.config.bytes
     }
 
     /// Bytes in use.
@@ -354,14 +361,18 @@ impl Cache {
                     }
                 };
                 let (_, effects) = self.step(&mut flights, id, order, event);
-                let since = match &effects.answer {
-                    Some(_) => self.entries.peek(id).map_or(began.at, |entry| entry.since),
-                    None => began.at,
-                };
-                Ok(Found {
-                    record: effects.answer.unwrap_or(record),
-                    since,
-                })
+                // Of a lagging copy, what is known is the answer, and as old as it is.
+                let known = effects.is_lagging.then(|| self.entries.peek(id)).flatten();
+                Ok(known.map_or(
+                    Found {
+                        record,
+                        since: began.at,
+                    },
+                    |known| Found {
+                        record: known.record.clone(),
+                        since: known.since,
+                    },
+                ))
             }
             Err(error) => {
                 if is_attached && !error.is_an_answer() {

@@ -106,6 +106,7 @@ impl ApiError {
     }
 
     /// The table. Each arm has its reason where it is not plain.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub(crate) fn answer(&self) -> Answer {
         use Code::{
             Aborted, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument,

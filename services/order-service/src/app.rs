@@ -65,7 +65,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         authenticator.has_keys().await;
         readiness.set(true);
         tracing::info!("serving");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         ended = &mut server => return ended.context("the HTTP listener"),

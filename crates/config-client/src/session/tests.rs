@@ -613,10 +613,10 @@ proptest! {
                 let previous = callers[index].as_ref().unwrap_or(&before);
                 let own = f.session.own_view(&token(["a", "b"][index]), f.now);
                 let own = own.unwrap_or_else(|| f.session.view(f.now));
-                for key in 0..2 {
+                for (key, version) in versions.iter().enumerate() {
                     let is_young = previous.confirmed_at.is_some_and(|at| f.now < at + seconds(1));
                     let was = shown(previous, key);
-                    if versions[key].is_none() && is_young && was.is_some_and(|(_, _, stale)| !stale) {
+                    if version.is_none() && is_young && was.is_some_and(|(_, _, stale)| !stale) {
                         let is = shown(&own, key).map(|(_, version, is_stale)| (version, is_stale));
                         prop_assert_eq!(is, was.map(|(_, version, _)| (version, true)));
                     }

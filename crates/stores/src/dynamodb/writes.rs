@@ -235,6 +235,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::result_large_err, reason = "the SDK's error")]
     fn refused(code: &str) -> Result<(), SdkError<UpdateItemError, HttpResponse>> {
         let metadata = ErrorMetadata::builder().code(code).build();
         let response = HttpResponse::new(400.try_into().expect("a status"), "".into());

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use hyper_util::rt::TokioIo;
-use tagged_config_proto::v1::refresh_service_server::{RefreshService, RefreshServiceServer};
+use tagged_config_proto::v1::{
+    FlushResponse, RefreshResponse,
+    refresh_service_server::{RefreshService, RefreshServiceServer},
+};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tonic::{Response, transport::Server};
 use tower::service_fn;
@@ -34,14 +37,14 @@ impl RefreshService for Task {
         &self,
         _: Request<pb::RefreshRequest>,
     ) -> Result<Response<pb::RefreshResponse>, Status> {
-        Ok(Response::new(Default::default()))
+        Ok(Response::new(RefreshResponse::default()))
     }
 
     async fn flush(
         &self,
         _: Request<pb::FlushRequest>,
     ) -> Result<Response<pb::FlushResponse>, Status> {
-        Ok(Response::new(Default::default()))
+        Ok(Response::new(FlushResponse::default()))
     }
 }
 

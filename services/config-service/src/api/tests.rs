@@ -6,7 +6,6 @@ use tokio::time::advance;
 
 use super::{read::PATIENCE, *};
 use crate::{
-    admission,
     cache::{CacheConfig, State, Surroundings},
     change::pause::PauseDetector,
 };
@@ -49,12 +48,10 @@ pub(crate) fn fixture() -> Fixture {
         ("param", shared_store.clone()),
     ]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let gate = admission::gate(&stores, 1 << 30);
     let issuer = Issuer::new();
     Fixture {
         api: Arc::new(ConfigApi::new(
             stores,
-            gate,
             cache,
             Arc::new(changes),
             Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),

@@ -176,7 +176,8 @@ pub(super) struct Context {
 }
 
 /// What a step does outside of the entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent effects")]
 pub(super) struct Effects {
     /// Reads in flight must not be joined, nor cached: they may have begun before the change.
     pub(super) detach: bool,
@@ -184,8 +185,8 @@ pub(super) struct Effects {
     pub(super) notify: bool,
     /// A read found a change that no event announced.
     pub(super) is_repair: bool,
-    /// What the read's waiters are given in place of what it found.
-    pub(super) answer: Option<Option<Record>>,
+    /// A read came from a lagging copy: its waiters are given the stored entry in place of what it found.
+    pub(super) is_lagging: bool,
 }
 
 /// The result of a step.
@@ -462,7 +463,7 @@ fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -
     };
     let differs = old.record != record;
     let mut step = Step::put(entry, Applied::Updated).notify(differs);
-    step.effects.answer = Some(record);
+    step.effects.is_lagging = true;
     step
 }
 
@@ -577,9 +578,10 @@ fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
         (None, None) => old.since_ms.saturating_add(SKEW_MS),
         (Some(_), None) => i64::MIN,
     };
-    let is_current = match old.is_fresh() {
-        true => record.revision > old.highest_seen,
-        false => record.revision >= old.highest_seen,
+    let is_current = if old.is_fresh() {
+        record.revision > old.highest_seen
+    } else {
+        record.revision >= old.highest_seen
     };
     if !is_current {
         return if old.is_fresh() {

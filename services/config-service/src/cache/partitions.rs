@@ -44,7 +44,7 @@ pub(super) struct Partitions {
 #[derive(Debug)]
 pub(crate) struct Cached {
     entry: Entry,
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
     /// A reader has it read in the background.
     is_refreshing: AtomicBool,
 }
@@ -100,7 +100,7 @@ impl Partitions {
         };
         let cached = Cached {
             entry,
-            _charge: charge.ok().flatten(),
+            charge: charge.ok().flatten(),
             is_refreshing: AtomicBool::new(false),
         };
         into.insert(id.clone(), Arc::new(cached));
@@ -140,7 +140,7 @@ impl Partitions {
         let replaced = self.peek(id);
         let replaced = replaced
             .as_ref()
-            .and_then(|old| old._charge.as_ref())
+            .and_then(|old| old.charge.as_ref())
             .map_or(0, |charge| charge.bytes);
         let used = counter.load(Ordering::Relaxed).saturating_sub(replaced);
         if used + bytes > self.share {

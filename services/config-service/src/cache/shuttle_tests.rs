@@ -43,8 +43,8 @@ fn state(writes: usize) -> Option<Record> {
 impl World {
     fn new() -> Self {
         let config = CacheConfig {
-            ttl: Duration::from_secs(3_600),
-            max_stale: Duration::from_secs(3_600),
+            ttl: Duration::from_hours(1),
+            max_stale: Duration::from_hours(1),
             bytes: 1 << 20,
         };
         let surroundings = Surroundings {

@@ -64,13 +64,13 @@ pub(crate) struct Sweeper<J> {
 }
 
 /// Reports to [`PauseDetector`], also during a sweep that takes long.
-async fn report(pauses: Arc<PauseDetector>, paused: Arc<Notify>) {
-    let mut last = pauses.heartbeat();
+async fn report(detector: Arc<PauseDetector>, paused: Arc<Notify>) {
+    let mut last = detector.heartbeat();
     let mut ticks = tokio::time::interval(REPORTS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let epoch = pauses.heartbeat();
+        let epoch = detector.heartbeat();
         if epoch != last {
             last = epoch;
             paused.notify_one();
@@ -142,8 +142,8 @@ impl<J: ReadJournal> Sweeper<J> {
     /// Sweeps until it is dropped; at once after a pause.
     pub(crate) async fn run(mut self) {
         let paused = Arc::new(Notify::new());
-        let pauses = Arc::clone(&self.pauses);
-        tokio::join!(report(pauses, Arc::clone(&paused)), async {
+        let detector = Arc::clone(&self.pauses);
+        tokio::join!(report(detector, Arc::clone(&paused)), async {
             let mut ticks = tokio::time::interval(self.interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {

@@ -13,7 +13,9 @@ use tagged_config_domain::AnswerPermit;
 
 /// The permits of an answer, as an extension of its response.
 #[derive(Clone, Debug)]
-pub(crate) struct HeldMemory(Arc<[AnswerPermit]>);
+pub(crate) struct HeldMemory {
+    _permits: Arc<[AnswerPermit]>,
+}
 
 /// A body whose permits are returned when it has been sent, or dropped.
 pub(crate) struct HeldBody<B> {
@@ -24,11 +26,9 @@ pub(crate) struct HeldBody<B> {
 impl HeldMemory {
     /// The permits that are counted; `None` if there are none.
     pub(crate) fn of(permits: impl IntoIterator<Item = AnswerPermit>) -> Option<Self> {
-        let counted: Arc<[_]> = permits
-            .into_iter()
-            .filter(AnswerPermit::is_counted)
-            .collect();
-        (!counted.is_empty()).then_some(Self(counted))
+        let counted = permits.into_iter().filter(AnswerPermit::is_counted);
+        let permits: Arc<[_]> = counted.collect();
+        (!permits.is_empty()).then_some(Self { _permits: permits })
     }
 }
 

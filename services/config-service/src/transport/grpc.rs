@@ -225,7 +225,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         let mut memory = AnswerPermit::default();
         let events = watch.events(limits).map(move |event| match event {
             Ok(mut event) => {
-                memory = event.take_permit();
+                let _sent = std::mem::replace(&mut memory, event.take_permit());
                 Ok(watched(&api, event))
             }
             Err(Ended::Stopping) => Err(Status::unavailable("this task stops; watch another one")),

@@ -82,10 +82,8 @@ fn fixture() -> Fixture {
     let store = Arc::new(MemoryStore::default());
     let stores = Stores::from_parts(vec![("tenant", store.clone())]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let gate = crate::admission::gate(&stores, 1 << 30);
     let api = Arc::new(ConfigApi::new(
         stores,
-        gate,
         cache,
         Arc::new(changes),
         Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
@@ -296,7 +294,6 @@ async fn a_watch_ends_within_the_bound_after_its_key_has_left() {
     let keys = tokio::spawn(async move { fresh.keep_fresh().await });
     let request = f.request(WatchConfigRequest {
         keys: vec![KEY.to_owned()],
-        ..Default::default()
     });
     let mut events = f.client().watch_config(request).await.unwrap().into_inner();
     // Another key that joins ends nothing.

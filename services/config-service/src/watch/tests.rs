@@ -7,7 +7,6 @@ use tagged_config_testkit::{Issuer, MemoryStore};
 
 use super::*;
 use crate::{
-    admission,
     api::page_token::PageTokens,
     cache::{Cache, CacheConfig, ChangedTo, Surroundings},
     change::Changes,
@@ -58,10 +57,8 @@ fn fixture() -> Fixture {
     );
     let stores = Stores::from_parts(vec![("tenant", own.clone()), ("param", layered.clone())]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let gate = admission::gate(&stores, 1 << 30);
     let api = ConfigApi::new(
         stores,
-        gate,
         Arc::clone(&cache),
         Arc::new(changes),
         Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),

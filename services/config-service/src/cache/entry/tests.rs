@@ -7,7 +7,7 @@ use super::*;
 use crate::change::pause::PauseDetector;
 
 const START_MS: i64 = 1_700_000_000_000;
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -243,7 +243,7 @@ impl Model {
 
     fn read(&mut self) -> Result<(), TestCaseError> {
         if let Some(entry) = &self.entry
-            && entry.usable(self.now(), self.is_trusted(), Duration::from_secs(3_600)) == Use::Fresh
+            && entry.usable(self.now(), self.is_trusted(), Duration::from_hours(1)) == Use::Fresh
         {
             let shown = self.shown(entry.record.as_ref(), self.floor);
             prop_assert!(
@@ -322,8 +322,8 @@ impl Model {
         Ok(())
     }
 
-    fn run(&mut self, op: Op) -> Result<(), TestCaseError> {
-        match op {
+    fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match *op {
             Op::Put => self.put(),
             Op::Edit(version) => self.edit(version),
             Op::EditAhead => self.edit(self.now_ms * 2),
@@ -356,7 +356,7 @@ proptest! {
     fn with_consistent_reads_no_hit_goes_back(ops in prop::collection::vec(op(), 1..40)) {
         let mut model = Model::new(Order::ConsistentReads);
         for op in ops {
-            model.run(op)?;
+            model.run(&op)?;
         }
     }
 }
@@ -470,7 +470,7 @@ proptest! {
 fn a_failed_read_serves_the_last_known_value_and_is_retried_in_the_background() {
     let mut model = Model::new(Order::ConsistentReads);
     model.put();
-    let max_stale = Duration::from_secs(3_600);
+    let max_stale = Duration::from_hours(1);
     let record = model.held().cloned();
     let began = |model: &Model| Began {
         at: model.now(),
