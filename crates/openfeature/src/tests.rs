@@ -79,7 +79,8 @@ fn the_page_has_every_shape() {
             Json::Null => "-".to_owned(),
             Json::String(code) if code.starts_with('!') => code[1..].to_owned(),
             Json::String(text) if text == "structure" => "yes".to_owned(),
-            other => format!("`{other}`"),
+            // Whether an exponent has a sign depends on serde_json's features.
+            other => format!("`{other}`").replace("e+", "e"),
         };
         let kind = shape["contentType"].as_str();
         let value = shape["value"].as_str().unwrap();

@@ -26,7 +26,8 @@ const REQUESTS: Quota = Quota {
 };
 /// Large answers under way may use this part of what the cache may use: one in so many. They are copied once or twice.
 const ANSWER_PART: u64 = 4;
-const MIN_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
+/// So that one tenant's part of it, a quarter, holds a whole batch.
+const MIN_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The gate of a process whose cache has so many bytes.
 pub(crate) fn gate(stores: &Stores, cache_bytes: u64) -> Gate {

@@ -211,14 +211,24 @@ impl ConfigApi {
         Ok((store.backend(), explained))
     }
 
-    /// One key. `min_version` 0 sets no condition. From `fallback_at` on, the last known value is served instead of waiting
-    /// for the backend.
+    /// One key. `min_version` 0 sets no condition. `deadline`: how long the caller waits; a last known value is served in time.
     pub(crate) async fn get(
         &self,
         caller: &Principal,
         key: &str,
         min_version: i64,
-        fallback_at: Instant,
+        deadline: Option<Duration>,
+    ) -> Result<Served, ApiError> {
+        self.get_or_fall_back(caller, key, min_version, || fallback_at(deadline))
+            .await
+    }
+
+    async fn get_or_fall_back(
+        &self,
+        caller: &Principal,
+        key: &str,
+        min_version: i64,
+        fallback_at: impl FnOnce() -> Instant,
     ) -> Result<Served, ApiError> {
         let (key, store) = self.route(key)?;
         let layers = store.locate(caller.tenant(), key.name());
@@ -242,7 +252,7 @@ impl ConfigApi {
             self.at_least(caller.tenant(), store, &layers, min_version)
                 .await
         } else {
-            self.read_through(caller.tenant(), store, &layers, fallback_at)
+            self.read_through(caller.tenant(), store, &layers, fallback_at())
                 .await
         };
         self.metrics.read_took(started.elapsed());
@@ -345,12 +355,12 @@ impl ConfigApi {
     }
 
     /// Many keys, each on its own: one failure fails no other. Keys whose values do not fit into [`MAX_BATCH_BYTES`] fail with
-    /// RESOURCE_EXHAUSTED. From `fallback_at` on, last known values are served instead of waiting for the backend.
+    /// RESOURCE_EXHAUSTED. `deadline`: how long the caller waits.
     pub(crate) async fn batch(
         &self,
         caller: &Principal,
         keys: Vec<String>,
-        fallback_at: Instant,
+        deadline: Option<Duration>,
     ) -> Result<Batch, ApiError> {
         if keys.len() > MAX_BATCH {
             return Err(ApiError::Invalid(format!(
@@ -363,8 +373,9 @@ impl ConfigApi {
             .into_iter()
             .filter(|key| seen.insert(key.clone()))
             .collect();
+        let fallback_at = fallback_at(deadline);
         let reads = distinct.into_iter().map(|key| async move {
-            let answer = self.get(caller, &key, 0, fallback_at).await;
+            let answer = self.get_or_fall_back(caller, &key, 0, || fallback_at).await;
             (key, answer)
         });
         let mut batch = Batch::default();
@@ -612,7 +623,7 @@ impl ConfigApi {
 }
 
 /// The moment from which the last known value is served to a caller that has so long, instead of waiting for the backend.
-pub(crate) fn fallback_at(deadline: Option<Duration>) -> Instant {
+fn fallback_at(deadline: Option<Duration>) -> Instant {
     let wait = deadline.map_or(read::PATIENCE, |deadline| {
         read::PATIENCE.min(deadline * 3 / 4)
     });

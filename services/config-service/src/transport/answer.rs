@@ -26,9 +26,15 @@ pub(crate) struct HeldBody<B> {
 impl HeldMemory {
     /// The permits that are counted; `None` if there are none.
     pub(crate) fn of(permits: impl IntoIterator<Item = AnswerPermit>) -> Option<Self> {
-        let counted = permits.into_iter().filter(AnswerPermit::is_counted);
-        let permits: Arc<[_]> = counted.collect();
-        (!permits.is_empty()).then_some(Self { _permits: permits })
+        let mut counted = permits
+            .into_iter()
+            .filter(AnswerPermit::is_counted)
+            .peekable();
+        // Nothing is allocated for the answers that are not counted.
+        counted.peek()?;
+        Some(Self {
+            _permits: counted.collect(),
+        })
     }
 }
 

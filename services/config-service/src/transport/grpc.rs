@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    api::{ConfigApi, ExplainedLayer, Served, fallback_at},
+    api::{ConfigApi, ExplainedLayer, Served},
     cache::State,
     errors::ApiError,
     telemetry::metrics::ReadResult,
@@ -101,7 +101,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
                 &self.caller,
                 &request.key,
                 request.min_version,
-                fallback_at(Some(self.limit)),
+                Some(self.limit),
             )
             .await
             .map_err(status)?;
@@ -118,7 +118,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         let request = request.into_inner();
         let mut batch = self
             .api()
-            .batch(&self.caller, request.keys, fallback_at(Some(self.limit)))
+            .batch(&self.caller, request.keys, Some(self.limit))
             .await
             .map_err(status)?;
         let memory = taken(&mut batch.entries);

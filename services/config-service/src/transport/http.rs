@@ -25,7 +25,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    api::{ConfigApi, Served, fallback_at},
+    api::{ConfigApi, Served},
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::{
@@ -239,7 +239,7 @@ async fn get_config<S: JwksSource>(
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
     let mut served = state
         .api
-        .get(&caller, &key, query.min_version, fallback_at(None))
+        .get(&caller, &key, query.min_version, None)
         .await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
     let mut response = match conditions.of_read(&tag) {
@@ -348,10 +348,7 @@ async fn batch_get<S: JwksSource>(
     let body = read_body(body, MAX_BATCH_BYTES).await?;
     let request: BatchRequest = serde_json::from_slice(&body)
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
-    let mut found = state
-        .api
-        .batch(&caller, request.keys, fallback_at(None))
-        .await?;
+    let mut found = state.api.batch(&caller, request.keys, None).await?;
     let memory = taken(&mut found.entries);
     let batch = Batch {
         entries: entries(&state.api, &found.entries),
