@@ -105,6 +105,8 @@ pub(crate) struct Batch {
     pub missing: Vec<String>,
     /// Failed, each with its reason.
     pub errors: Vec<(String, ApiError)>,
+    /// The memory of the whole answer.
+    pub permit: AnswerPermit,
 }
 
 /// A page of keys.
@@ -116,6 +118,31 @@ pub(crate) struct Page {
     pub errors: Vec<(String, ApiError)>,
     /// Continues here; empty at the end.
     pub next_page_token: String,
+    /// The memory of the whole answer.
+    pub permit: AnswerPermit,
+}
+
+/// When a last known value is served instead of waiting for the backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fallback {
+    /// In time for a caller that waits so long; [`read::PATIENCE`] at most.
+    Within(Option<Duration>),
+    /// At this moment.
+    At(Instant),
+}
+
+impl Fallback {
+    fn at(self) -> Instant {
+        match self {
+            Self::At(moment) => moment,
+            Self::Within(deadline) => {
+                let wait = deadline.map_or(read::PATIENCE, |deadline| {
+                    read::PATIENCE.min(deadline * 3 / 4)
+                });
+                Instant::now() + wait
+            }
+        }
+    }
 }
 
 // === impl ConfigApi ===
@@ -211,24 +238,27 @@ impl ConfigApi {
         Ok((store.backend(), explained))
     }
 
-    /// One key. `min_version` 0 sets no condition. `deadline`: how long the caller waits; a last known value is served in time.
+    /// One key. `min_version` 0 sets no condition.
     pub(crate) async fn get(
         &self,
         caller: &Principal,
         key: &str,
         min_version: i64,
-        deadline: Option<Duration>,
+        fallback: Fallback,
     ) -> Result<Served, ApiError> {
-        self.get_or_fall_back(caller, key, min_version, || fallback_at(deadline))
-            .await
+        let mut served = self.read(caller, key, min_version, fallback).await?;
+        let bytes = served.record.value.len() as u64;
+        served.permit = self.gate.admit_answer(caller.tenant(), bytes)?;
+        Ok(served)
     }
 
-    async fn get_or_fall_back(
+    /// One key. Its value is shared with the cache until somebody admits the answer.
+    async fn read(
         &self,
         caller: &Principal,
         key: &str,
         min_version: i64,
-        fallback_at: impl FnOnce() -> Instant,
+        fallback: Fallback,
     ) -> Result<Served, ApiError> {
         let (key, store) = self.route(key)?;
         let layers = store.locate(caller.tenant(), key.name());
@@ -252,7 +282,7 @@ impl ConfigApi {
             self.at_least(caller.tenant(), store, &layers, min_version)
                 .await
         } else {
-            self.read_through(caller.tenant(), store, &layers, fallback_at())
+            self.read_through(caller.tenant(), store, &layers, fallback.at())
                 .await
         };
         self.metrics.read_took(started.elapsed());
@@ -281,7 +311,7 @@ impl ConfigApi {
         let (origin, state) = match self.cached(tenant, store, layers) {
             Some(found) => found,
             None => {
-                self.read_through(tenant, store, layers, fallback_at(None))
+                self.read_through(tenant, store, layers, Fallback::Within(None).at())
                     .await?
             }
         };
@@ -355,12 +385,12 @@ impl ConfigApi {
     }
 
     /// Many keys, each on its own: one failure fails no other. Keys whose values do not fit into [`MAX_BATCH_BYTES`] fail with
-    /// RESOURCE_EXHAUSTED. `deadline`: how long the caller waits.
+    /// RESOURCE_EXHAUSTED.
     pub(crate) async fn batch(
         &self,
         caller: &Principal,
         keys: Vec<String>,
-        deadline: Option<Duration>,
+        fallback: Fallback,
     ) -> Result<Batch, ApiError> {
         if keys.len() > MAX_BATCH {
             return Err(ApiError::Invalid(format!(
@@ -373,9 +403,9 @@ impl ConfigApi {
             .into_iter()
             .filter(|key| seen.insert(key.clone()))
             .collect();
-        let fallback_at = fallback_at(deadline);
+        let fallback = Fallback::At(fallback.at());
         let reads = distinct.into_iter().map(|key| async move {
-            let answer = self.get_or_fall_back(caller, &key, 0, || fallback_at).await;
+            let answer = self.read(caller, &key, 0, fallback).await;
             (key, answer)
         });
         let mut batch = Batch::default();
@@ -394,6 +424,7 @@ impl ConfigApi {
                 Err(error) => batch.errors.push((key, error)),
             }
         }
+        batch.permit = self.gate.admit_answer(caller.tenant(), bytes as u64)?;
         Ok(batch)
     }
 
@@ -448,7 +479,10 @@ impl ConfigApi {
             .sum();
         let entries = u32::try_from(listed.entries.len() / ENTRIES_PER_UNIT).unwrap_or(u32::MAX);
         admitted.charge(store.read_units(bytes).max(entries).saturating_sub(1));
-        let mut page = Page::default();
+        let mut page = Page {
+            permit: self.gate.admit_answer(caller.tenant(), bytes as u64)?,
+            ..Page::default()
+        };
         for (name, record) in listed.entries {
             // A name outside the grammar was written by hand and cannot be asked for.
             let Ok(name) = ConfigName::parse(&name) else {
@@ -457,9 +491,7 @@ impl ConfigApi {
             let key = prefix.key_of(name);
             match record {
                 Ok(record) => page.entries.push(Served {
-                    permit: self
-                        .gate
-                        .admit_answer(caller.tenant(), record.value.len() as u64)?,
+                    permit: AnswerPermit::default(),
                     key,
                     record,
                     origin: Origin::Tenant,
@@ -607,9 +639,6 @@ impl ConfigApi {
             "read"
         );
         let age = since.elapsed();
-        let permit = self
-            .gate
-            .admit_answer(caller.tenant(), record.value.len() as u64)?;
         Ok(Served {
             key: key.as_str().to_owned(),
             record,
@@ -617,17 +646,9 @@ impl ConfigApi {
             source: store.backend(),
             result,
             age,
-            permit,
+            permit: AnswerPermit::default(),
         })
     }
-}
-
-/// The moment from which the last known value is served to a caller that has so long, instead of waiting for the backend.
-fn fallback_at(deadline: Option<Duration>) -> Instant {
-    let wait = deadline.map_or(read::PATIENCE, |deadline| {
-        read::PATIENCE.min(deadline * 3 / 4)
-    });
-    Instant::now() + wait
 }
 
 /// The error for the caller, after the log has what the caller is not shown.

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use crate::{
-    api::ConfigApi,
     api::page_token::PageTokens,
+    api::{ConfigApi, Fallback},
     cache::{Cache, CacheConfig, Lookup, Surroundings},
     change::pause::{Clock, PauseDetector},
     change::sweep::SweepHealth,
@@ -78,7 +78,10 @@ impl Service {
 
     /// One key, as both transports ask for it; whether it is there.
     pub async fn get(&self, caller: &Principal, key: &str) -> bool {
-        self.api.get(caller, key, 0, None).await.is_ok()
+        self.api
+            .get(caller, key, 0, Fallback::Within(None))
+            .await
+            .is_ok()
     }
 
     /// Looks a location up; whether it is a hit.

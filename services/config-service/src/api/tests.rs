@@ -91,7 +91,7 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", 0, None)
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
             .record
@@ -99,13 +99,15 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
         "1"
     );
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_x", 0, None).await,
+        f.api
+            .get(&f.b, "tenant_config_x", 0, Fallback::Within(None))
+            .await,
         Err(ApiError::NotFound)
     ));
     put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", 0, None)
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
             .record
@@ -117,7 +119,9 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
         .await
         .unwrap();
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_x", 0, None).await,
+        f.api
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+            .await,
         Err(ApiError::NotFound)
     ));
 }
@@ -129,7 +133,12 @@ async fn a_tenant_in_the_key_is_just_a_name() {
     for name in ["B/x", "B_x", "TENANT", "TENANT-B", "B"] {
         let got = f
             .api
-            .get(&f.a, &format!("tenant_config_{name}"), 0, None)
+            .get(
+                &f.a,
+                &format!("tenant_config_{name}"),
+                0,
+                Fallback::Within(None),
+            )
             .await;
         assert!(matches!(got, Err(ApiError::NotFound)), "{name}");
     }
@@ -140,7 +149,7 @@ async fn a_tenant_in_the_key_is_just_a_name() {
     ] {
         assert!(
             matches!(
-                f.api.get(&f.a, key, 0, None).await,
+                f.api.get(&f.a, key, 0, Fallback::Within(None)).await,
                 Err(ApiError::Key { .. })
             ),
             "{key}"
@@ -152,7 +161,12 @@ async fn a_tenant_in_the_key_is_just_a_name() {
 async fn unknown_tags_list_the_known() {
     let f = fixture();
     for key in ["blob_config_x", "x", "", "tenant_x"] {
-        let message = f.api.get(&f.a, key, 0, None).await.unwrap_err().message();
+        let message = f
+            .api
+            .get(&f.a, key, 0, Fallback::Within(None))
+            .await
+            .unwrap_err()
+            .message();
         assert!(
             message.contains("tenant_config_, param_config_"),
             "{message}"
@@ -176,7 +190,7 @@ async fn readers_cannot_write_and_nothing_changes() {
     assert!(put(&f, &f.a, "tenant_config_x", "{half").await.is_err());
     assert_eq!(
         &*f.api
-            .get(&f.a_reader, "tenant_config_x", 0, None)
+            .get(&f.a_reader, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
             .record
@@ -190,18 +204,26 @@ async fn an_override_hides_the_default_for_its_tenant_alone() {
     let f = fixture();
     f.shared_store.set("global/tax", "", record("0.2"));
     f.shared_store.set("B", "tax", record("0.1"));
-    let got = f.api.get(&f.a, "param_config_tax", 0, None).await.unwrap();
+    let got = f
+        .api
+        .get(&f.a, "param_config_tax", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     assert_eq!(
         (&*got.record.value, got.origin, got.result),
         ("0.2", Origin::Global, ReadResult::miss)
     );
-    let got = f.api.get(&f.b, "param_config_tax", 0, None).await.unwrap();
+    let got = f
+        .api
+        .get(&f.b, "param_config_tax", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     assert_eq!((&*got.record.value, got.origin), ("0.1", Origin::Tenant));
     assert_eq!(f.shared_store.reads(), 2, "both layers in one call");
     for who in [&f.a, &f.b] {
         assert_eq!(
             f.api
-                .get(who, "param_config_tax", 0, None)
+                .get(who, "param_config_tax", 0, Fallback::Within(None))
                 .await
                 .unwrap()
                 .result,
@@ -221,13 +243,15 @@ async fn secrets_are_for_admins_and_never_cached() {
     f.shared_store
         .set("global/key", "", record("\"s3cret\"").secret());
     assert!(matches!(
-        f.api.get(&f.a, "param_config_key", 0, None).await,
+        f.api
+            .get(&f.a, "param_config_key", 0, Fallback::Within(None))
+            .await,
         Err(ApiError::Forbidden(Role::Admin))
     ));
     for _ in 0..2 {
         let got = f
             .api
-            .get(&f.a_admin, "param_config_key", 0, None)
+            .get(&f.a_admin, "param_config_key", 0, Fallback::Within(None))
             .await
             .unwrap();
         assert_eq!(
@@ -245,7 +269,10 @@ async fn a_read_of_a_version_reads_the_source_once() {
         .unwrap()
         .revision
         .version;
-    f.api.get(&f.a, "tenant_config_x", 0, None).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     // Another replica writes; nothing tells this one.
     let later = Record::new(
         "2",
@@ -259,7 +286,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
     f.tenant_store.set("A", "x", later);
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", v1, None)
+            .get(&f.a, "tenant_config_x", v1, Fallback::Within(None))
             .await
             .unwrap()
             .record
@@ -269,7 +296,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
     );
     assert_eq!(
         &*f.api
-            .get(&f.a, "tenant_config_x", v1 + 10, None)
+            .get(&f.a, "tenant_config_x", v1 + 10, Fallback::Within(None))
             .await
             .unwrap()
             .record
@@ -278,24 +305,33 @@ async fn a_read_of_a_version_reads_the_source_once() {
     );
     assert_eq!(
         f.api
-            .get(&f.a, "tenant_config_x", v1 + 10, None)
+            .get(&f.a, "tenant_config_x", v1 + 10, Fallback::Within(None))
             .await
             .unwrap()
             .result,
         ReadResult::hit
     );
-    let too_old = f.api.get(&f.a, "tenant_config_x", v1 + 11, None).await;
+    let too_old = f
+        .api
+        .get(&f.a, "tenant_config_x", v1 + 11, Fallback::Within(None))
+        .await;
     assert!(matches!(too_old, Err(ApiError::TooOld { have }) if have == v1 + 10));
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_none", 1, None).await,
+        f.api
+            .get(&f.a, "tenant_config_none", 1, Fallback::Within(None))
+            .await,
         Err(ApiError::NotFound)
     ));
     assert!(matches!(
-        f.api.get(&f.a, "param_config_x", 1, None).await,
+        f.api
+            .get(&f.a, "param_config_x", 1, Fallback::Within(None))
+            .await,
         Err(ApiError::Invalid(_))
     ));
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_x", -1, None).await,
+        f.api
+            .get(&f.a, "tenant_config_x", -1, Fallback::Within(None))
+            .await,
         Err(ApiError::Invalid(_))
     ));
 }
@@ -307,7 +343,11 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
     put(&f, &f.b, "tenant_config_x", "1").await.unwrap();
     let mut limited = 0;
     for _ in 0..200 {
-        match f.api.get(&f.a, "tenant_config_x", i64::MAX, None).await {
+        match f
+            .api
+            .get(&f.a, "tenant_config_x", i64::MAX, Fallback::Within(None))
+            .await
+        {
             Err(ApiError::RateLimited { .. }) => limited += 1,
             Err(ApiError::TooOld { .. }) => {}
             other => panic!("{other:?}"),
@@ -315,7 +355,9 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
     }
     assert!(limited > 0);
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_x", i64::MAX, None).await,
+        f.api
+            .get(&f.b, "tenant_config_x", i64::MAX, Fallback::Within(None))
+            .await,
         Err(ApiError::TooOld { .. })
     ));
 }
@@ -324,22 +366,33 @@ async fn forced_reads_are_limited_for_each_tenant_alone() {
 async fn with_its_backend_down_the_last_value_is_served_as_stale() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    f.api.get(&f.a, "tenant_config_x", 0, None).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     f.tenant_store.set_down(true);
     advance(Duration::from_mins(2)).await;
     for _ in 0..3 {
-        let got = f.api.get(&f.a, "tenant_config_x", 0, None).await.unwrap();
+        let got = f
+            .api
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+            .await
+            .unwrap();
         assert_eq!((&*got.record.value, got.result), ("1", ReadResult::stale));
         assert!(got.age >= Duration::from_mins(2));
     }
     assert!(matches!(
-        f.api.get(&f.a, "tenant_config_cold", 0, None).await,
+        f.api
+            .get(&f.a, "tenant_config_cold", 0, Fallback::Within(None))
+            .await,
         Err(ApiError::Store(_))
     ));
     advance(Duration::from_hours(1)).await;
     assert!(
         matches!(
-            f.api.get(&f.a, "tenant_config_x", 0, None).await,
+            f.api
+                .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+                .await,
             Err(ApiError::Store(_))
         ),
         "the maximum age"
@@ -348,7 +401,7 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
     advance(Duration::from_secs(2)).await;
     assert_eq!(
         f.api
-            .get(&f.a, "tenant_config_x", 0, None)
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
             .result,
@@ -360,13 +413,16 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
 async fn a_backend_that_hangs_does_not_hold_back_known_values() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
-    f.api.get(&f.a, "tenant_config_x", 0, None).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     f.tenant_store.hold_reads();
     advance(Duration::from_mins(2)).await;
     let started = Instant::now();
     assert_eq!(
         f.api
-            .get(&f.a, "tenant_config_x", 0, None)
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
             .result,
@@ -389,7 +445,11 @@ async fn a_batch_fails_key_by_key() {
     ];
     let batch = f
         .api
-        .batch(&f.a, keys.map(ToOwned::to_owned).into(), None)
+        .batch(
+            &f.a,
+            keys.map(ToOwned::to_owned).into(),
+            Fallback::Within(None),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -411,7 +471,7 @@ async fn a_batch_fails_key_by_key() {
     );
     let many = (0..101).map(|n| format!("tenant_config_{n}")).collect();
     assert!(matches!(
-        f.api.batch(&f.a, many, None).await,
+        f.api.batch(&f.a, many, Fallback::Within(None)).await,
         Err(ApiError::Invalid(_))
     ));
 }
@@ -471,7 +531,10 @@ async fn pages_are_the_callers_own() {
 async fn a_value_near_its_ttl_is_read_again_while_it_is_served() {
     let f = fixture();
     f.tenant_store.set("A", "x", record("1"));
-    let get = || f.api.get(&f.a, "tenant_config_x", 0, None);
+    let get = || {
+        f.api
+            .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+    };
     get().await.unwrap();
     let reads = f.tenant_store.reads();
     advance(Duration::from_secs(50)).await;
@@ -498,7 +561,10 @@ async fn a_value_near_its_ttl_is_read_again_while_it_is_served() {
 async fn a_value_is_explained_to_admins_only() {
     let f = fixture();
     f.shared_store.set("global/x", "", record("1"));
-    f.api.get(&f.a, "param_config_x", 0, None).await.unwrap();
+    f.api
+        .get(&f.a, "param_config_x", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     let (source, layers) = f.api.explain(&f.a_admin, "param_config_x").unwrap();
     assert_eq!(source.0, "memory-layered");
     let states: Vec<_> = layers
@@ -539,20 +605,27 @@ async fn a_tenant_that_is_over_a_quota_is_refused_alone() {
     let is_refused = |error: &ApiError| matches!(error, ApiError::RateLimited { .. });
     f.tenant_store.set("A", "known", record("1"));
     f.api
-        .get(&f.a, "tenant_config_known", 0, None)
+        .get(&f.a, "tenant_config_known", 0, Fallback::Within(None))
         .await
         .unwrap();
     let mut refused = 0;
     for n in 0..20 {
         let answer = f
             .api
-            .get(&f.a, &format!("tenant_config_cold{n}"), 0, None)
+            .get(
+                &f.a,
+                &format!("tenant_config_cold{n}"),
+                0,
+                Fallback::Within(None),
+            )
             .await;
         refused += usize::from(answer.is_err_and(|error| is_refused(&error)));
     }
     assert!(refused > 0, "no limit on reads");
     assert!(matches!(
-        f.api.get(&f.b, "tenant_config_cold", 0, None).await,
+        f.api
+            .get(&f.b, "tenant_config_cold", 0, Fallback::Within(None))
+            .await,
         Err(ApiError::NotFound)
     ));
     // The last known value is the fallback.
@@ -560,12 +633,17 @@ async fn a_tenant_that_is_over_a_quota_is_refused_alone() {
     for n in 0..20 {
         let _ = f
             .api
-            .get(&f.a, &format!("tenant_config_more{n}"), 0, None)
+            .get(
+                &f.a,
+                &format!("tenant_config_more{n}"),
+                0,
+                Fallback::Within(None),
+            )
             .await;
     }
     let known = f
         .api
-        .get(&f.a, "tenant_config_known", 0, None)
+        .get(&f.a, "tenant_config_known", 0, Fallback::Within(None))
         .await
         .unwrap();
     assert_eq!(known.result, ReadResult::stale);
@@ -610,7 +688,11 @@ async fn reads_of_a_secret_have_a_quota() {
     f.shared_store.set("A", "key", record("s").secret());
     let mut refused = 0;
     for _ in 0..300 {
-        match f.api.get(&f.a_admin, "param_config_key", 0, None).await {
+        match f
+            .api
+            .get(&f.a_admin, "param_config_key", 0, Fallback::Within(None))
+            .await
+        {
             Ok(served) => assert_eq!(served.result, ReadResult::miss),
             Err(ApiError::RateLimited { retry_after, .. }) => {
                 assert!(retry_after > Duration::ZERO);
@@ -620,7 +702,10 @@ async fn reads_of_a_secret_have_a_quota() {
         }
     }
     assert!(refused > 100, "{refused}");
-    let other = f.api.get(&f.b, "param_config_cold", 0, None).await;
+    let other = f
+        .api
+        .get(&f.b, "param_config_cold", 0, Fallback::Within(None))
+        .await;
     assert!(matches!(other, Err(ApiError::NotFound)), "{other:?}");
 }
 
@@ -636,13 +721,22 @@ async fn a_batchs_answer_is_bounded_in_bytes() {
         f.tenant_store
             .set("A", &format!("big/{n:02}"), record(&value));
     }
-    let batch = f.api.batch(&f.a, keys.clone(), None).await.unwrap();
+    let batch = f
+        .api
+        .batch(&f.a, keys.clone(), Fallback::Within(None))
+        .await
+        .unwrap();
     assert_eq!(batch.entries.len(), 12, "3 MiB");
     assert_eq!(batch.errors.len(), 5);
     for (key, error) in &batch.errors {
         assert_eq!(error.answer().code, tonic::Code::ResourceExhausted);
         assert!(error.message().contains("alone"), "{}", error.message());
-        assert!(f.api.get(&f.a, key, 0, None).await.is_ok());
+        assert!(
+            f.api
+                .get(&f.a, key, 0, Fallback::Within(None))
+                .await
+                .is_ok()
+        );
     }
     assert_eq!(batch.entries[0].key, keys[0], "in the order of the request");
 }
@@ -671,11 +765,18 @@ async fn while_the_backend_hangs_known_values_are_served_soon() {
     for n in 0..100 {
         f.tenant_store.set("A", &format!("k{n}"), record("1"));
     }
-    f.api.batch(&f.a, keys.clone(), None).await.unwrap();
+    f.api
+        .batch(&f.a, keys.clone(), Fallback::Within(None))
+        .await
+        .unwrap();
     advance(Duration::from_mins(2)).await;
     f.tenant_store.hold_reads();
     let started = Instant::now();
-    let batch = f.api.batch(&f.a, keys, None).await.unwrap();
+    let batch = f
+        .api
+        .batch(&f.a, keys, Fallback::Within(None))
+        .await
+        .unwrap();
     assert_eq!(batch.entries.len(), 100);
     assert!(
         batch
@@ -691,7 +792,11 @@ async fn while_the_backend_hangs_known_values_are_served_soon() {
     for _ in 0..3 {
         advance(Duration::from_millis(500)).await;
         let started = Instant::now();
-        let served = f.api.get(&f.a, "tenant_config_k0", 0, None).await.unwrap();
+        let served = f
+            .api
+            .get(&f.a, "tenant_config_k0", 0, Fallback::Within(None))
+            .await
+            .unwrap();
         assert_eq!(served.result, ReadResult::stale);
         assert!(
             started.elapsed() < Duration::from_millis(10),
@@ -702,14 +807,17 @@ async fn while_the_backend_hangs_known_values_are_served_soon() {
     // A caller with less time than that gets its answer in time.
     let f = fixture();
     f.tenant_store.set("A", "x", record("1"));
-    f.api.get(&f.a, "tenant_config_x", 0, None).await.unwrap();
+    f.api
+        .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
+        .await
+        .unwrap();
     advance(Duration::from_mins(2)).await;
     f.tenant_store.hold_reads();
     let limit = Duration::from_millis(200);
     let started = Instant::now();
     let served = f
         .api
-        .get(&f.a, "tenant_config_x", 0, Some(limit))
+        .get(&f.a, "tenant_config_x", 0, Fallback::Within(Some(limit)))
         .await
         .unwrap();
     assert_eq!(served.result, ReadResult::stale);
@@ -724,13 +832,20 @@ async fn the_age_of_a_joined_read_counts_from_its_beginning() {
     f.tenant_store.hold_reads();
     let api = Arc::clone(&f.api);
     let (a, other) = (f.a.clone(), Arc::clone(&f.api));
-    let first = tokio::spawn(async move { api.get(&a, "tenant_config_x", 0, None).await });
+    let first = tokio::spawn(async move {
+        api.get(&a, "tenant_config_x", 0, Fallback::Within(None))
+            .await
+    });
     while f.tenant_store.reads() == 0 {
         tokio::task::yield_now().await;
     }
     advance(Duration::from_secs(2)).await;
     let a = f.a.clone();
-    let second = tokio::spawn(async move { other.get(&a, "tenant_config_x", 0, None).await });
+    let second = tokio::spawn(async move {
+        other
+            .get(&a, "tenant_config_x", 0, Fallback::Within(None))
+            .await
+    });
     tokio::task::yield_now().await;
     f.tenant_store.release(1);
     for read in [first, second] {

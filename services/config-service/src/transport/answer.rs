@@ -11,29 +11,23 @@ use axum::body::HttpBody;
 use http::Response;
 use tagged_config_domain::AnswerPermit;
 
-/// The permits of an answer, as an extension of its response.
+/// The permit of an answer, as an extension of its response.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldMemory {
-    _permits: Arc<[AnswerPermit]>,
+    _permit: Arc<AnswerPermit>,
 }
 
-/// A body whose permits are returned when it has been sent, or dropped.
+/// A body whose permit is returned when it has been sent, or dropped.
 pub(crate) struct HeldBody<B> {
     body: B,
     _memory: HeldMemory,
 }
 
 impl HeldMemory {
-    /// The permits that are counted; `None` if there are none.
-    pub(crate) fn of(permits: impl IntoIterator<Item = AnswerPermit>) -> Option<Self> {
-        let mut counted = permits
-            .into_iter()
-            .filter(AnswerPermit::is_counted)
-            .peekable();
-        // Nothing is allocated for the answers that are not counted.
-        counted.peek()?;
-        Some(Self {
-            _permits: counted.collect(),
+    /// The memory of an answer, if it is counted.
+    pub(crate) fn of(permit: AnswerPermit) -> Option<Self> {
+        permit.is_counted().then(|| Self {
+            _permit: Arc::new(permit),
         })
     }
 }

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    api::{ConfigApi, ExplainedLayer, Served},
+    api::{ConfigApi, ExplainedLayer, Fallback, Served},
     cache::State,
     errors::ApiError,
     telemetry::metrics::ReadResult,
@@ -101,12 +101,12 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
                 &self.caller,
                 &request.key,
                 request.min_version,
-                Some(self.limit),
+                Fallback::Within(Some(self.limit)),
             )
             .await
             .map_err(status)?;
         let mut served = served;
-        let memory = HeldMemory::of([std::mem::take(&mut served.permit)]);
+        let memory = HeldMemory::of(std::mem::take(&mut served.permit));
         let message = response(self.api(), served, request.freshness);
         Ok(with_memory(message, memory))
     }
@@ -118,10 +118,14 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         let request = request.into_inner();
         let mut batch = self
             .api()
-            .batch(&self.caller, request.keys, Some(self.limit))
+            .batch(
+                &self.caller,
+                request.keys,
+                Fallback::Within(Some(self.limit)),
+            )
             .await
             .map_err(status)?;
-        let memory = taken(&mut batch.entries);
+        let memory = HeldMemory::of(std::mem::take(&mut batch.permit));
         let message = BatchGetConfigResponse {
             entries: batch
                 .entries
@@ -149,7 +153,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             )
             .await
             .map_err(status)?;
-        let memory = taken(&mut page.entries);
+        let memory = HeldMemory::of(std::mem::take(&mut page.permit));
         let message = ListConfigResponse {
             entries: page
                 .entries
@@ -253,15 +257,6 @@ async fn revoked<S: JwksSource>(
         let _ = generations.changed().await;
         sleep(VERIFY_AGAIN_WITHIN.mul_f64(fastrand::f64())).await;
     }
-}
-
-/// The memory of all these values.
-fn taken(entries: &mut [Served]) -> Option<HeldMemory> {
-    HeldMemory::of(
-        entries
-            .iter_mut()
-            .map(|served| std::mem::take(&mut served.permit)),
-    )
 }
 
 /// A response whose memory is held until [`calls`] has sent its body.

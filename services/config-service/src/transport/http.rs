@@ -25,7 +25,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    api::{ConfigApi, Served},
+    api::{ConfigApi, Fallback, Served},
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::{
@@ -239,7 +239,7 @@ async fn get_config<S: JwksSource>(
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
     let mut served = state
         .api
-        .get(&caller, &key, query.min_version, None)
+        .get(&caller, &key, query.min_version, Fallback::Within(None))
         .await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
     let mut response = match conditions.of_read(&tag) {
@@ -254,7 +254,7 @@ async fn get_config<S: JwksSource>(
         }
     };
     describe(response.headers_mut(), &state.api, &served, tag);
-    let memory = HeldMemory::of([std::mem::take(&mut served.permit)]);
+    let memory = HeldMemory::of(std::mem::take(&mut served.permit));
     Ok(hold(response, memory, Body::new))
 }
 
@@ -330,7 +330,7 @@ async fn list_config<S: JwksSource>(
         .api
         .list(&caller, &query.prefix, query.page_size, &query.page_token)
         .await?;
-    let memory = taken(&mut listed.entries);
+    let memory = HeldMemory::of(std::mem::take(&mut listed.permit));
     let page = Page {
         entries: entries(&state.api, &listed.entries),
         errors: listed.errors.into_iter().map(KeyProblem::new).collect(),
@@ -348,8 +348,11 @@ async fn batch_get<S: JwksSource>(
     let body = read_body(body, MAX_BATCH_BYTES).await?;
     let request: BatchRequest = serde_json::from_slice(&body)
         .map_err(|e| ApiError::Invalid(format!("the body must be {{\"keys\": [...]}}: {e}")))?;
-    let mut found = state.api.batch(&caller, request.keys, None).await?;
-    let memory = taken(&mut found.entries);
+    let mut found = state
+        .api
+        .batch(&caller, request.keys, Fallback::Within(None))
+        .await?;
+    let memory = HeldMemory::of(std::mem::take(&mut found.permit));
     let batch = Batch {
         entries: entries(&state.api, &found.entries),
         missing: found.missing,
@@ -406,15 +409,6 @@ fn key_of(path: &str) -> Result<Cow<'_, str>, ApiError> {
     percent_decode_str(key)
         .decode_utf8()
         .map_err(|_| invalid("the key in the path is not UTF-8"))
-}
-
-/// The memory of all these values.
-fn taken(entries: &mut [Served]) -> Option<HeldMemory> {
-    HeldMemory::of(
-        entries
-            .iter_mut()
-            .map(|served| std::mem::take(&mut served.permit)),
-    )
 }
 
 fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {
