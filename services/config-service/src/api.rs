@@ -238,22 +238,9 @@ impl ConfigApi {
         Ok((store.backend(), explained))
     }
 
-    /// One key. `min_version` 0 sets no condition.
+    /// One key. `min_version` 0 sets no condition. Its value is shared with the cache until [`Self::admit_answer`] gives it
+    /// memory to be sent.
     pub(crate) async fn get(
-        &self,
-        caller: &Principal,
-        key: &str,
-        min_version: i64,
-        fallback: Fallback,
-    ) -> Result<Served, ApiError> {
-        let mut served = self.read(caller, key, min_version, fallback).await?;
-        let bytes = served.record.value.len() as u64;
-        served.permit = self.gate.admit_answer(caller.tenant(), bytes)?;
-        Ok(served)
-    }
-
-    /// One key. Its value is shared with the cache until somebody admits the answer.
-    async fn read(
         &self,
         caller: &Principal,
         key: &str,
@@ -405,7 +392,7 @@ impl ConfigApi {
             .collect();
         let fallback = Fallback::At(fallback.at());
         let reads = distinct.into_iter().map(|key| async move {
-            let answer = self.read(caller, &key, 0, fallback).await;
+            let answer = self.get(caller, &key, 0, fallback).await;
             (key, answer)
         });
         let mut batch = Batch::default();

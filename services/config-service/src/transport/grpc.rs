@@ -105,8 +105,9 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             )
             .await
             .map_err(status)?;
-        let mut served = served;
-        let memory = HeldMemory::of(std::mem::take(&mut served.permit));
+        let bytes = served.record.value.len() as u64;
+        let permit = self.api().admit_answer(self.caller.tenant(), bytes);
+        let memory = HeldMemory::of(permit.map_err(|refused| status(refused.into()))?);
         let message = response(self.api(), served, request.freshness);
         Ok(with_memory(message, memory))
     }

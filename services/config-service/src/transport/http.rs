@@ -237,7 +237,7 @@ async fn get_config<S: JwksSource>(
     let key = key_of(uri.path())?;
     let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let mut served = state
+    let served = state
         .api
         .get(&caller, &key, query.min_version, Fallback::Within(None))
         .await?;
@@ -254,7 +254,8 @@ async fn get_config<S: JwksSource>(
         }
     };
     describe(response.headers_mut(), &state.api, &served, tag);
-    let memory = HeldMemory::of(std::mem::take(&mut served.permit));
+    let bytes = served.record.value.len() as u64;
+    let memory = HeldMemory::of(state.api.admit_answer(caller.tenant(), bytes)?);
     Ok(hold(response, memory, Body::new))
 }
 
