@@ -65,11 +65,29 @@ impl Standalone {
         Self::start_logging(jwks_url, settings, Stdio::null()).await
     }
 
+    /// Starts one whose keys cannot be fetched, and waits until it listens: it does not become ready.
+    pub async fn start_without_keys(jwks_url: &str) -> anyhow::Result<Self> {
+        let service = Self::launch(jwks_url, &[], Stdio::null(), "healthz").await?;
+        let ready = reqwest::get(format!("http://{}/readyz", service.http)).await?;
+        anyhow::ensure!(!ready.status().is_success(), "it is ready without keys");
+        Ok(service)
+    }
+
     /// The same, with its log written there.
     pub async fn start_logging(
         jwks_url: &str,
         settings: &[(&str, &str)],
         log: impl Into<Stdio>,
+    ) -> anyhow::Result<Self> {
+        Self::launch(jwks_url, settings, log, "readyz").await
+    }
+
+    /// Starts one, and waits until it answers well at this path.
+    async fn launch(
+        jwks_url: &str,
+        settings: &[(&str, &str)],
+        log: impl Into<Stdio>,
+        path: &str,
     ) -> anyhow::Result<Self> {
         let (grpc, refresh, http) = (
             free_address().await?,
@@ -107,7 +125,7 @@ impl Standalone {
             if let Some(status) = process.try_wait()? {
                 bail!("config-service ended at its start: {status}");
             }
-            if reqwest::get(format!("http://{http}/readyz"))
+            if reqwest::get(format!("http://{http}/{path}"))
                 .await
                 .is_ok_and(|answer| answer.status().is_success())
             {

@@ -26,10 +26,24 @@ pub(crate) struct Order {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Line {
     pub(crate) sku: String,
+    #[serde(deserialize_with = "whole")]
     pub(crate) quantity: u32,
     /// A number or its string, to the digit.
     #[serde(deserialize_with = "deserialize_decimal")]
     pub(crate) unit_price: Decimal,
+}
+
+/// A whole number in any JSON notation: `2`, `2.0`, `2e0`.
+fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = Decimal::try_from(
+        serde_json::Number::deserialize(deserializer)?
+            .as_f64()
+            .unwrap_or(-1.0),
+    );
+    let whole = number.ok().filter(|number| number.fract().is_zero());
+    whole
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or_else(|| serde::de::Error::custom("not a whole number"))
 }
 
 /// An order with its price.

@@ -140,6 +140,11 @@ async fn keys_come_from_the_mirrored_object() -> anyhow::Result<()> {
         (
             "/live/v1/config/tenant_config_a%2fb".to_owned(),
             &token,
+            404,
+        ),
+        (
+            "/live/v1/config/tenant_config_a%252fb".to_owned(),
+            &token,
             400,
         ),
     ] {

@@ -85,7 +85,7 @@ async fn with_its_backend_gone_it_answers_and_says_so() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn without_keys_nobody_is_let_in_and_nobody_is_told_no_for_good() -> anyhow::Result<()> {
-    let service = Standalone::start("http://127.0.0.1:1/jwks.json", &[]).await?;
+    let service = Standalone::start_without_keys("http://127.0.0.1:1/jwks.json").await?;
     let status = grpc_client(&service.grpc, &Issuer::new().token("A1", "reader"))
         .await?
         .get_config(get("tenant_config_x"))
@@ -117,7 +117,7 @@ async fn code_in_200_ms(service: &Standalone, token: &str) -> anyhow::Result<Cod
 async fn silent_keys_meet_the_callers_deadline() -> anyhow::Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let keys = format!("http://{}/jwks.json", silent.local_addr()?);
-    let service = Standalone::start(&keys, &[]).await?;
+    let service = Standalone::start_without_keys(&keys).await?;
     let token = Issuer::new().token("A1", "reader");
     assert_eq!(
         code_in_200_ms(&service, &token).await?,
