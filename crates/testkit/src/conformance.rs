@@ -244,6 +244,19 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         "a recreated key goes on above its deletion"
     );
 
+    // Without a condition, a hand edit is replaced like any value.
+    subject.set(e, "w/2", "\"by hand\"").await;
+    let over = store
+        .put(&admitted(e), name_of("w/2"), new("1"), Precondition::None)
+        .await
+        .expect("over a hand edit");
+    assert!(!over.created);
+    assert_eq!(
+        get(store, e, "w/2").await,
+        Some(over.record),
+        "what was returned is what is there"
+    );
+
     let largest = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
     assert_eq!(
         store

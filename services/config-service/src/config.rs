@@ -1,4 +1,4 @@
-//! Settings, a struct for each concern. README lists them all.
+//! Settings, a struct for each concern. `docs/settings.md` lists them all.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Watches over stores in memory; time is the test's.
 
-use tagged_config_domain::{Principal, Record};
+use tagged_config_domain::{ConfigName, Principal, Record, Store};
 use tagged_config_runtime::shutdown::{ShutdownTrigger, shutdown_pair};
 use tagged_config_stores::Stores;
 use tagged_config_testkit::{Issuer, MemoryStore};
@@ -135,8 +135,12 @@ async fn next(events: &mut Events) -> String {
         None => "end".to_owned(),
         Some(Err(ended)) => format!("{ended:?}"),
         Some(Ok(Event::Upserted(served))) => {
+            let stale = match served.result {
+                ReadResult::stale => " stale",
+                _ => "",
+            };
             format!(
-                "{}={} {}",
+                "{}={} {}{stale}",
                 served.key,
                 served.record.value,
                 served.origin.as_str()
@@ -255,7 +259,7 @@ async fn it_ends_with_the_token_the_connection_and_the_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_watch_says_that_it_lives() {
+async fn a_watch_without_changes_has_a_heartbeat() {
     let f = fixture();
     let mut events = f.watch(&f.a, &[KEY]);
     assert_eq!(next(&mut events).await, "in_sync true");
@@ -265,7 +269,7 @@ async fn a_silent_watch_says_that_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_said_and_told_when_it_can() {
+async fn what_cannot_be_read_fails_and_is_sent_when_it_can() {
     let f = fixture();
     f.own.set("A", "x", record("1", 1));
     f.own.set_down(true);
@@ -279,12 +283,31 @@ async fn what_cannot_be_read_is_said_and_told_when_it_can() {
     assert_eq!(next(&mut events).await, "tenant_config_x=1 tenant");
     assert!(
         began.elapsed() <= RETRY + Duration::from_secs(1),
-        "not by a look"
+        "by a retry, not by a poll"
     );
 }
 
+/// Finding M12: a watch sends that a value became stale, and that it is current again, though its revision is the same.
 #[tokio::test(start_paused = true)]
-async fn a_change_that_no_event_brought_is_told_within_the_ttl() {
+async fn staleness_is_sent_and_taken_back() {
+    let f = fixture();
+    f.own.set("A", "x", record("1", 1));
+    let mut events = f.watch(&f.a, &[KEY]);
+    now(&mut events).await;
+    f.own.set_down(true);
+    let store: Arc<dyn Store> = f.own.clone();
+    let name = ConfigName::parse("x").unwrap();
+    let layers = store.locate(f.a.tenant(), name);
+    f.cache.invalidate(layers.first().id());
+    assert_eq!(next(&mut events).await, "tenant_config_x=1 tenant stale");
+    f.own.set_down(false);
+    let began = Instant::now();
+    assert_eq!(next(&mut events).await, "tenant_config_x=1 tenant");
+    assert!(began.elapsed() <= 3 * RETRY, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_no_event_brought_is_sent_within_the_ttl() {
     let f = fixture();
     f.own.set("A", "x", record("1", 1));
     let mut events = f.watch(&f.a, &[KEY]);
