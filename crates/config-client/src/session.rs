@@ -274,7 +274,7 @@ impl Session {
                 None
             }
         };
-        // Only the keys that were asked for: the map stays bounded.
+        // Only the requested keys: the map stays bounded.
         let changed = said.and_then(|(key, known)| {
             let key = self.keys.get(key.as_str())?;
             watch.said.keys.insert(Arc::clone(key), known);

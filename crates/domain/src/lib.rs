@@ -1,4 +1,4 @@
-//! The vocabulary of Tagged Config: who is asking ([`TenantId`], [`Principal`]), what they ask for
+//! The vocabulary of Tagged Config: who calls ([`TenantId`], [`Principal`]), what they request
 //! ([`ConfigKey`]), what comes back ([`Record`], [`Revision`]) and who answers ([`Store`]).
 //!
 //! Imports no AWS SDK and no transport. Nothing here is serialisable: the crates at the edge convert.

@@ -178,7 +178,7 @@ impl Layers {
         &self.own
     }
 
-    /// All places, in the order in which they are asked.
+    /// All locations, in the order in which they are read.
     pub fn iter(&self) -> impl Iterator<Item = &Location> {
         std::iter::once(&self.own).chain(&self.shared)
     }

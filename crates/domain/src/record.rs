@@ -30,7 +30,7 @@ pub struct Content {
 /// One value with what is known of it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The value to the letter; for a secret that was not asked for, empty.
+    /// The value to the letter; for a secret that was not revealed, empty.
     pub value: Arc<str>,
     /// Its media type.
     pub content_type: Arc<str>,

@@ -108,7 +108,7 @@ pub trait Store: Send + Sync + 'static {
 /// How the values of one location are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Reads are consistent, revisions may go back (hand edits): whenever in doubt, a read that begins now
+    /// Reads are consistent, revisions may go back (hand edits): in doubt, a read that begins now
     /// is right.
     ConsistentReads,
     /// Reads may see an old copy, revisions never go back: the higher revision is right.
@@ -262,7 +262,7 @@ pub enum StoreError {
     Unsupported {
         /// Which backend.
         backend: Backend,
-        /// What was asked.
+        /// Which operation.
         operation: Operation,
         /// What to do instead, as the sentence goes on; or empty.
         instead: &'static str,

@@ -302,7 +302,7 @@ impl Stack {
     }
 }
 
-/// Asks until it is true, for 30 s at most: visibility, not speed, is what these tests assert.
+/// Polls until it is true, for 30 s at most: visibility, not speed, is what these tests assert.
 pub async fn poll_until<F: Future<Output = anyhow::Result<bool>>>(
     what: &str,
     mut condition: impl FnMut() -> F,

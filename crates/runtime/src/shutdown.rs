@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
 };
 
-/// Default of `TAGGED_CONFIG_DRAIN_DELAY`: how long a process that was told to stop serves on, not ready, so that load
+/// Default of `TAGGED_CONFIG_DRAIN_DELAY`: how long a process serves on after the stop signal, not ready, so that load
 /// balancers and name servers learn of it. On AWS several seconds.
 pub const DEFAULT_DRAIN_DELAY: Duration = Duration::from_millis(500);
 /// How long a drain may take: with the delay, shorter than the `stopTimeout` of the ECS task (60 s).

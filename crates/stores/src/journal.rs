@@ -47,7 +47,7 @@ const SKEW: Duration = Duration::from_secs(3);
 /// the moment at which it can be read.
 pub const OVERLAP: Duration =
     Duration::from_secs(LATE.as_secs() + OPERATION_TIMEOUT.as_secs() + SKEW.as_secs());
-/// How far ahead of its clock a sweep looks.
+/// How far ahead of its clock a sweep reads.
 const AHEAD: Duration = Duration::from_secs(LATE.as_secs() + SKEW.as_secs());
 /// Waits before an entry is written again that met a transaction.
 const CONFLICT_WAITS: [Duration; 3] = [

@@ -1,4 +1,4 @@
-//! `param_config_*`: `/<root>/tenants/<tenantId>/<name>` over `/<root>/global/<name>`, both asked for in one
+//! `param_config_*`: `/<root>/tenants/<tenantId>/<name>` over `/<root>/global/<name>`, both read in one
 //! GetParameters call. Read-only here: operators write parameters through AWS.
 //!
 //! Calls are shared: GetParameters takes ten names, and the account has 40 calls a second in all.

@@ -143,7 +143,7 @@ impl SharedJwks {
         *self.0.document.lock().expect("not poisoned") = None;
     }
 
-    /// How often it was asked.
+    /// How often it was requested.
     pub fn fetches(&self) -> u64 {
         self.0.fetches.load(Ordering::SeqCst)
     }

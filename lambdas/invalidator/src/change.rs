@@ -30,7 +30,7 @@ pub(crate) enum NewState {
     Value(Record),
     /// Nothing.
     Absent,
-    /// To be read by whoever needs it.
+    /// Not carried by the event: to be read from the backend.
     Unknown,
 }
 

@@ -9,7 +9,7 @@ use aws_sdk_ssm::{Client, types::Parameter};
 use tokio::sync::RwLock;
 use tonic::metadata::{Ascii, MetadataValue};
 
-/// A rotation is looked for at most so often: every task that refuses asks for it.
+/// The shortest time between two reads of the credential: every task that refuses one causes a read.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The credential as metadata; marked sensitive, so that it is never printed.
@@ -26,7 +26,7 @@ pub(crate) struct Known {
     pub(crate) current: MetadataValue<Ascii>,
     /// The one before, if there was one.
     pub(crate) previous: Option<MetadataValue<Ascii>>,
-    /// Whether the one before was looked for.
+    /// Whether the previous one was read.
     sought: bool,
     fetched: Instant,
 }

@@ -85,7 +85,7 @@ impl Mirror {
                 let body = object.body.collect().await.context("reading the object")?;
                 Ok(Some(body.to_vec()))
             }
-            // A role that may not list the bucket is told that a missing object is forbidden.
+            // For a role that may not list the bucket, S3 answers that a missing object is forbidden.
             Err(error)
                 if error
                     .as_service_error()

@@ -1,4 +1,4 @@
-//! Answers as many hits as it is told, for callgrind to count their instructions (`scripts/instructions`, which `make bench`
+//! Answers a given number of hits, for callgrind to count their instructions (`scripts/instructions`, which `make bench`
 //! runs): `get N` inside the service, `grpc N` from a decoded HTTP/2 request to the encoded answer. One thread.
 
 use std::hint::black_box;

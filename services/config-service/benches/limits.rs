@@ -72,7 +72,7 @@ fn verification() {
     println!("verification_us {each:.1}");
 }
 
-/// Calls of the store that as many readers cost who ask for one key at once that nobody has read yet.
+/// Store calls that many concurrent readers of one cold key cost (single-flight).
 fn cold_key() {
     let store = Arc::new(MemoryStore::default());
     store.set("tenant-00000", "service/feature-0000", record(200));

@@ -19,7 +19,7 @@ const WATCHED_KEYS: Quota = Quota {
     per_second: 5_000,
     burst: 50_000,
 };
-/// Requests that only look at what the task has in memory.
+/// Requests that only read the task's own memory.
 const REQUESTS: Quota = Quota {
     per_second: 1_000,
     burst: 2_000,

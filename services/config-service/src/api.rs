@@ -471,7 +471,7 @@ impl ConfigApi {
             ..Page::default()
         };
         for (name, record) in listed.entries {
-            // A name outside the grammar was written by hand and cannot be asked for.
+            // A name outside the grammar was written by hand and cannot be requested.
             let Ok(name) = ConfigName::parse(&name) else {
                 continue;
             };

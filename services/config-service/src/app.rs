@@ -1,4 +1,4 @@
-//! Builds everything, binds early, serves, and drains when told to.
+//! Builds everything, binds early, serves, and drains on a signal.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -261,7 +261,7 @@ async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener
         .with_context(|| format!("cannot listen on {address} ({variable})"))
 }
 
-/// Waits for the signal; a process that cannot hear signals stops at once.
+/// Waits for the signal; a process that cannot receive signals stops at once.
 pub(crate) async fn until_signalled() {
     if let Err(error) = tagged_config_runtime::shutdown::stop_signal().await {
         tracing::error!(%error, "cannot listen for signals");

@@ -76,7 +76,7 @@ impl Service {
         }
     }
 
-    /// One key, as both transports ask for it; whether it is there.
+    /// One key, as both transports request it; whether it exists.
     pub async fn get(&self, caller: &Principal, key: &str) -> bool {
         self.api
             .get(caller, key, 0, Fallback::Within(None))

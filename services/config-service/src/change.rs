@@ -19,7 +19,7 @@ use crate::{
     telemetry::metrics::{Metrics, RepairedBy},
 };
 
-/// How long a change is remembered, so that the sweeps that look back pass it over.
+/// How long a change is remembered, so that later sweeps, which overlap, skip it.
 const MEMORY: Duration = Duration::from_mins(2);
 /// More changes than this are not remembered: some are then applied twice, which costs a read.
 const MAX_REMEMBERED: usize = 200_000;

@@ -61,14 +61,14 @@ pub(crate) struct ListenConfig {
     pub refresh: SocketAddr,
     /// `TAGGED_CONFIG_HTTP_ADDR`
     pub http: SocketAddr,
-    /// `TAGGED_CONFIG_MAX_CONNECTION_AGE` (10m): after this, less up to a fifth, a gRPC connection is asked
-    /// to be made anew, so that load spreads over new tasks.
+    /// `TAGGED_CONFIG_MAX_CONNECTION_AGE` (10m): after this, less up to a fifth, a gRPC connection is closed
+    /// gracefully, so that load spreads over new tasks.
     pub max_connection_age: Duration,
     /// `TAGGED_CONFIG_PATH_PREFIX` (none): an edge may put it before every path of the REST facade.
     pub path_prefix: Option<PathPrefix>,
     /// `TAGGED_CONFIG_ALLOWED_ORIGINS` (none): web pages of these origins may call the REST facade, separated by commas.
     pub allowed_origins: AllowedOrigins,
-    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
+    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from the stop signal until connections are refused.
     pub drain_delay: Duration,
 }
 
@@ -186,7 +186,7 @@ impl Config {
     }
 }
 
-/// A task of ECS listens on every address; its host's name tells it from the others.
+/// A task of ECS listens on every address; its host's name distinguishes it.
 fn own_name(grpc: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match host.trim() {

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and the one table that says how each transport tells the caller.
+//! The failures of a request, and the one table that maps each to its gRPC status and HTTP problem.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tagged_config_web::BodyError;
 use thiserror::Error;
 use tonic::Code;
 
-/// A request's failure. `Display` is what the caller is told, except where [`ApiError::answer`] says less.
+/// A request's failure. `Display` is the caller's message, except where [`ApiError::answer`] hides it.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum ApiError {
     /// The key breaks the grammar, or no store has its tag.
@@ -42,7 +42,7 @@ pub(crate) enum ApiError {
         /// The version that is there.
         have: i64,
     },
-    /// The tenant used up its allowance.
+    /// The tenant used up its quota.
     #[error("too many {what} of this tenant; try again in {} ms", retry_after.as_millis())]
     RateLimited {
         /// Of what.
@@ -56,7 +56,7 @@ pub(crate) enum ApiError {
     /// The caller's deadline passed.
     #[error("the deadline passed before the source answered")]
     DeadlineExceeded,
-    /// The value is too large to look at.
+    /// The body is too large to be read.
     #[error("the body has more than {limit} bytes")]
     BodyTooLarge {
         /// The limit.
@@ -73,7 +73,7 @@ pub(crate) enum ApiError {
     Store(Arc<StoreError>),
 }
 
-/// How both transports tell it.
+/// How both transports answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// gRPC status code.
@@ -213,7 +213,7 @@ impl ApiError {
                     "unavailable",
                     "Service unavailable",
                 ),
-                // A fault of the deployment: logged, not told.
+                // A fault of the deployment: logged, not shown to the caller.
                 StoreError::Refused { .. } => hidden(
                     Internal,
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -273,7 +273,7 @@ impl ApiError {
         }
     }
 
-    /// What the caller is told.
+    /// The message for the caller.
     pub(crate) fn message(&self) -> String {
         let answer = self.answer();
         if !answer.show_detail {
@@ -296,7 +296,7 @@ impl ApiError {
         }
     }
 
-    /// Logs what callers are not told, once.
+    /// Logs, once, what callers are not shown.
     pub(crate) fn log(&self, operation: &'static str) {
         let Self::Store(error) = self else { return };
         let chain = tagged_config_runtime::telemetry::chain(&**error);

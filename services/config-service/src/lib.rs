@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use tagged_config_runtime::{EXIT_USAGE, env::ProcessEnv, telemetry as tracing_setup};
 
-/// The program: serves until it is told to stop, or checks its own health with `--healthcheck`.
+/// The program: serves until a stop signal, or checks its own health with `--healthcheck`.
 pub async fn run() -> ExitCode {
     tracing_setup::init();
     let config = match config::Config::from_env(&ProcessEnv) {

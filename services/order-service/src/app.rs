@@ -1,4 +1,4 @@
-//! Builds everything, binds early, serves, and drains when told to.
+//! Builds everything, binds early, serves, and drains on a signal.
 
 use std::{sync::Arc, time::Duration};
 

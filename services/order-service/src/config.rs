@@ -20,7 +20,7 @@ pub(crate) struct Config {
     pub(crate) path_prefix: Option<PathPrefix>,
     /// `TAGGED_CONFIG_ALLOWED_ORIGINS` (none): web pages of these origins may call the API, separated by commas.
     pub(crate) allowed_origins: AllowedOrigins,
-    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from being told to stop to refusing connections.
+    /// `TAGGED_CONFIG_DRAIN_DELAY` (500ms): from the stop signal until connections are refused.
     pub(crate) drain_delay: Duration,
     /// `TAGGED_CONFIG_JWKS_URL`
     pub(crate) jwks_url: String,

@@ -1,4 +1,4 @@
-//! What can go wrong with an order, and how it is told (RFC 9457).
+//! The failures of an order, as problem documents (RFC 9457).
 
 use axum::{
     http::StatusCode,

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::{Principal, Role, TenantId};
 
-/// Longest token that is looked at, in bytes. Cognito's are about 1 KiB.
+/// Longest token that is read, in bytes. Cognito's are about 1 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest `kid` that is looked up, in bytes.
 const MAX_KID_BYTES: usize = 128;
@@ -33,7 +33,7 @@ pub struct TokenRules {
     validation: Validation,
 }
 
-/// Why a token was refused. For logs only: callers are told no more than "unauthenticated".
+/// Why a token was refused. For logs only: callers see no more than "unauthenticated".
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// Not a JWT, too long, or its claims are not of the right types.

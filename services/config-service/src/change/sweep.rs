@@ -23,7 +23,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// How often [`PauseDetector`] hears that the process runs.
+/// The interval of the [`PauseDetector`]'s heartbeat.
 const REPORTS: Duration = Duration::from_millis(200);
 /// Reports further apart than this are a pause: shorter ones go unnoticed, and add themselves to the bound.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first sweep after a gap has more to read.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer gap than this is not caught up with: everything is asked for again. Well within the journal's retention.
+/// A longer gap than this is not caught up with: all entries are invalidated. Well within the journal's retention.
 const MAX_GAP: Duration = Duration::from_mins(10);
 
 /// Somewhere to read what changed.

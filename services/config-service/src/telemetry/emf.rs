@@ -46,7 +46,7 @@ pub(crate) async fn emit_every(
             text.push_str(&line.to_string());
             text.push('\n');
         }
-        // Nobody is left to tell if standard output is closed.
+        // If standard output is closed, there is nowhere to report it.
         let _ = std::io::stdout().write_all(text.as_bytes());
         if stopped {
             return;

@@ -23,7 +23,7 @@ use tagged_config_domain::Backend;
 
 /// Reads by backend and result. (The exposition adds `_total`.)
 pub(crate) const CONFIG_READS: &str = "config_reads";
-/// Time from request to answer of a read that asked the source.
+/// Time from request to answer of a read that the cache could not answer.
 pub(crate) const CONFIG_READ_DURATION: &str = "config_read_duration";
 /// Bytes that the cache uses.
 pub(crate) const CONFIG_CACHE_BYTES: &str = "config_cache_bytes";
@@ -139,10 +139,10 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug)]
 pub(crate) struct ReadCounters([(ReadResult, Counter); 4]);
 
-/// What the histograms were given since somebody last asked.
+/// Samples of the histograms since the last export.
 #[derive(Default)]
 pub(crate) struct Recent {
-    /// Of reads that asked the source, in seconds.
+    /// Of reads that the cache could not answer, in seconds.
     pub(crate) read_durations: Samples,
     /// Of changes, by source, in seconds.
     pub(crate) propagation: HashMap<&'static str, Samples>,
@@ -334,7 +334,7 @@ impl Metrics {
         })
     }
 
-    /// The counters of a backend's reads. Whoever counts on the hot path keeps them: looking them up takes a lock, which
+    /// The counters of a backend's reads. The hot path keeps them: looking them up takes a lock, which
     /// all workers would share.
     pub(crate) fn reads_of(&self, backend: Backend) -> ReadCounters {
         ReadCounters(ReadResult::ALL.map(|result| {
@@ -346,7 +346,7 @@ impl Metrics {
         }))
     }
 
-    /// Records how long a read took that asked the source.
+    /// Records how long a read took that the cache could not answer.
     pub(crate) fn read_took(&self, took: Duration) {
         self.read_duration.observe(took.as_secs_f64());
         self.recent.lock().read_durations.add(took.as_secs_f64());

@@ -198,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.is_new) {
-            // More may be about to come. If not, the next turn sends it.
+            // More may be about to come. If not, the next poll sends it.
             context.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }

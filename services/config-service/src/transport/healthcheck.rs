@@ -9,7 +9,7 @@ use tonic_health::pb::{
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the gRPC health service of this task; 0 if it serves.
+/// Calls the gRPC health service of this task; 0 if it serves.
 pub(crate) async fn run(mut address: SocketAddr) -> ExitCode {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

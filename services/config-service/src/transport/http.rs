@@ -74,7 +74,7 @@ const EXPOSED: [HeaderName; 10] = [
 
 /// Values and errors are the caller's alone, and only a value has a tag by which it can be used again.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// Kept by the caller alone, and asked for again each time.
+/// Kept by the caller alone, and revalidated each time.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// What the handlers share.
