@@ -25,9 +25,10 @@ pub trait Store: Send + Sync + 'static {
     /// The reads of this backend that one tenant may cause in one process, in the units that [`Self::read_units`] counts.
     /// Chosen so that one tenant cannot use up what the backend gives all of them.
     fn read_quota(&self) -> Quota {
+        // At once: a batch of 100 of the largest values.
         Quota {
             per_second: 1_000,
-            burst: 2_000,
+            burst: 8_000,
         }
     }
 

@@ -9,10 +9,11 @@ const FORCED_READS: Quota = Quota {
     per_second: 50,
     burst: 50,
 };
-/// Writes. The journal takes some 1,300 entries a second for all tenants and tasks, and a new key makes two.
+/// Writes. The journal takes [`ENTRIES_PER_SECOND`](tagged_config_stores::journal::ENTRIES_PER_SECOND) for all tenants and
+/// tasks, and a new key makes two.
 const WRITES: Quota = Quota {
     per_second: 100,
-    burst: 200,
+    burst: 500,
 };
 /// Keys of new watches: many watches are opened anew when a task stops.
 const WATCHED_KEYS: Quota = Quota {
