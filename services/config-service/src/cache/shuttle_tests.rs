@@ -37,7 +37,7 @@ fn state(writes: usize) -> Option<Record> {
         version,
     };
     let value = format!("{writes}");
-    (writes % 3 != 0).then(|| Record::new(value, "text/plain", revision, None))
+    (!writes.is_multiple_of(3)).then(|| Record::new(value, "text/plain", revision, None))
 }
 
 impl World {
