@@ -38,8 +38,7 @@ run "every_path_but_health_wants_an_id_token_of_the_client" {
 
   assert {
     condition = (
-      jsondecode(aws_api_gateway_rest_api.this.body).components.securitySchemes.cognito.x-amazon-apigateway-authorizer.providerARNs == [var.user_pool_arn]
-      && jsondecode(aws_api_gateway_rest_api.this.body).components.securitySchemes.cognito.x-amazon-apigateway-authorizer.identityValidationExpression == "^client$"
+      jsondecode(aws_api_gateway_rest_api.this.body).components.securitySchemes.cognito.x-amazon-apigateway-authorizer.providerARNs == [var.user_pool_arn] && jsondecode(aws_api_gateway_rest_api.this.body).components.securitySchemes.cognito.x-amazon-apigateway-authorizer.identityValidationExpression == "^client$"
     )
     error_message = "Tokens of another pool or client are admitted."
   }
@@ -52,11 +51,7 @@ run "everything_goes_to_the_load_balancer_by_the_link" {
     condition = alltrue(flatten([
       for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths : [
         for method, operation in methods :
-        operation.x-amazon-apigateway-integration.connectionType == "VPC_LINK"
-        && operation.x-amazon-apigateway-integration.connectionId == "link"
-        && operation.x-amazon-apigateway-integration.integrationTarget == var.alb_arn
-        && operation.x-amazon-apigateway-integration.uri == "${var.alb_url}${replace(path, "{proxy+}", "{proxy}")}"
-        && operation.x-amazon-apigateway-integration.httpMethod == { post = "POST", get = "GET", x-amazon-apigateway-any-method = "ANY" }[method]
+        operation.x-amazon-apigateway-integration.connectionType == "VPC_LINK" && operation.x-amazon-apigateway-integration.connectionId == "link" && operation.x-amazon-apigateway-integration.integrationTarget == var.alb_arn && operation.x-amazon-apigateway-integration.uri == "${var.alb_url}${replace(path, "{proxy+}", "{proxy}")}" && operation.x-amazon-apigateway-integration.httpMethod == { post = "POST", get = "GET", x-amazon-apigateway-any-method = "ANY" }[method]
       ]
     ]))
     error_message = "A request goes elsewhere."
@@ -82,8 +77,7 @@ run "errors_of_the_edge_are_problems" {
   assert {
     condition = alltrue([
       for response in values(jsondecode(aws_api_gateway_rest_api.this.body).x-amazon-apigateway-gateway-responses) :
-      response.responseParameters["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
-      && jsondecode(response.responseTemplates["application/json"]).type == "about:blank"
+      response.responseParameters["gatewayresponse.header.Content-Type"] == "'application/problem+json'" && jsondecode(response.responseTemplates["application/json"]).type == "about:blank"
     ])
     error_message = "An error of the edge is not problem+json."
   }
@@ -109,8 +103,7 @@ run "stage_is_logged_traced_and_throttled" {
 
   assert {
     condition = (
-      one(aws_api_gateway_method_settings.all.settings).throttling_rate_limit == 2000
-      && !one(aws_api_gateway_method_settings.all.settings).data_trace_enabled
+      one(aws_api_gateway_method_settings.all.settings).throttling_rate_limit == 2000 && !one(aws_api_gateway_method_settings.all.settings).data_trace_enabled
     )
     error_message = "All callers together are not throttled, or bodies are logged."
   }
@@ -200,9 +193,7 @@ run "preflights_of_allowed_origins_want_no_token" {
   assert {
     condition = alltrue([
       for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths :
-      !can(methods.options.security)
-      && methods.options.x-amazon-apigateway-integration.httpMethod == "OPTIONS"
-      && methods.options.x-amazon-apigateway-integration.uri == "${var.alb_url}${replace(path, "{proxy+}", "{proxy}")}"
+      !can(methods.options.security) && methods.options.x-amazon-apigateway-integration.httpMethod == "OPTIONS" && methods.options.x-amazon-apigateway-integration.uri == "${var.alb_url}${replace(path, "{proxy+}", "{proxy}")}"
       if path != "/v1/health"
     ])
     error_message = "A preflight is refused, or does not get to the service."
@@ -220,8 +211,7 @@ run "preflights_of_allowed_origins_want_no_token" {
   assert {
     condition = alltrue([
       for response in values(jsondecode(aws_api_gateway_rest_api.this.body).x-amazon-apigateway-gateway-responses) :
-      response.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"] == "'https://app.example.com'"
-      && strcontains(response.responseParameters["gatewayresponse.header.Access-Control-Expose-Headers"], "Retry-After")
+      response.responseParameters["gatewayresponse.header.Access-Control-Allow-Origin"] == "'https://app.example.com'" && strcontains(response.responseParameters["gatewayresponse.header.Access-Control-Expose-Headers"], "Retry-After")
     ])
     error_message = "A page cannot read an error of the edge."
   }
