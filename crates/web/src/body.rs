@@ -10,6 +10,10 @@ use tokio::time::timeout;
 /// Time within which a whole body must arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is read of a body that is too large, so that its client can read the answer.
+const DISCARDED_BYTES: usize = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BodyError {
@@ -28,18 +32,38 @@ pub enum BodyError {
 }
 
 /// The whole body, if it has at most `limit` bytes and arrives within [`BODY_TIMEOUT`].
-pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > limit {
+        discard(&mut body).await;
         return Err(BodyError::TooLarge { limit });
     }
-    let collected = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect());
+    let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(&mut body).await;
+            Err(BodyError::TooLarge { limit })
+        }
         Ok(Err(_)) => Err(BodyError::Broken),
         Err(_) => Err(BodyError::TimedOut),
     }
+}
+
+/// Reads what is left, up to [`DISCARDED_BYTES`] within [`DISCARD_TIMEOUT`]: a client that still writes when the connection is
+/// closed gets a broken pipe in place of the answer.
+async fn discard(body: &mut Body) {
+    let read = async {
+        let mut left = DISCARDED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(fewer) => left = fewer,
+                None => return,
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIMEOUT, read).await;
 }
 
 #[cfg(test)]
@@ -61,6 +85,24 @@ mod tests {
         assert_eq!(read_body(unknown_length(Ok("45")), 4).await, too_large);
         let broken = unknown_length(Err(io::ErrorKind::UnexpectedEof.into()));
         assert_eq!(read_body(broken, 4).await, Err(BodyError::Broken));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_body_that_is_too_large_is_read_within_a_bound() {
+        let read = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = std::sync::Arc::clone(&read);
+        let chunks = stream::iter(0..4_000).map(move |_| {
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            io::Result::Ok("x".repeat(1024))
+        });
+        let too_large = Err(BodyError::TooLarge { limit: 4 });
+        assert_eq!(read_body(Body::from_stream(chunks), 4).await, too_large);
+        let read = read.load(std::sync::atomic::Ordering::SeqCst);
+        assert!((1_024..1_100).contains(&read), "{read} KiB");
+        let started = Instant::now();
+        let stalled = stream::iter([io::Result::Ok("12345")]).chain(stream::pending());
+        assert_eq!(read_body(Body::from_stream(stalled), 4).await, too_large);
+        assert_eq!(started.elapsed(), DISCARD_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
