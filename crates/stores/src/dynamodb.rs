@@ -37,9 +37,12 @@ mod writes;
 pub const BACKEND: Backend = Backend("dynamodb");
 /// Largest value that is written, in bytes. An item may have 400 KB in all.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
-/// Calls in flight: reads and pages; and of these, those of one tenant.
+/// Reads in flight, and of these, those of one tenant.
 const MAX_READS: usize = 64;
 const MAX_READS_OF_A_TENANT: usize = 8;
+/// Pages in flight, and of these, those of one tenant. A page is up to 1 MB, as much as hundreds of reads.
+const MAX_PAGES: usize = 16;
+const MAX_PAGES_OF_A_TENANT: usize = 2;
 /// Writes in flight, and of these, those of one tenant.
 const MAX_WRITES: usize = 32;
 const MAX_WRITES_OF_A_TENANT: usize = 4;
@@ -64,6 +67,7 @@ pub struct DynamoDbStore {
     table: String,
     journal: Option<Journal>,
     reads: Bulkhead,
+    pages: Bulkhead,
     writes: Bulkhead,
     versions: VersionClock,
 }
@@ -78,6 +82,7 @@ impl DynamoDbStore {
             table: config.table,
             journal: config.journal.map(|table| Journal::new(sdk, table)),
             reads: Bulkhead::new(MAX_READS, MAX_READS_OF_A_TENANT),
+            pages: Bulkhead::new(MAX_PAGES, MAX_PAGES_OF_A_TENANT),
             writes: Bulkhead::new(MAX_WRITES, MAX_WRITES_OF_A_TENANT),
             versions: VersionClock::system(),
         }
@@ -274,7 +279,7 @@ impl Store for DynamoDbStore {
         admitted: &Admitted,
         request: &ListRequest<'_>,
     ) -> Result<ListPage, StoreError> {
-        let _permit = Self::permit(&self.reads, admitted.tenant()).await?;
+        let _permit = Self::permit(&self.pages, admitted.tenant()).await?;
         let partition = partition_key(admitted.tenant());
         let start = request.after.map(|after| {
             HashMap::from([
