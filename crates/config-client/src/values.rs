@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value as Json, error::Category, value::RawValue};
+use tagged_config_domain::json::nesting;
 
 /// Levels of nesting that a value can be read with: those of serde_json.
 pub const MAX_NESTING: usize = 127;
@@ -263,26 +264,6 @@ fn fault(error: &serde_json::Error, at: &str) -> Fault {
     }
 }
 
-/// The deepest level of lists and objects in a JSON text.
-fn nesting(text: &str) -> usize {
-    let (mut level, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                level += 1;
-                deepest = deepest.max(level);
-            }
-            b']' | b'}' if !in_string => level = level.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,7 +349,6 @@ mod tests {
                 Fault::TooDeep
             );
         }
-        assert_eq!(nesting(r#"["[[[", "\"[", {"a": []}]"#), 3);
     }
 
     #[test]
