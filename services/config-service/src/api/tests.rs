@@ -5,10 +5,7 @@ use tagged_config_testkit::{Issuer, MemoryStore};
 use tokio::time::advance;
 
 use super::{read::PATIENCE, *};
-use crate::{
-    cache::{CacheConfig, State, Surroundings},
-    change::pause::PauseDetector,
-};
+use crate::cache::State;
 
 pub(crate) struct Fixture {
     pub(crate) api: Arc<ConfigApi>,
@@ -21,46 +18,12 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn fixture() -> Fixture {
-    let metrics = Metrics::new();
-    let config = CacheConfig {
-        ttl: Duration::from_mins(1),
-        max_stale: Duration::from_hours(1),
-        bytes: 1 << 20,
-    };
-    let clock: crate::change::pause::Clock = Arc::new(|| 0);
-    let pauses = Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX));
-    let cache = Arc::new(Cache::new(
-        config,
-        Surroundings {
-            jitter: || 0.0,
-            unix_ms: || 0,
-        },
-        pauses,
-        WatchRegistry::new(),
-        Arc::clone(&metrics),
-    ));
-    let (tenant_store, shared_store) = (
-        Arc::new(MemoryStore::default()),
-        Arc::new(MemoryStore::layered()),
-    );
-    let stores = Stores::from_parts(vec![
-        ("tenant", tenant_store.clone()),
-        ("param", shared_store.clone()),
-    ]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let service = crate::fixture::service(Duration::from_mins(1));
     let issuer = Issuer::new();
     Fixture {
-        api: Arc::new(ConfigApi::new(
-            stores,
-            cache,
-            Arc::new(changes),
-            Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
-            metrics,
-            PageTokens::new(["secret"]),
-            "task".into(),
-        )),
-        tenant_store,
-        shared_store,
+        api: service.api,
+        tenant_store: service.tenant_store,
+        shared_store: service.shared_store,
         a: issuer.principal("A", "writer"),
         b: issuer.principal("B", "writer"),
         a_reader: issuer.principal("A", "reader"),

@@ -14,7 +14,6 @@ use tagged_config_proto::v1::{
     config_service_client::ConfigServiceClient, watch_config_response::Event,
 };
 use tagged_config_runtime::shutdown::{Readiness, Shutdown, ShutdownTrigger, shutdown_pair};
-use tagged_config_stores::Stores;
 use tagged_config_testkit::{AUDIENCE, ISSUER, Issuer, MemoryStore, SharedJwks};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,25 +24,14 @@ use tokio::{
 use tonic::{Code, body::Body, codec::CompressionEncoding, codegen::Service};
 use tower::ServiceExt;
 
-use crate::{
-    api::{ConfigApi, page_token::PageTokens},
-    cache::{Cache, CacheConfig, Surroundings},
-    change::{
-        Changes,
-        pause::{Clock, PauseDetector},
-        sweep::SweepHealth,
+use crate::transport::{
+    connection::{PREFACE_TIMEOUT, incoming, server},
+    grpc::{
+        Shared,
+        calls::{CALL_TIMEOUT, GrpcCalls},
     },
-    telemetry::metrics::Metrics,
-    transport::{
-        connection::{PREFACE_TIMEOUT, incoming, server},
-        grpc::{
-            Shared,
-            calls::{CALL_TIMEOUT, GrpcCalls},
-        },
-        http::{HttpState, router},
-        writes::Writes,
-    },
-    watch::registry::WatchRegistry,
+    http::{HttpState, router},
+    writes::Writes,
 };
 
 const KEY: &str = "tenant_config_x";
@@ -62,35 +50,7 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let metrics = Metrics::new();
-    let clock: Clock = Arc::new(|| 0);
-    let config = CacheConfig {
-        ttl: Duration::from_hours(1),
-        max_stale: Duration::from_hours(1),
-        bytes: 1 << 20,
-    };
-    let cache = Arc::new(Cache::new(
-        config,
-        Surroundings {
-            jitter: || 0.0,
-            unix_ms: || 0,
-        },
-        Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX)),
-        WatchRegistry::new(),
-        Arc::clone(&metrics),
-    ));
-    let store = Arc::new(MemoryStore::default());
-    let stores = Stores::from_parts(vec![("tenant", store.clone())]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let api = Arc::new(ConfigApi::new(
-        stores,
-        cache,
-        Arc::new(changes),
-        Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
-        Arc::clone(&metrics),
-        PageTokens::new(["secret"]),
-        "task".into(),
-    ));
+    let service = crate::fixture::service(Duration::from_hours(1));
     let issuer = Issuer::new();
     let jwks = SharedJwks::of(issuer.jwks());
     let rules = TokenRules::new(ISSUER, AUDIENCE);
@@ -98,14 +58,14 @@ fn fixture() -> Fixture {
     let writes = Writes::default();
     let (trigger, stop) = shutdown_pair();
     let state = HttpState {
-        api: Arc::clone(&api),
+        api: Arc::clone(&service.api),
         authenticator: Arc::clone(&authenticator),
-        metrics,
+        metrics: service.metrics,
         readiness: Readiness::default(),
         writes: writes.clone(),
     };
     let calls = GrpcCalls::new(Shared {
-        api,
+        api: service.api,
         authenticator: Arc::clone(&authenticator),
         writes: writes.clone(),
         connection_age: Duration::from_hours(9),
@@ -118,7 +78,7 @@ fn fixture() -> Fixture {
             None,
             &tagged_config_web::cors::AllowedOrigins::default(),
         ),
-        store,
+        store: service.tenant_store,
         issuer,
         jwks,
         authenticator,

@@ -2,19 +2,10 @@
 
 use tagged_config_domain::{ConfigName, Principal, Record, Store};
 use tagged_config_runtime::shutdown::{ShutdownTrigger, shutdown_pair};
-use tagged_config_stores::Stores;
 use tagged_config_testkit::{Issuer, MemoryStore};
 
 use super::*;
-use crate::{
-    api::page_token::PageTokens,
-    cache::{Cache, CacheConfig, ChangedTo, Surroundings},
-    change::Changes,
-    change::pause::{Clock, PauseDetector},
-    change::sweep::SweepHealth,
-    telemetry::metrics::Metrics,
-    watch::registry::WatchRegistry,
-};
+use crate::cache::{Cache, ChangedTo};
 
 const TTL: Duration = Duration::from_mins(1);
 const KEY: &str = "tenant_config_x";
@@ -34,45 +25,14 @@ struct Fixture {
 type Events = Pin<Box<dyn Stream<Item = Result<Event, Ended>> + Send>>;
 
 fn fixture() -> Fixture {
-    let metrics = Metrics::new();
-    let clock: Clock = Arc::new(|| 0);
-    let config = CacheConfig {
-        ttl: TTL,
-        max_stale: Duration::from_hours(1),
-        bytes: 1 << 20,
-    };
-    let cache = Arc::new(Cache::new(
-        config,
-        Surroundings {
-            jitter: || 0.0,
-            unix_ms: || 0,
-        },
-        Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX)),
-        WatchRegistry::new(),
-        Arc::clone(&metrics),
-    ));
-    let (own, layered) = (
-        Arc::new(MemoryStore::default()),
-        Arc::new(MemoryStore::layered()),
-    );
-    let stores = Stores::from_parts(vec![("tenant", own.clone()), ("param", layered.clone())]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let api = ConfigApi::new(
-        stores,
-        Arc::clone(&cache),
-        Arc::new(changes),
-        Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
-        metrics,
-        PageTokens::new(["secret"]),
-        "task".into(),
-    );
+    let service = crate::fixture::service(TTL);
     let issuer = Issuer::new();
     let (trigger, stop) = shutdown_pair();
     Fixture {
-        api: Arc::new(api),
-        cache,
-        own,
-        layered,
+        api: service.api,
+        cache: service.cache,
+        own: service.tenant_store,
+        layered: service.shared_store,
         a: issuer.principal("A", "reader"),
         b: issuer.principal("B", "reader"),
         stop,
