@@ -2,7 +2,7 @@
 //!
 //! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
 //! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
-//! all of them. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
+//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
 //! that slows down meanwhile slows both. Everything that is made is removed again.
 
 use std::{
@@ -60,12 +60,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 enum Backend {
     DynamoDb,
     ParameterStore,
+    /// DynamoDB by its own API, past the service: the control.
+    Control,
 }
 
 /// The quiet tenant.
 struct Quiet {
     caller: Arc<Caller>,
     channels: Vec<Channel>,
+    table: Arc<Table>,
     /// Part of every key, so that no run reads another's.
     run: String,
     next: AtomicU64,
@@ -85,18 +88,19 @@ struct Measured {
 // === impl Backend ===
 
 impl Backend {
-    const ALL: [Self; 2] = [Self::DynamoDb, Self::ParameterStore];
+    const ALL: [Self; 3] = [Self::DynamoDb, Self::ParameterStore, Self::Control];
 
     fn name(self) -> &'static str {
         match self {
             Self::DynamoDb => "dynamodb",
             Self::ParameterStore => "parameter-store",
+            Self::Control => "control",
         }
     }
 
     fn tag(self) -> &'static str {
         match self {
-            Self::DynamoDb => "tenant",
+            Self::DynamoDb | Self::Control => "tenant",
             Self::ParameterStore => "param",
         }
     }
@@ -112,7 +116,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
     output.check()?;
     let targets = Targets::find(&options.place).await?;
     let accounts = Accounts::of(&targets).await?;
-    let table = Table::of(&targets).await?;
+    let table = Arc::new(Table::of(&targets).await?);
     let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
     let quiet_tenant = format!("lt-q{run}");
     let noisy = noise::Place::of(&targets, format!("lt-n{run}")).await?;
@@ -125,6 +129,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         let quiet = Quiet {
             caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
             channels: channels(&targets).await?,
+            table: Arc::clone(&table),
             run,
             next: AtomicU64::new(0),
             rate: options.rate,
@@ -260,6 +265,11 @@ impl Quiet {
     /// Reads a key that was never read before. Returns whether the service answered: there is no such key.
     async fn read(&self, backend: Backend) -> bool {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if backend == Backend::Control {
+            let key = format!("cold/{}/{number}", self.run);
+            let read = self.table.read_absent(&self.caller.tenant, &key);
+            return tokio::time::timeout(TIMEOUT, read).await == Ok(true);
+        }
         let index = usize::try_from(number).unwrap_or_default() % self.channels.len();
         let request = GetConfigRequest {
             key: format!("{}_config_cold/{}/{number}", backend.tag(), self.run),
@@ -277,7 +287,12 @@ impl Quiet {
 impl Measured {
     fn rows(&self, limit: f64) -> Vec<Neighbour> {
         let row = |((noise, backend), alone): (&(Noise, Backend), &Samples)| {
+            if *backend == Backend::Control {
+                return None;
+            }
             let beside = self.beside.get(&(*noise, *backend))?;
+            let control = (*noise, Backend::Control);
+            let control = ratio_of_p99(self.alone.get(&control)?, self.beside.get(&control)?);
             let counts = self.counts.get(noise).copied().unwrap_or_default();
             // Where reads fail without any noise, there is nothing to compare with.
             let ratio = ratio_of_p99(alone, beside).filter(|_| alone.failed() == 0);
@@ -290,6 +305,7 @@ impl Measured {
                 beside_failed: beside.failed(),
                 within_limit: ratio.as_ref().map(|ratio| ratio.value <= limit),
                 ratio_of_p99: ratio,
+                control,
                 limit,
                 accepted: counts.accepted,
                 refused: counts.refused,

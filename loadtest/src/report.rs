@@ -79,6 +79,10 @@ pub(crate) struct Neighbour {
     pub(crate) limit: f64,
     /// Whether it was kept; absent without a ratio.
     pub(crate) within_limit: Option<bool>,
+    /// The same ratio of reads by DynamoDB's own API, at the same times: how much slower the backend itself became. More
+    /// than that is the service's part.
+    #[serde(default)]
+    pub(crate) control: Option<Ratio>,
     /// Calls of the noisy neighbour that were answered.
     pub(crate) accepted: u64,
     /// Calls that were refused with RESOURCE_EXHAUSTED, as a whole or in part.
@@ -770,6 +774,7 @@ pub(crate) mod tests {
                 low: value - 0.1,
                 high: value + 0.1,
             }),
+            control: None,
             limit: 2.0,
             within_limit: ratio.map(|value| value <= 2.0),
             accepted: 10,

@@ -37,15 +37,15 @@ mod writes;
 pub const BACKEND: Backend = Backend("dynamodb");
 /// Largest value that is written, in bytes. An item may have 400 KB in all.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
-/// Reads in flight, and of these, those of one tenant.
+/// Reads in flight, and of these, those of one tenant: what its quota of 1,000 a second needs at 4 ms a read.
 const MAX_READS: usize = 64;
-const MAX_READS_OF_A_TENANT: usize = 8;
+const MAX_READS_OF_A_TENANT: usize = 4;
 /// Pages in flight, and of these, those of one tenant. A page is up to 1 MB, as much as hundreds of reads.
 const MAX_PAGES: usize = 16;
-const MAX_PAGES_OF_A_TENANT: usize = 2;
-/// Writes in flight, and of these, those of one tenant.
+const MAX_PAGES_OF_A_TENANT: usize = 1;
+/// Writes in flight, and of these, those of one tenant: what its quota of 100 a second needs at 20 ms a write.
 const MAX_WRITES: usize = 32;
-const MAX_WRITES_OF_A_TENANT: usize = 4;
+const MAX_WRITES_OF_A_TENANT: usize = 2;
 /// What a consistent read of so many bytes costs: one read unit.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
 const READ_UNIT_BYTES: usize = 4 * 1024;

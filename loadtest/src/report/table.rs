@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::report::{Neighbour, Phase, Quantiles, Report, Staleness};
+use crate::report::{Neighbour, Phase, Quantiles, Ratio, Report, Staleness};
 
 /// Columns, the first ones to the left and the others to the right.
 pub(crate) struct Table {
@@ -148,6 +148,11 @@ pub(crate) fn render(report: &Report) -> String {
 }
 
 fn neighbours(rows: &[Neighbour], text: &mut String) {
+    let ratio = |ratio: Option<Ratio>| {
+        ratio.map_or("-".to_owned(), |ratio| {
+            format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
+        })
+    };
     let mut table = Table::with_left(
         &[
             "noisy neighbour",
@@ -158,6 +163,7 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
             "p99 alone",
             "p99 beside",
             "ratio of p99 (95 %)",
+            "DynamoDB itself",
             "quiet failed",
             "noisy accepted",
             "refused",
@@ -176,9 +182,8 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
             cell(one.beside.p50_us),
             cell(one.alone.p99_us),
             cell(one.beside.p99_us),
-            one.ratio_of_p99.map_or("-".to_owned(), |ratio| {
-                format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
-            }),
+            ratio(one.ratio_of_p99),
+            ratio(one.control),
             one.beside_failed.to_string(),
             one.accepted.to_string(),
             one.refused.to_string(),
@@ -194,7 +199,8 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
     }
     let _ = write!(
         text,
-        "\na quiet tenant's cold reads (open loop), alone and beside a noisy neighbour; a failed read counts as 5 s\n{table}"
+        "\na quiet tenant's cold reads (open loop), alone and beside a noisy neighbour; a failed read counts as 5 s; \
+         DynamoDB itself: the ratio of reads that do not go through the service\n{table}"
     );
 }
 
