@@ -198,6 +198,19 @@ pub fn deserialize_decimal<'de, D: Deserializer<'de>>(
         .ok_or_else(|| serde::de::Error::custom(NOT_A_DECIMAL))
 }
 
+/// A field that is a whole number, or a string of one, in any notation (`"7"`, `7.0`, `7e0`): for
+/// `#[serde(deserialize_with = ...)]`.
+pub fn deserialize_integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let number = deserialize_decimal(deserializer)?;
+    let whole = number.is_integer().then(|| i64::try_from(number).ok());
+    whole
+        .flatten()
+        .and_then(|whole| T::try_from(whole).ok())
+        .ok_or_else(|| serde::de::Error::custom("it is no whole number of the size that is wanted"))
+}
+
 const NOT_A_DECIMAL: &str =
     "it is no decimal number of at most 28 digits, as a number or in a string";
 

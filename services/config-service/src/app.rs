@@ -39,6 +39,10 @@ use crate::{
 /// Most connections of a gRPC listener. A client process holds one or two, whatever it watches; the invalidator one.
 const MAX_GRPC_CONNECTIONS: usize = 1_024;
 const MAX_REFRESH_CONNECTIONS: usize = 128;
+/// Largest request to what needs no token, health and reflection: a service's name.
+const MAX_OPEN_REQUEST_BYTES: usize = 1024;
+/// For those, and after the public service's own limit: time in which a call's answer must begin.
+const OPEN_CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// The service, bound to its addresses.
 pub(crate) struct App {
@@ -146,18 +150,32 @@ impl App {
         });
         let grpc_server = server(connection_age)
             .add_service(calls)
-            .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+            .timeout(OPEN_CALL_TIMEOUT)
+            .add_service(health.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
+            .add_service(
+                reflection()
+                    .build_v1()?
+                    .max_decoding_message_size(MAX_OPEN_REQUEST_BYTES),
+            )
+            .add_service(
+                reflection()
+                    .build_v1alpha()?
+                    .max_decoding_message_size(MAX_OPEN_REQUEST_BYTES),
+            )
             .serve_with_incoming_shutdown(
-                incoming(grpc, MAX_GRPC_CONNECTIONS, shutdown.clone()),
+                incoming(grpc, MAX_GRPC_CONNECTIONS, connection_age, shutdown.clone()),
                 shutdown.wait(),
             );
         let refresh_server = server(connection_age)
             .timeout(CALL_TIMEOUT)
             .add_service(refresh::service(changes, config.refresh, config.instance))
             .serve_with_incoming_shutdown(
-                incoming(refresh, MAX_REFRESH_CONNECTIONS, shutdown.clone()),
+                incoming(
+                    refresh,
+                    MAX_REFRESH_CONNECTIONS,
+                    connection_age,
+                    shutdown.clone(),
+                ),
                 shutdown.wait(),
             );
         let state = HttpState {

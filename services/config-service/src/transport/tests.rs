@@ -25,7 +25,7 @@ use tonic::{Code, body::Body, codec::CompressionEncoding, codegen::Service};
 use tower::ServiceExt;
 
 use crate::transport::{
-    connection::{PREFACE_TIMEOUT, incoming, server},
+    connection::{CONNECTION_GRACE, PREFACE_TIMEOUT, incoming, server},
     grpc::{
         Shared,
         calls::{CALL_TIMEOUT, GrpcCalls},
@@ -145,12 +145,21 @@ impl Fixture {
 
     /// On a real socket.
     async fn serve(&self, max_connections: usize) -> (SocketAddr, JoinHandle<()>) {
+        self.serve_for(max_connections, Duration::from_hours(1))
+            .await
+    }
+
+    async fn serve_for(
+        &self,
+        max_connections: usize,
+        age: Duration,
+    ) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = server(Duration::from_hours(1))
+        let serving = server(age)
             .add_service(self.calls.clone())
             .serve_with_incoming_shutdown(
-                incoming(listener, max_connections, self.stop.clone()),
+                incoming(listener, max_connections, age, self.stop.clone()),
                 self.stop.wait(),
             );
         let serving = async move { serving.await.unwrap() };
@@ -192,11 +201,17 @@ async fn a_call_without_a_valid_token_is_refused_before_its_body_is_read() {
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_body_does_not_come_ends() {
     let f = fixture();
-    let started = Instant::now();
-    let request = without_body(Some(&f.authorization()));
-    let answer = f.calls.clone().call(request).await.unwrap();
-    assert_eq!(code(&answer), Code::DeadlineExceeded);
-    assert!(started.elapsed() <= CALL_TIMEOUT + Duration::from_millis(10));
+    for given in [None, Some("99999999H")] {
+        let started = Instant::now();
+        let mut request = without_body(Some(&f.authorization()));
+        if let Some(given) = given {
+            let given = HeaderValue::from_static(given);
+            request.headers_mut().insert("grpc-timeout", given);
+        }
+        let answer = f.calls.clone().call(request).await.unwrap();
+        assert_eq!(code(&answer), Code::DeadlineExceeded);
+        assert!(started.elapsed() <= CALL_TIMEOUT + Duration::from_millis(10));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,6 +344,32 @@ async fn h2_client(address: SocketAddr) -> (H2Client, JoinHandle<Result<(), h2::
     let connection = tokio::spawn(connection);
     pings.ping(h2::Ping::opaque()).await.unwrap();
     (client, connection)
+}
+
+/// Calls that begin later go to another connection, and those that run may end.
+#[tokio::test]
+async fn a_connection_at_its_age_gets_goaway() {
+    let f = fixture();
+    let (address, _serving) = f.serve_for(10, Duration::from_millis(200)).await;
+    let (client, connection) = h2_client(address).await;
+    let ended = timeout(CONNECTION_GRACE / 2, connection).await;
+    ended.expect("GOAWAY").unwrap().unwrap();
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_cannot_outlive_its_connections_age_and_grace() {
+    let f = fixture();
+    let (address, _serving) = f.serve_for(10, Duration::from_secs(1)).await;
+    let started = Instant::now();
+    let (mut client, connection) = h2_client(address).await;
+    // Its body never ends.
+    let request = Request::post(format!("http://{address}/x"))
+        .body(())
+        .unwrap();
+    let (_answer, _body) = client.send_request(request, false).unwrap();
+    let _ = connection.await.unwrap();
+    assert!(started.elapsed() <= CONNECTION_GRACE + Duration::from_secs(5));
 }
 
 #[tokio::test]
