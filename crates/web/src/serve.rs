@@ -31,7 +31,7 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// In a drain, a connection without a request in progress is closed after this time, which answers need to be flushed.
 const FLUSH_TIME: Duration = Duration::from_millis(250);
 /// A client that takes no byte of an answer for so long is gone: nothing else ends a connection whose client never reads.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head: a token of 8 KiB, with room; API Gateway sends up to 10 KiB of its own.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// What a connection keeps of requests and answers in its buffers, each way.

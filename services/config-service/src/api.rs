@@ -44,6 +44,8 @@ const BATCH_CONCURRENCY: usize = 32;
 const BATCH_TIMEOUT: Duration = Duration::from_secs(25);
 /// Bytes of values in one batch's answer. gRPC clients take 4 MiB by default.
 pub(crate) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// The same in JSON strings, where a byte may take six. API Gateway takes answers of 10 MB.
+const MAX_BATCH_JSON_BYTES: usize = 8 * 1024 * 1024;
 /// What a secret's read costs: it is decrypted, and never cached.
 const REVEAL_UNITS: u32 = 2;
 /// A page costs at least one unit for so many entries.
@@ -422,15 +424,16 @@ impl ConfigApi {
         });
         let mut batch = Batch::default();
         let mut answers = stream::iter(reads).buffered(BATCH_CONCURRENCY);
-        let mut bytes = 0;
+        let (mut bytes, mut json_bytes) = (0, 0);
         while let Some((key, answer)) = answers.next().await {
             match answer {
                 Ok(served) => {
-                    let sent = bytes_in_json(&served.record.value);
-                    if bytes + sent > MAX_BATCH_BYTES {
+                    let value = &served.record.value;
+                    let (sum, json_sum) = (bytes + value.len(), json_bytes + bytes_in_json(value));
+                    if sum > MAX_BATCH_BYTES || json_sum > MAX_BATCH_JSON_BYTES {
                         batch.errors.push((key, ApiError::BatchFull));
                     } else {
-                        bytes += sent;
+                        (bytes, json_bytes) = (sum, json_sum);
                         batch.entries.push(served);
                     }
                 }
@@ -665,7 +668,7 @@ impl ConfigApi {
     }
 }
 
-/// Bytes of a value in a JSON string, which may be six times its own. API Gateway takes answers of 10 MB.
+/// Bytes of a value in a JSON string.
 fn bytes_in_json(value: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,

@@ -13,7 +13,12 @@ use tagged_config_runtime::{
 use tagged_config_stores::{Journal, Stores, aws};
 use tagged_config_web as web;
 use tokio::{net::TcpListener, time::timeout};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic::service::Routes;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
 
 use crate::{
     api::ConfigApi,
@@ -149,19 +154,8 @@ impl App {
             stop: shutdown.clone(),
         });
         let grpc_server = server(connection_age)
-            .add_service(calls)
             .timeout(OPEN_CALL_TIMEOUT)
-            .add_service(health.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
-            .add_service(
-                reflection()
-                    .build_v1()?
-                    .max_decoding_message_size(MAX_OPEN_REQUEST_BYTES),
-            )
-            .add_service(
-                reflection()
-                    .build_v1alpha()?
-                    .max_decoding_message_size(MAX_OPEN_REQUEST_BYTES),
-            )
+            .add_routes(open_services(health)?.add_service(calls))
             .serve_with_incoming_shutdown(
                 incoming(grpc, MAX_GRPC_CONNECTIONS, connection_age, shutdown.clone()),
                 shutdown.wait(),
@@ -243,9 +237,18 @@ async fn serve(keys: &Authenticator<Jwks>, readiness: &Readiness, health: &Healt
     std::future::pending::<()>().await;
 }
 
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
+/// What needs no token: health, and reflection of the public service.
+fn open_services<H: Health>(health: HealthServer<H>) -> anyhow::Result<Routes> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
+    };
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    Ok(
+        Routes::new(health.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
+            .add_service(v1.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
+            .add_service(v1alpha.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES)),
+    )
 }
 
 /// Writes the metrics for CloudWatch, the keys' age among them.

@@ -704,6 +704,70 @@ async fn a_batchs_answer_is_bounded_in_bytes() {
     assert_eq!(batch.entries[0].key, keys[0], "in the order of the request");
 }
 
+#[tokio::test]
+async fn a_batchs_answer_is_bounded_in_json_too() {
+    let f = fixture();
+    let value = "\u{1}".repeat(256 * 1024);
+    let keys: Vec<String> = (0..12).map(|n| format!("tenant_config_c/{n}")).collect();
+    for n in 0..12 {
+        f.tenant_store.set("A", &format!("c/{n}"), record(&value));
+    }
+    let batch = f.api.batch(&f.a, keys, Fallback::Within(None)).await;
+    let entries = batch.unwrap().entries.len();
+    assert!(entries * 6 * value.len() < 9_000_000, "{entries} entries");
+    assert!(entries > 0);
+}
+
+/// A key that was never read does not take those that are known beyond the batch's deadline.
+#[tokio::test(start_paused = true)]
+async fn a_batch_answers_what_it_has_before_its_deadline() {
+    let f = fixture();
+    put(&f, &f.a, "tenant_config_known", "1").await.unwrap();
+    let get = f
+        .api
+        .get(&f.a, "tenant_config_known", 0, Fallback::Within(None));
+    get.await.unwrap();
+    f.tenant_store.hold_reads();
+    let keys = ["known", "cold"].map(|name| format!("tenant_config_{name}"));
+    let started = Instant::now();
+    let deadline = Duration::from_secs(2);
+    let batch = f
+        .api
+        .batch(&f.a, keys.into(), Fallback::Within(Some(deadline)));
+    let batch = batch.await.unwrap();
+    assert!(started.elapsed() < deadline);
+    assert_eq!(batch.entries.len(), 1);
+    assert_eq!(batch.errors[0].0, "tenant_config_cold");
+}
+
+/// Over its read quota a tenant waits, and is not answered with what its own write replaced.
+#[tokio::test(start_paused = true)]
+async fn a_write_is_never_followed_by_the_value_before() {
+    let mut f = fixture();
+    put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
+    let get = |f: &Fixture| {
+        let (api, a) = (Arc::clone(&f.api), f.a.clone());
+        async move {
+            api.get(&a, "tenant_config_x", 0, Fallback::Within(None))
+                .await
+        }
+    };
+    get(&f).await.unwrap();
+    let quota = |per_second, burst| Quota { per_second, burst };
+    let reads = f
+        .api
+        .stores
+        .all()
+        .map(|store| (Resource::Reads(store.backend()), quota(1, 0)));
+    let quotas = reads
+        .chain([(Resource::Writes, quota(10, 10))])
+        .collect::<Vec<_>>();
+    Arc::get_mut(&mut f.api).unwrap().gate = Gate::new(quotas, 1 << 20);
+    put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
+    let refused = get(&f).await.unwrap_err();
+    assert_eq!(refused.answer().code, tonic::Code::ResourceExhausted);
+}
+
 /// Finding H4: a page is charged what it costs.
 #[tokio::test(start_paused = true)]
 async fn pages_are_charged_by_their_size() {

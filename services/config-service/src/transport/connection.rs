@@ -102,26 +102,30 @@ pub(crate) fn incoming(
     stop: Shutdown,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {
     let acceptor = Acceptor::new(listener, max_connections);
-    stream::unfold((acceptor, stop), async move |(acceptor, stop)| {
-        let (stream, slot) = acceptor.accept().await;
-        let stopped = stop.wait();
-        let opening = Opening {
-            received: 0,
-            until: Box::pin(async move {
-                tokio::select! {
-                    () = stopped => {}
-                    () = sleep(PREFACE_TIMEOUT) => {}
-                }
-            }),
-        };
-        let connection = Connection {
-            opening: Some(opening),
-            end: Some(Box::pin(sleep(connection_age + CONNECTION_GRACE))),
-            _slot: Some(slot),
-            ..Connection::new(stream)
-        };
-        Some((Ok(connection), (acceptor, stop)))
-    })
+    let lifetime = connection_age + CONNECTION_GRACE;
+    stream::unfold(
+        (acceptor, stop, lifetime),
+        async |(acceptor, stop, lifetime)| {
+            let (stream, slot) = acceptor.accept().await;
+            let stopped = stop.wait();
+            let opening = Opening {
+                received: 0,
+                until: Box::pin(async move {
+                    tokio::select! {
+                        () = stopped => {}
+                        () = sleep(PREFACE_TIMEOUT) => {}
+                    }
+                }),
+            };
+            let connection = Connection {
+                opening: Some(opening),
+                end: Some(Box::pin(sleep(lifetime))),
+                _slot: Some(slot),
+                ..Connection::new(stream)
+            };
+            Some((Ok(connection), (acceptor, stop, lifetime)))
+        },
+    )
 }
 
 /// Ready when the connection must end.

@@ -321,7 +321,7 @@ async fn bad_requests_and_one_watch_too_many_are_refused() {
     ));
     let one = || f.api.watch(&f.a, vec![KEY.to_owned()]);
     let held: Vec<_> = std::iter::from_fn(|| one().ok()).take(20_001).collect();
-    assert_eq!(held.len(), 10_000);
+    assert_eq!(held.len(), 5_000, "a quarter of all");
     assert!(matches!(one(), Err(ApiError::RateLimited { .. })));
     assert!(f.api.watch(&f.b, vec![KEY.to_owned()]).is_ok());
     drop(held);
