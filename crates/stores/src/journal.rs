@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_comes_late_is_where_the_next_sweep_looks() {
+    fn an_entry_that_comes_late_is_where_the_next_sweep_reads() {
         let late = Entry::written(&id(), revision(1), NOW - 60_000).item(NOW);
         assert!(late["SK"].as_s().unwrap().starts_with(&NOW.to_string()));
         let expires: i64 = late["expiresAt"].as_n().unwrap().parse().unwrap();

@@ -129,7 +129,7 @@ pub(crate) struct Page {
 /// When a last known value is served instead of waiting for the backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fallback {
-    /// In time for a caller that waits so long; [`read::PATIENCE`] at most.
+    /// In time for a caller that waits so long; [`read::FALLBACK_AFTER`] at most.
     Within(Option<Duration>),
     /// At this moment.
     At(Instant),
@@ -140,8 +140,8 @@ impl Fallback {
         match self {
             Self::At(moment) => moment,
             Self::Within(deadline) => {
-                let wait = deadline.map_or(read::PATIENCE, |deadline| {
-                    read::PATIENCE.min(deadline * 3 / 4)
+                let wait = deadline.map_or(read::FALLBACK_AFTER, |deadline| {
+                    read::FALLBACK_AFTER.min(deadline * 3 / 4)
                 });
                 Instant::now() + wait
             }

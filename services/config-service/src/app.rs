@@ -261,11 +261,11 @@ async fn emit_metrics(
     stop: impl Future<Output = ()>,
 ) {
     let sampled = Arc::clone(&metrics);
-    let present = || {
+    let sample = || {
         sampled.set_keys_age(keys.keys_age());
         api.gauges()
     };
-    emf::emit_every(interval, metrics, present, backends, stop).await;
+    emf::emit_every(interval, metrics, sample, backends, stop).await;
 }
 
 /// Of the public service, and of the process as a whole.

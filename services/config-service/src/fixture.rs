@@ -1,5 +1,4 @@
-//! What the tests of several modules are about: the operations over a cache and stores in memory, with clocks that stand
-//! still.
+//! A `ConfigApi` over stores in memory, for unit tests. Its clocks stand still.
 
 use std::{sync::Arc, time::Duration};
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a reader waits for a read, from when the read began, before it takes the last known value.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const FALLBACK_AFTER: Duration = Duration::from_secs(1);
 
 /// The state of one layer after reading.
 pub(super) struct LayerState {
@@ -101,7 +101,7 @@ impl ConfigApi {
             .iter()
             .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
         let wait = if has_fallback {
-            Wait::AtMost(PATIENCE, fallback_at)
+            Wait::AtMost(FALLBACK_AFTER, fallback_at)
         } else {
             Wait::UntilDone
         };

@@ -164,7 +164,7 @@ async fn deleting_an_override_is_an_upsert_of_the_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_hears_of_its_own_changes_only() {
+async fn a_tenant_receives_its_own_changes_only() {
     let f = fixture();
     let (mut of_a, mut of_b) = (f.watch(&f.a, &[KEY]), f.watch(&f.b, &[KEY]));
     now(&mut of_a).await;
@@ -175,7 +175,7 @@ async fn a_tenant_hears_of_its_own_changes_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_is_told_that_it_missed_states_and_then_the_present_one() {
+async fn a_slow_reader_gets_a_notice_of_missed_states_and_then_the_current_one() {
     let f = fixture();
     let (mut slow, mut quick) = (f.watch(&f.a, &[KEY]), f.watch(&f.a, &[KEY]));
     now(&mut slow).await;
@@ -285,7 +285,7 @@ async fn a_change_that_no_event_brought_is_sent_within_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_is_looked_at() {
+async fn a_flush_is_read_again() {
     let f = fixture();
     f.own.set("A", "x", record("9", 9));
     let mut events = f.watch(&f.a, &[KEY]);
