@@ -429,8 +429,13 @@ impl ConfigApi {
             match answer {
                 Ok(served) => {
                     let value = &served.record.value;
-                    let (sum, json_sum) = (bytes + value.len(), json_bytes + bytes_in_json(value));
-                    if sum > MAX_BATCH_BYTES || json_sum > MAX_BATCH_JSON_BYTES {
+                    let sum = bytes + value.len();
+                    let json_sum = if sum > MAX_BATCH_BYTES {
+                        usize::MAX
+                    } else {
+                        json_bytes + bytes_in_json(value)
+                    };
+                    if json_sum > MAX_BATCH_JSON_BYTES {
                         batch.errors.push((key, ApiError::BatchFull));
                     } else {
                         (bytes, json_bytes) = (sum, json_sum);
