@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -17,7 +18,8 @@ use crate::{
     cli::{Output, ReportOptions},
     environment::Environment,
     slo::Verdict,
-    targets::is_proxied,
+    stop::Stop,
+    targets::{Targets, is_proxied},
 };
 
 mod page;
@@ -29,12 +31,12 @@ pub(crate) use propagation::*;
 /// The contract's name and version. Fields may be added within a version, and are optional then.
 pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
 
-/// One run of `loadtest latency`, `loadtest staleness` or `loadtest neighbours`.
+/// One run of a command that measures.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Report {
     /// Name and version of this format.
     pub(crate) format: String,
-    /// `latency`, `staleness` or `neighbours`.
+    /// The command: `latency`, `staleness`, `chaos`, `watchers`, `neighbours`.
     pub(crate) kind: String,
     /// When the run began, RFC 3339.
     pub(crate) started_at: String,
@@ -56,6 +58,12 @@ pub(crate) struct Report {
     /// A quiet tenant's cold reads alone and beside a noisy neighbour, by noise and backend; only in `neighbours`.
     #[serde(default)]
     pub(crate) neighbours: Vec<Neighbour>,
+    /// Faults and what readers saw meanwhile, in the order in which they were caused; only in `chaos`.
+    #[serde(default)]
+    pub(crate) chaos: Vec<FaultRun>,
+    /// Changes on their way to many calls of WatchConfig; only in `watchers`.
+    #[serde(default)]
+    pub(crate) watchers: Option<Watchers>,
     /// What was demanded, and whether it was met.
     pub(crate) slos: Vec<Verdict>,
 }
@@ -225,8 +233,51 @@ const NEVER: [&str; 9] = [
 ];
 /// A larger part of an operation's failures makes its times worthless: failures are fast.
 const MANY_FAILURES: f64 = 0.05;
-/// This part of the wanted updates must have been made.
-const SUSTAINED_UPDATES: f64 = 0.9;
+
+/// The beginning of a run.
+pub(crate) struct Begun {
+    at: Instant,
+    started_at: String,
+}
+
+impl Begun {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            started_at: now(),
+        }
+    }
+
+    /// The result of this command, which ends now, without any figure.
+    pub(crate) fn report(
+        self,
+        kind: &str,
+        targets: &Targets,
+        settings: impl IntoIterator<Item = (&'static str, Value)>,
+        stop: &Stop,
+    ) -> Report {
+        let settings = settings.into_iter();
+        Report {
+            format: FORMAT.to_owned(),
+            kind: kind.to_owned(),
+            started_at: self.started_at,
+            seconds: self.at.elapsed().as_secs_f64(),
+            interrupted: stop.is_set(),
+            environment: Environment::observe(targets),
+            settings: settings
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            warnings: Vec::new(),
+            phases: Vec::new(),
+            staleness: Vec::new(),
+            neighbours: Vec::new(),
+            chaos: Vec::new(),
+            watchers: None,
+            slos: Vec::new(),
+        }
+    }
+}
 
 impl Report {
     /// Reads a result from its file.
@@ -327,48 +378,15 @@ impl Report {
             }
         }
         for part in &self.staleness {
-            poor |= !part.history.violations.is_empty();
-            for source in &part.sources {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "counts of a run of some minutes"
-                )]
-                let (made, wanted) = (
-                    source.updates as f64,
-                    source.wanted_per_second * part.seconds,
-                );
-                if made < SUSTAINED_UPDATES * wanted && !self.interrupted {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {made} updates were made, not {wanted:.0}: the rate was not sustained ({} were due while \
-                         their location was still being written, or rested after a failure)",
-                        source.source, source.passed_over
-                    ));
-                }
-                if source.lost > 0 {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {} updates were lost",
-                        source.source, source.lost
-                    ));
-                }
-                if source.undecided > 0 {
-                    found.push(format!(
-                        "{}: it was too early to judge {} updates",
-                        source.source, source.undecided
-                    ));
-                }
-                for (reason, count) in &source.failed_writes {
-                    found.push(format!(
-                        "{}: {count} writes failed: {reason}",
-                        source.source
-                    ));
-                }
-            }
-            for (reason, count) in &part.history.failed_reads {
-                found.push(format!("{count} reads failed: {reason}"));
-            }
+            poor |= part.warn(self.interrupted, &mut found);
         }
+        for fault in &self.chaos {
+            poor |= fault.warn(&mut found);
+        }
+        poor |= self
+            .watchers
+            .as_ref()
+            .is_some_and(|it| it.heard < it.calls.into());
         for one in self
             .neighbours
             .iter()
@@ -414,6 +432,12 @@ impl Report {
                 beside.1 += failed;
             }
         }
+        for fault in &self.chaos {
+            let failed: u64 = fault.history.failed_reads.values().sum();
+            beside.0 += fault.history.reads + fault.updates + fault.failed_writes + failed;
+            beside.1 += fault.failed_writes + failed;
+        }
+        beside.0 += self.watchers.as_ref().map_or(0, |it| it.heard);
         for one in &self.neighbours {
             beside.0 += one.alone.count + one.beside.count;
             beside.1 += one.alone_failed + one.beside_failed;
