@@ -353,3 +353,54 @@ fn watchers(found: &Watchers, text: &mut String) {
     }
     text.push_str(&table.to_string());
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_seen_or_not_answered_makes_a_run_poor() {
+        let part = || crate::report::tests::sample().staleness.remove(0);
+        let is_poor = |part: &Staleness, interrupted| part.warn(interrupted, &mut Vec::new());
+        assert!(!is_poor(&part(), false));
+        let mut undecided = part();
+        undecided.sources[0].undecided = 1;
+        assert!(is_poor(&undecided, false) && !is_poor(&undecided, true));
+        let mut failed = part();
+        let reason = "replica a: UNAVAILABLE".to_owned();
+        failed.history.failed_reads.insert(reason, 1);
+        assert!(is_poor(&failed, false));
+        let mut slow = part();
+        slow.sources[0].passed_over = slow.sources[0].updates;
+        assert!(is_poor(&slow, false) && !is_poor(&slow, true));
+    }
+
+    /// `make test` counts them.
+    #[test]
+    fn the_line_of_a_fault_ends_with_its_verdict() -> anyhow::Result<()> {
+        let run = |kept: bool| {
+            serde_json::from_value::<FaultRun>(json!({
+                "name": "dropped", "title": "events dropped", "seed": 1, "promised_us": 4_000_000,
+                "worst_us": 2_000_000, "worst_at_least_us": 1_990_000, "updates": 8,
+                "failed_writes": 0, "undecided": 0, "excused_reads": 0, "repairs": 8,
+                "history": {"reads": 100, "failed_reads": {}, "violations": []},
+                "noisy_requested": 0, "noisy_refused": 0, "kept": kept, "quiet": null,
+                "problems": if kept { vec![] } else { vec!["lost: update 3"] },
+            }))
+        };
+        let (kept, broken) = (run(true)?, run(false)?);
+        let mut found = Vec::new();
+        assert!(!kept.warn(&mut found) && found.is_empty());
+        assert!(broken.warn(&mut found));
+        assert_eq!(found, ["BROKEN  dropped (seed 1): lost: update 3"]);
+        let mut text = String::new();
+        faults(&[kept, broken], &mut text);
+        for verdict in [" kept", " BROKEN"] {
+            let lines = text.lines().filter(|line| line.ends_with(verdict));
+            assert_eq!(lines.count(), 1, "{text}");
+        }
+        Ok(())
+    }
+}

@@ -148,6 +148,9 @@ pub(crate) fn check(
             *first = read.ended_us.min(*first);
         }
     }
+    // A NOT_FOUND does not name its task where values do: it says nothing about one task.
+    let named = reads.iter().filter(|read| read.server.is_some());
+    let named: BTreeSet<usize> = named.map(|read| read.observer).collect();
     let mut tasks: Vec<BTreeSet<Option<u32>>> = vec![BTreeSet::new(); observers];
     let mut places: BTreeMap<Place, Vec<&Read>> = BTreeMap::new();
     for read in by_start {
@@ -166,7 +169,8 @@ pub(crate) fn check(
             Shown::Version(_) | Shown::Absent => None,
         };
         violations.extend(kind.map(|kind| read.violation(kind)));
-        if read.rank().is_some() {
+        let names_tasks = || named.contains(&read.observer);
+        if read.rank().is_some() && (read.server.is_some() || !names_tasks()) {
             tasks[read.observer].insert(read.server);
             let place = (read.observer, read.cell, read.server);
             places.entry(place).or_default().push(read);

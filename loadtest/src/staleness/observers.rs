@@ -90,7 +90,7 @@ struct Answer {
 struct Progress {
     /// The newest version that each task showed.
     by_task: HashMap<u32, Version>,
-    /// The last versions of answers that do not name their task.
+    /// The last versions, where answers do not name their task.
     unnamed: VecDeque<Version>,
 }
 
@@ -289,7 +289,7 @@ impl Progress {
         if let Some(task) = answer.server {
             let newest = self.by_task.entry(task).or_default();
             *newest = version.max(*newest);
-        } else {
+        } else if self.by_task.is_empty() {
             self.unnamed.push_back(version);
             if self.unnamed.len() > CONFIRMATIONS {
                 self.unnamed.pop_front();

@@ -203,6 +203,14 @@ fn a_value_that_vanishes_is_found() {
         [],
         "not there yet"
     );
+    let unnamed = Read {
+        server: None,
+        ..absent(110)
+    };
+    let reads = [read(0, 1, 105), unnamed, read(0, 1, 120)];
+    let found = check(1, &[write(1, 100)], &reads, LOST_AFTER_US);
+    assert_eq!(found.violations[0].kind, Kind::Vanished);
+    assert!(!found.sightings[0].undecided, "its task is not known");
     let never = kinds(&[write(1, 100)], &[absent(5_000)]);
     assert_eq!(never, [Kind::Lost { version: 1 }]);
 }
