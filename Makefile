@@ -65,7 +65,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 
 .PHONY: chaos
 chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
-	@scripts/loadtest chaos $(ARGS)
+	@scripts/loadtest chaos --out target/loadtest/chaos $(ARGS)
 
 .PHONY: loadtest-neighbours
 loadtest-neighbours: ## Measure on the local stack how much a noisy neighbour slows a quiet tenant

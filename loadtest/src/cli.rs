@@ -226,8 +226,8 @@ pub(crate) struct StalenessOptions {
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) parameter_rate: f64,
-    /// How long updates are made, for each background load: long enough for a hundred updates of the slowest source
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    /// How long updates are made, for each background load: a 99th percentile with an interval needs 367 updates
+    #[arg(long, default_value = "200s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Locations that are updated by each source: in turn, each the item of a tenant of its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
@@ -235,13 +235,16 @@ pub(crate) struct StalenessOptions {
     /// Background load in gRPC reads a second; several are measured one after the other
     #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = rate_or_none)]
     pub(crate) background: Vec<f64>,
-    /// An update that is unseen for so long is lost
-    #[arg(long, default_value = "15s", value_parser = duration)]
-    pub(crate) lost_after: Duration,
-    /// How often replicas are asked while they lag
+    /// An update that is unseen for so long is lost [default: the bound that the replicas promise]
+    #[arg(long, value_parser = duration)]
+    pub(crate) lost_after: Option<Duration>,
+    /// Seed of the gaps between updates, which are random, and of the jitter of polls
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How often replicas are read while they lag, on average
     #[arg(long, default_value = "2ms", value_parser = duration)]
     pub(crate) poll: Duration,
-    /// How often edge and order-service are asked while they lag
+    /// How often edge and order-service are read while they lag, on average
     #[arg(long, default_value = "25ms", value_parser = duration)]
     pub(crate) edge_poll: Duration,
     /// Do not observe through the edge
@@ -295,6 +298,8 @@ pub(crate) struct WatchersOptions {
     pub(crate) connections: u32,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]
@@ -354,8 +359,16 @@ pub(crate) struct ChaosOptions {
     /// How long updates are made under each fault
     #[arg(long, default_value = "6s", value_parser = duration)]
     pub(crate) duration: Duration,
+    /// Reads of quiet tenants beside each fault, a second
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    pub(crate) quiet_rate: f64,
+    /// Judge every fault by this promise instead of its own. 0ms is broken by every update: a test of the judge
+    #[arg(long, hide = true, value_parser = promise)]
+    pub(crate) promise: Option<Duration>,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]
@@ -439,6 +452,14 @@ fn between(text: &str, low: f64, high: f64) -> Result<f64, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     between(text, 0.01, 1e6)
+}
+
+fn promise(text: &str) -> Result<Duration, String> {
+    if text == "0ms" {
+        Ok(Duration::ZERO)
+    } else {
+        duration(text)
+    }
 }
 
 fn rate_or_none(text: &str) -> Result<f64, String> {

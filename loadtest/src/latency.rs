@@ -128,6 +128,8 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         phases: run.phases,
         staleness: Vec::new(),
         neighbours: Vec::new(),
+        chaos: Vec::new(),
+        watchers: None,
         slos: Vec::new(),
     };
     finish(report, &options.output)

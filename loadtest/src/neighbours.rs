@@ -25,7 +25,7 @@ use crate::{
     cli::{NeighboursOptions, Output},
     client::{connect, signed},
     dataset::Table,
-    environment::{Environment, Stopwatch},
+    environment::Stopwatch,
     latency::open,
     neighbours::{
         noise::{Counts, NoisyNeighbour},
@@ -33,7 +33,7 @@ use crate::{
     },
     progress,
     recorder::micros,
-    report::{FORMAT, Neighbour, Report, finish},
+    report::{Begun, Neighbour, Report, finish},
     stop::Stop,
     targets::Targets,
     tokens::Caller,
@@ -108,7 +108,7 @@ impl Backend {
 
 /// `loadtest neighbours`.
 pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::Result<Ended> {
-    let (begun, started_at) = (Instant::now(), crate::report::now());
+    let begun = Begun::now();
     let output = Output {
         out: options.out.clone(),
         slos: Vec::new(),
@@ -147,18 +147,8 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
     let measured = measured?;
     removed.0.and(removed.1)?;
     let report = Report {
-        format: FORMAT.to_owned(),
-        kind: "neighbours".to_owned(),
-        started_at,
-        seconds: begun.elapsed().as_secs_f64(),
-        interrupted: stop.is_set(),
-        environment: Environment::observe(&targets),
-        settings: settings(&options),
         neighbours: measured.rows(options.limit),
-        warnings: Vec::new(),
-        phases: Vec::new(),
-        staleness: Vec::new(),
-        slos: Vec::new(),
+        ..begun.report("neighbours", &targets, settings(&options), &stop)
     };
     finish(report, &output)
 }
@@ -317,14 +307,13 @@ impl Measured {
     }
 }
 
-fn settings(options: &NeighboursOptions) -> BTreeMap<String, serde_json::Value> {
-    BTreeMap::from([
-        ("ratePerSecond".to_owned(), json!(options.rate)),
-        ("rounds".to_owned(), json!(options.rounds)),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        ("limit".to_owned(), json!(options.limit)),
-    ])
+fn settings(
+    options: &NeighboursOptions,
+) -> impl IntoIterator<Item = (&'static str, serde_json::Value)> {
+    [
+        ("ratePerSecond", json!(options.rate)),
+        ("rounds", json!(options.rounds)),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("limit", json!(options.limit)),
+    ]
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -17,21 +18,25 @@ use crate::{
     cli::{Output, ReportOptions},
     environment::Environment,
     slo::Verdict,
-    targets::is_proxied,
+    stop::Stop,
+    targets::{Targets, is_proxied},
 };
 
 mod page;
+mod propagation;
 pub(crate) mod table;
+
+pub(crate) use propagation::*;
 
 /// The contract's name and version. Fields may be added within a version, and are optional then.
 pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
 
-/// One run of `loadtest latency`, `loadtest staleness` or `loadtest neighbours`.
+/// One run of a command that measures.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Report {
     /// Name and version of this format.
     pub(crate) format: String,
-    /// `latency`, `staleness` or `neighbours`.
+    /// The command: `latency`, `staleness`, `chaos`, `watchers`, `neighbours`.
     pub(crate) kind: String,
     /// When the run began, RFC 3339.
     pub(crate) started_at: String,
@@ -53,6 +58,12 @@ pub(crate) struct Report {
     /// A quiet tenant's cold reads alone and beside a noisy neighbour, by noise and backend; only in `neighbours`.
     #[serde(default)]
     pub(crate) neighbours: Vec<Neighbour>,
+    /// Faults and what readers saw meanwhile, in the order in which they were caused; only in `chaos`.
+    #[serde(default)]
+    pub(crate) chaos: Vec<FaultRun>,
+    /// Changes on their way to many calls of WatchConfig; only in `watchers`.
+    #[serde(default)]
+    pub(crate) watchers: Option<Watchers>,
     /// What was demanded, and whether it was met.
     pub(crate) slos: Vec<Verdict>,
 }
@@ -212,89 +223,6 @@ pub(crate) struct Cpu {
     pub(crate) limited_by: Option<String>,
 }
 
-/// How updates spread under one background load.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Staleness {
-    /// gRPC reads a second beside it.
-    pub(crate) background_per_second: f64,
-    /// Seconds in which updates were made.
-    pub(crate) seconds: f64,
-    /// How far apart two probes at a lagging replica were: how finely the times of replicas are known.
-    pub(crate) resolution: Option<Quantiles>,
-    /// What was observed, by how updates were made.
-    pub(crate) sources: Vec<SourceStaleness>,
-    /// What all reads together must not show.
-    pub(crate) history: History,
-    /// What the replicas count themselves, if their metrics could be read.
-    pub(crate) services: Option<ServiceCounts>,
-    /// The background load; absent without one.
-    pub(crate) background: Option<Phase>,
-}
-
-/// Updates by one source.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct SourceStaleness {
-    /// `dynamodb`, `put-config`, `parameter-store`.
-    pub(crate) source: String,
-    /// Updates a second that were wanted.
-    pub(crate) wanted_per_second: f64,
-    /// Updates that were acknowledged.
-    pub(crate) updates: u64,
-    /// Writes that failed, by reason.
-    pub(crate) failed_writes: BTreeMap<String, u64>,
-    /// Updates that were due while their location was still being written, or rested after a failure: not made.
-    #[serde(default)]
-    pub(crate) passed_over: u64,
-    /// Updates that an observer did not see in time.
-    pub(crate) lost: u64,
-    /// Updates that it was too early to judge when the run ended.
-    pub(crate) undecided: u64,
-    /// From the write's acknowledgement, in microseconds: `first_replica`, `last_replica`, `edge`, `order`; and by part,
-    /// as the invalidator's receipts say: `write_to_start`, `read`, `discover`, `fanout`; `acknowledge` is the write itself.
-    pub(crate) stages: BTreeMap<String, Quantiles>,
-    /// The distribution of each stage, as in `Series`.
-    pub(crate) histograms: BTreeMap<String, Vec<(u64, u64)>>,
-    /// Each update that all replicas saw.
-    pub(crate) timeline: Vec<Spread>,
-    /// Receipts that were found for these updates.
-    pub(crate) receipts: u64,
-}
-
-/// One update.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Spread {
-    /// When it was acknowledged, in milliseconds since updates began.
-    pub(crate) at_ms: u64,
-    /// From then until the first replica showed it, in microseconds; 0 if it did before.
-    pub(crate) first_us: u64,
-    /// And the last.
-    pub(crate) last_us: u64,
-}
-
-/// What the checker of the history says.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct History {
-    /// Reads that were checked.
-    pub(crate) reads: u64,
-    /// Reads that failed, by observer and reason.
-    pub(crate) failed_reads: BTreeMap<String, u64>,
-    /// Everything that must not be, in words.
-    pub(crate) violations: Vec<String>,
-}
-
-/// Differences of the replicas' counters over the run.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct ServiceCounts {
-    /// Replicas that were asked.
-    pub(crate) replicas: u32,
-    /// Changes that push did not bring and something else repaired, by what (`config_repairs_total`).
-    pub(crate) repaired: BTreeMap<String, u64>,
-    /// Changes that were applied, by source (`config_propagation_seconds_count`).
-    pub(crate) applied: BTreeMap<String, u64>,
-    /// Mean of their own `config_propagation_seconds`, by source, in microseconds.
-    pub(crate) mean_propagation_us: BTreeMap<String, f64>,
-}
-
 /// Failures that no good run has: answers that are wrong, and callers that are refused.
 const NEVER: [&str; 9] = [
     "wrong value",
@@ -309,8 +237,51 @@ const NEVER: [&str; 9] = [
 ];
 /// A larger part of an operation's failures makes its times worthless: failures are fast.
 const MANY_FAILURES: f64 = 0.05;
-/// This part of the wanted updates must have been made.
-const SUSTAINED_UPDATES: f64 = 0.9;
+
+/// The beginning of a run.
+pub(crate) struct Begun {
+    at: Instant,
+    started_at: String,
+}
+
+impl Begun {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            started_at: now(),
+        }
+    }
+
+    /// The result of this command, which ends now, without any figure.
+    pub(crate) fn report(
+        self,
+        kind: &str,
+        targets: &Targets,
+        settings: impl IntoIterator<Item = (&'static str, Value)>,
+        stop: &Stop,
+    ) -> Report {
+        let settings = settings.into_iter();
+        Report {
+            format: FORMAT.to_owned(),
+            kind: kind.to_owned(),
+            started_at: self.started_at,
+            seconds: self.at.elapsed().as_secs_f64(),
+            interrupted: stop.is_set(),
+            environment: Environment::observe(targets),
+            settings: settings
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            warnings: Vec::new(),
+            phases: Vec::new(),
+            staleness: Vec::new(),
+            neighbours: Vec::new(),
+            chaos: Vec::new(),
+            watchers: None,
+            slos: Vec::new(),
+        }
+    }
+}
 
 impl Report {
     /// Reads a result from its file.
@@ -411,48 +382,15 @@ impl Report {
             }
         }
         for part in &self.staleness {
-            poor |= !part.history.violations.is_empty();
-            for source in &part.sources {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "counts of a run of some minutes"
-                )]
-                let (made, wanted) = (
-                    source.updates as f64,
-                    source.wanted_per_second * part.seconds,
-                );
-                if made < SUSTAINED_UPDATES * wanted && !self.interrupted {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {made} updates were made, not {wanted:.0}: the rate was not sustained ({} were due while \
-                         their location was still being written, or rested after a failure)",
-                        source.source, source.passed_over
-                    ));
-                }
-                if source.lost > 0 {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {} updates were lost",
-                        source.source, source.lost
-                    ));
-                }
-                if source.undecided > 0 {
-                    found.push(format!(
-                        "{}: it was too early to judge {} updates",
-                        source.source, source.undecided
-                    ));
-                }
-                for (reason, count) in &source.failed_writes {
-                    found.push(format!(
-                        "{}: {count} writes failed: {reason}",
-                        source.source
-                    ));
-                }
-            }
-            for (reason, count) in &part.history.failed_reads {
-                found.push(format!("{count} reads failed: {reason}"));
-            }
+            poor |= part.warn(self.interrupted, &mut found);
         }
+        for fault in &self.chaos {
+            poor |= fault.warn(&mut found);
+        }
+        poor |= self
+            .watchers
+            .as_ref()
+            .is_some_and(|it| it.heard < it.calls.into());
         for one in self
             .neighbours
             .iter()
@@ -498,6 +436,12 @@ impl Report {
                 beside.1 += failed;
             }
         }
+        for fault in &self.chaos {
+            let failed: u64 = fault.history.failed_reads.values().sum();
+            beside.0 += fault.history.reads + fault.updates + fault.failed_writes + failed;
+            beside.1 += fault.failed_writes + failed;
+        }
+        beside.0 += self.watchers.as_ref().map_or(0, |it| it.heard);
         for one in &self.neighbours {
             beside.0 += one.alone.count + one.beside.count;
             beside.1 += one.alone_failed + one.beside_failed;

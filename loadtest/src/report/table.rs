@@ -19,7 +19,7 @@ impl Table {
         }
     }
 
-    fn with_left(head: &[&str], left: usize) -> Self {
+    pub(super) fn with_left(head: &[&str], left: usize) -> Self {
         Self {
             left,
             ..Self::new(head)
@@ -128,6 +128,7 @@ pub(crate) fn render(report: &Report) -> String {
     for part in &report.staleness {
         staleness(part, &mut text);
     }
+    crate::report::propagation::render(report, &mut text);
     if !report.neighbours.is_empty() {
         neighbours(&report.neighbours, &mut text);
     }
@@ -262,7 +263,7 @@ fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
     .map(cell)
 }
 
-fn cell(us: Option<u64>) -> String {
+pub(super) fn cell(us: Option<u64>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     us.map_or("-".to_owned(), |us| time(us as f64))
 }
