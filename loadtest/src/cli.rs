@@ -243,7 +243,7 @@ pub(crate) struct StalenessOptions {
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) parameter_rate: f64,
-    /// How long updates are made, for each background load: a 99th percentile with an interval needs 367 updates
+    /// How long updates are made, for each background load: a 99th percentile with an interval needs 368 updates
     #[arg(long, default_value = "200s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Locations that are updated by each source: in turn, each the item of a tenant of its own

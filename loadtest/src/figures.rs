@@ -500,7 +500,7 @@ impl Collector {
     }
 
     fn watchers(&mut self, one: &Watchers) {
-        let missing = u64::from(one.watchers).saturating_sub(one.heard);
+        let missing = u64::from(one.calls).saturating_sub(one.heard);
         self.count("watchers.missing", Kind::Count, missing);
         let unknown = "there is no sample";
         self.times("watchers.last", one.last_watcher.as_ref().ok_or(unknown));

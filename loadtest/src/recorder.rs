@@ -95,8 +95,8 @@ struct Point {
     closed: bool,
     count: u64,
     errors: u64,
-    p50_us: u64,
-    p99_us: u64,
+    p50_us: Option<u64>,
+    p99_us: Option<u64>,
     max_us: u64,
     lag_max_us: Option<u64>,
 }
@@ -175,7 +175,10 @@ impl Recorder {
     /// Adds an observation that has just ended. Its point of the timeline is that of the instant at which it was due, which
     /// is its duration ago.
     pub(crate) fn record(&self, observation: Observation) {
-        let now = self.begun.elapsed();
+        self.record_at(self.begun.elapsed(), observation);
+    }
+
+    fn record_at(&self, now: Duration, observation: Observation) {
         let micros = micros(observation.took);
         let failed = observation.answer.error.is_some();
         let key = (
@@ -247,19 +250,33 @@ impl Recorder {
 
     /// A point for each second, or for each [`WIDE`] seconds in the later part of a long phase.
     pub(crate) fn timeline(&self, trusted: bool) -> Vec<Tick> {
-        let mut inner = self.inner.lock();
-        inner.close_before(u64::MAX);
+        let inner = self.inner.lock();
         let tick = |(second, point): (&u64, &Point)| Tick {
             second: *second,
             seconds: width(*second),
             count: point.count,
             errors: point.errors,
-            p50_us: (trusted && point.count > 0).then_some(point.p50_us),
-            p99_us: (trusted && point.count > 0).then_some(point.p99_us),
+            p50_us: point.numbers().0.filter(|_| trusted),
+            p99_us: point.numbers().1.filter(|_| trusted),
             max_us: (trusted && point.count > 0).then_some(point.max_us),
             lag_max_us: point.lag_max_us,
         };
         inner.points.iter().map(tick).collect()
+    }
+}
+
+// === impl Point ===
+
+impl Point {
+    /// The median and the 99th percentile.
+    fn numbers(&self) -> (Option<u64>, Option<u64>) {
+        match &self.times {
+            Some(times) => (
+                Some(times.value_at_quantile(0.5)),
+                Some(times.value_at_quantile(0.99)),
+            ),
+            None => (self.p50_us, self.p99_us),
+        }
     }
 }
 
@@ -269,7 +286,12 @@ impl Inner {
     fn point(&mut self, since_begin: Duration) -> &mut Point {
         let second = since_begin.as_secs();
         let first = second - second % width(second);
-        self.points.entry(first).or_default()
+        // An answer that comes later than this is in no percentile of its second.
+        let closed = first + width(first) <= self.closed_until;
+        self.points.entry(first).or_insert_with(|| Point {
+            closed,
+            ..Point::default()
+        })
     }
 
     /// Reduces the histograms of older points to their numbers.
@@ -280,11 +302,8 @@ impl Inner {
         let ended = self.points.range_mut(..second);
         for (_, point) in ended.filter(|(first, _)| first.saturating_add(width(**first)) <= second)
         {
-            if let Some(times) = point.times.take() {
-                point.p50_us = times.value_at_quantile(0.5);
-                point.p99_us = times.value_at_quantile(0.99);
-            }
-            point.closed = true;
+            (point.p50_us, point.p99_us) = point.numbers();
+            (point.times, point.closed) = (None, true);
         }
         self.closed_until = second;
     }
@@ -487,9 +506,9 @@ mod tests {
         assert_eq!(ranks(100, 0.5), (Some(40), Some(61)));
         assert_eq!(ranks(5, 0.5), (None, None), "six samples are needed");
         assert_eq!(ranks(6, 0.5), (Some(1), Some(6)));
-        // A finite upper end of p99 needs 367 samples, and one of p99.9 needs 3,688.
-        assert_eq!(ranks(366, 0.99).1, None);
-        assert_eq!(ranks(367, 0.99).1, Some(367));
+        // A finite upper end of p99 needs 368 samples, and one of p99.9 needs 3,688.
+        assert_eq!(ranks(367, 0.99).1, None);
+        assert_eq!(ranks(368, 0.99).1, Some(368));
         assert_eq!(ranks(3_687, 0.999).1, None);
         assert_eq!(ranks(3_688, 0.999).1, Some(3_688));
         let (low, high) = ranks(10_000_000, 0.99);
@@ -614,23 +633,27 @@ mod tests {
 
     #[test]
     fn a_long_phase_has_few_open_points_and_wide_ones() {
-        let Some(begun) = Instant::now().checked_sub(Duration::from_secs(1_000)) else {
-            return;
-        };
-        let recorder = Recorder::new(begun);
-        for ago in (0..1_000).rev() {
-            recorder.record(answer(Duration::from_secs(ago)));
+        let recorder = Recorder::new(Instant::now());
+        for second in 0..1_000 {
+            recorder.record_at(
+                Duration::from_millis(second * 1_000 + 500),
+                answer(Duration::from_millis(7)),
+            );
         }
-        let open = |inner: &Inner| {
-            inner
-                .points
-                .values()
-                .filter(|point| point.times.is_some())
-                .count()
-        };
-        assert!(open(&recorder.inner.lock()) <= 5);
+        // One that was due long before: its point has no histogram any more.
+        recorder.record_at(Duration::from_secs(1_000), answer(Duration::from_secs(900)));
+        let inner = recorder.inner.lock();
+        let open = inner.points.values().filter(|point| point.times.is_some());
+        assert!(open.count() <= 31, "the last half of a minute");
+        drop(inner);
         let timeline = recorder.timeline(true);
-        assert_eq!(timeline.iter().map(|tick| tick.count).sum::<u64>(), 1_000);
+        assert_eq!(timeline.iter().map(|tick| tick.count).sum::<u64>(), 1_001);
+        assert!(
+            timeline
+                .iter()
+                .all(|tick| tick.p50_us.is_some_and(|us| us < 7_100))
+        );
+        assert_eq!(timeline[100].max_us, Some(900_000_000));
         assert!(timeline.len() < 650, "{}", timeline.len());
         assert_eq!(timeline.last().map(|tick| tick.seconds), Some(WIDE));
         assert_eq!(timeline[0].seconds, 1);

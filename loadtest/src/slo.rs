@@ -3,7 +3,7 @@
 //! without a place must hold in each place. An SLO that cannot be judged, for want of samples or since the rate was not
 //! sustained, is not met.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub(crate) struct Verdict {
 }
 
 /// Names that a refusal lists, at most.
-const LISTED: usize = 40;
+const LISTED: usize = 12;
 
 /// Refuses SLOs on what will not be measured, before anything is. `expected` has the names that the run will yield.
 pub(crate) fn check(slos: &[Slo], expected: &Figures) -> Result<(), Usage> {
@@ -146,30 +146,21 @@ impl Slo {
             .ok_or_else(|| "nothing was measured".to_owned())
     }
 
-    /// Names that a person may have meant: with the same first part, or all first parts.
+    /// Names that a person may have meant, those with the longest common beginning first.
     fn similar(&self, expected: &Figures) -> String {
-        let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-        let names = || expected.values().map(|figure| figure.name.as_str());
-        let wanted = first(
-            self.name
-                .trim_start_matches("open.")
-                .trim_start_matches("closed."),
-        );
-        let mut similar: Vec<String> = names()
-            .filter(|name| first(name) == wanted)
-            .map(ToOwned::to_owned)
+        let common = |name: &str| {
+            let pairs = name.bytes().zip(self.name.bytes());
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        let names: BTreeSet<&str> = expected
+            .values()
+            .map(|figure| figure.name.as_str())
             .collect();
-        if similar.is_empty() {
-            similar = names().map(|name| format!("{}...", first(name))).collect();
-        }
-        similar.sort_unstable();
-        similar.dedup();
-        let more = similar.len().saturating_sub(LISTED);
-        similar.truncate(LISTED);
-        if more > 0 {
-            similar.push(format!("and {more} more"));
-        }
-        similar.join(", ")
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_by_key(|name| std::cmp::Reverse(common(name)));
+        let more = names.len().saturating_sub(LISTED);
+        names.truncate(LISTED);
+        format!("{} and {more} more", names.join(", "))
     }
 }
 

@@ -369,10 +369,13 @@ fn staleness(part: &Staleness, text: &mut String) {
                 if floor == Some(0) && times.at(name).is_some() {
                     cell.insert_str(0, "<= ");
                 }
-                // Receipts have whole milliseconds: a time below one was none.
-                if is_receipt && cell.contains("µs") {
-                    "< 1 ms".clone_into(cell);
-                }
+            }
+            // Receipts have whole milliseconds: a time below one was none.
+            for cell in cells
+                .iter_mut()
+                .filter(|cell| is_receipt && cell.contains("µs"))
+            {
+                "< 1 ms".clone_into(cell);
             }
             row.extend(cells);
             if stage == "last_replica" {
