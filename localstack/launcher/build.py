@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 from . import commands
 from .errors import StackError
@@ -14,11 +16,25 @@ from .progress import Progress, Step
 from .settings import CONFIG_SERVICE, ORDER_SERVICE, Settings
 
 INVALIDATOR = "invalidator"
+INVALIDATOR_MODULE = "module.refresh"
 HARNESS = "loadtest"
 BINARIES = (CONFIG_SERVICE, ORDER_SERVICE, INVALIDATOR)
 
 
-def build(layout: Layout, settings: Settings, step: Step) -> None:
+def is_first(settings: Settings) -> bool:
+    """Whether nothing was built in this profile before."""
+    return settings.bin_dir is None and not binary(settings, INVALIDATOR).is_file()
+
+
+def placeholder(layout: Layout) -> None:
+    """A zip in place of the invalidator's, until that is built. Nothing calls it meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, INVALIDATOR)
+        program.write_text("#!/bin/sh\nexit 1\n")
+        pack(program, layout.invalidator_zip)
+
+
+def build(layout: Layout, settings: Settings, step: Step, watch: Callable[[], None] = lambda: None) -> None:
     """Runs cargo build, unless the stack has a folder of ready binaries, and packs the zip."""
     wanted = (INVALIDATOR,) if settings.docker_network else BINARIES
     if settings.bin_dir is None:
@@ -27,7 +43,7 @@ def build(layout: Layout, settings: Settings, step: Step) -> None:
             selection = ["--workspace", "--all-targets"]
         else:
             selection = ["--profile", settings.profile, *(flag for name in wanted for flag in ("-p", name))]
-        cargo_build(selection, layout, step)
+        cargo_build(selection, layout, step, watch)
     for name in wanted:
         if not binary(settings, name).is_file():
             raise StackError(f"{binary(settings, name)} is missing")
@@ -43,7 +59,7 @@ def harness(layout: Layout, settings: Settings, progress: Progress) -> Path:
     return binary(settings, HARNESS)
 
 
-def cargo_build(selection: list[str], layout: Layout, step: Step) -> None:
+def cargo_build(selection: list[str], layout: Layout, step: Step, watch: Callable[[], None] = lambda: None) -> None:
     """Runs cargo build; the step shows how many crates are done."""
     commands.run(
         ["cargo", "build", "--locked", *selection],
@@ -53,6 +69,7 @@ def cargo_build(selection: list[str], layout: Layout, step: Step) -> None:
         timeout_seconds=3600,
         cwd=REPOSITORY,
         environment=os.environ | {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "80"},
+        watch=watch,
     )
 
 
