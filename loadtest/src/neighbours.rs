@@ -22,10 +22,11 @@ use tonic::{Code, transport::Channel};
 use crate::{
     Ended,
     accounts::{Accounts, Role},
-    cli::{NeighboursOptions, Output},
+    cli::NeighboursOptions,
     client::{connect, signed},
     dataset::Table,
     environment::Stopwatch,
+    figures::expected,
     latency::open,
     neighbours::{
         noise::{Counts, NoisyNeighbour},
@@ -34,6 +35,7 @@ use crate::{
     progress,
     recorder::micros,
     report::{Begun, Neighbour, Report, finish},
+    slo,
     stop::Stop,
     targets::Targets,
     tokens::Caller,
@@ -105,11 +107,8 @@ impl Backend {
 /// `loadtest neighbours`.
 pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let begun = Begun::now();
-    let output = Output {
-        out: options.out.clone(),
-        slos: Vec::new(),
-    };
-    output.check()?;
+    slo::check(&options.output.slos, &expected::neighbours(&options))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let accounts = Accounts::of(&targets).await?;
     let table = Table::of(&targets).await?;
@@ -145,7 +144,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         neighbours: measured.rows(options.limit),
         ..begun.report("neighbours", &targets, settings(&options), &stop)
     };
-    finish(report, &output)
+    finish(report, &options.output)
 }
 
 async fn channels(targets: &Targets) -> anyhow::Result<Vec<Channel>> {
