@@ -90,7 +90,9 @@ pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
         println!("note: {note}");
     }
     let mut table = Table::new(&["figure", "base", "new", "ratio", ""]);
-    rows.iter().for_each(|row| table.row(row.cells()));
+    for row in &rows {
+        table.row(row.cells());
+    }
     println!("{table}");
     if let Some(file) = &options.html {
         let cells: Vec<_> = rows.iter().map(Row::cells).collect();
@@ -265,7 +267,7 @@ impl Side {
         values.sort_unstable_by(f64::total_cmp);
         let (least, greatest) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
-        let value = if values.len() % 2 == 0 {
+        let value = if values.len().is_multiple_of(2) {
             f64::midpoint(values[middle - 1], values[middle])
         } else {
             values[middle]
@@ -528,7 +530,7 @@ mod tests {
         for unlike in [
             write("kind", |report| report.kind = "staleness".to_owned())?,
             write("settings", |report| {
-                drop(report.settings.insert("tenants".to_owned(), 7.into()))
+                report.settings.insert("tenants".to_owned(), 7.into());
             })?,
             write("machine", |report| report.environment.cores = 64)?,
         ] {

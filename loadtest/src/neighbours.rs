@@ -2,7 +2,8 @@
 //!
 //! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
 //! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
-//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
+//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and
+//! beside the neighbour are measured in turn, over several rounds, so that a machine
 //! that slows down meanwhile slows both. Everything that is made is removed again.
 
 use std::{

@@ -617,7 +617,7 @@ mod tests {
         recorder.left(begun + Duration::from_millis(2_400));
         recorder.record(answer(Duration::from_secs(3)));
         recorder.record(answer(Duration::from_micros(10)));
-        recorder.record(answer(Duration::from_secs(60)));
+        recorder.record(answer(Duration::from_mins(1)));
         let timeline = recorder.timeline(true);
         let points: Vec<_> = timeline
             .iter()
@@ -641,7 +641,7 @@ mod tests {
             );
         }
         // One that was due long before: its point has no histogram any more.
-        recorder.record_at(Duration::from_secs(1_000), answer(Duration::from_secs(900)));
+        recorder.record_at(Duration::from_secs(1_000), answer(Duration::from_mins(15)));
         let inner = recorder.inner.lock();
         let open = inner.points.values().filter(|point| point.times.is_some());
         assert!(open.count() <= 31, "the last half of a minute");

@@ -19,7 +19,7 @@ use crate::{
     cli::{Output, ReportOptions},
     environment::Environment,
     figures::figures,
-    recorder::{histogram, micros},
+    recorder::{histogram, micros, quantiles, restored},
     slo::Verdict,
     stop::Stop,
     targets::{Targets, is_proxied},
@@ -328,8 +328,30 @@ impl Report {
             ),
             None => bail!("{} is no result of a load test", file.display()),
         }
-        serde_json::from_value(json)
-            .with_context(|| format!("{} does not follow {FORMAT}", file.display()))
+        let mut report: Self = serde_json::from_value(json)
+            .with_context(|| format!("{} does not follow {FORMAT}", file.display()))?;
+        report.complete();
+        Ok(report)
+    }
+
+    /// Adds the intervals that results of earlier versions lack: their distributions are whole.
+    fn complete(&mut self) {
+        let beside = self.staleness.iter_mut();
+        let phases = beside
+            .filter_map(|part| part.background.as_mut())
+            .chain(&mut self.phases);
+        for series in phases.flat_map(|phase| &mut phase.series) {
+            if let Some(times) = series.latency.as_mut() {
+                times.complete(&series.histogram);
+            }
+        }
+        for source in self.staleness.iter_mut().flat_map(|part| &mut part.sources) {
+            for (stage, times) in &mut source.stages {
+                if let Some(histogram) = source.histograms.get(stage) {
+                    times.complete(histogram);
+                }
+            }
+        }
     }
 
     /// Writes `result.json` and `report.html` into a folder; both whole or not at all.
@@ -488,6 +510,12 @@ impl Report {
 }
 
 impl Quantiles {
+    fn complete(&mut self, histogram: &[(u64, u64)]) {
+        if self.intervals.is_empty() {
+            self.intervals = quantiles(&restored(histogram)).intervals;
+        }
+    }
+
     /// The percentile of this name, as [`PERCENTILES`](crate::recorder::PERCENTILES) has it.
     pub(crate) fn at(&self, name: &str) -> Option<u64> {
         match name {
@@ -865,6 +893,16 @@ pub(crate) mod tests {
         for outside in ["src=\"http", "href=\"http", "url(", "@import"] {
             assert!(!page.contains(outside), "the page loads {outside}");
         }
+        let mut older = sample();
+        for series in &mut older.phases[2].series {
+            series.latency.as_mut().unwrap().intervals.clear();
+        }
+        older.write(&folder)?;
+        assert_eq!(
+            serde_json::to_value(Report::read(&json)?)?,
+            serde_json::to_value(sample())?,
+            "the intervals of an older result"
+        );
         std::fs::write(&json, "{\"format\": \"other/1\"}")?;
         assert!(
             Report::read(&json)
