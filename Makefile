@@ -81,7 +81,7 @@ bench: ## Run the microbenchmarks, and compare a hit's instructions with the rec
 	@scripts/instructions
 
 .PHONY: bench-peers
-bench-peers: ## Measure hits, prices and memory beside bare tonic and axum servers and a NestJS service (ARGS=--help for options)
+bench-peers: ## Measure hits, prices and memory beside bare servers, NestJS, Redis and Unleash Edge (ARGS=--help for options)
 	@python3 loadtest/peers/bench_peers.py $(ARGS)
 
 .PHONY: images

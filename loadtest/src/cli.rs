@@ -340,12 +340,18 @@ pub(crate) struct HitsOptions {
     /// Bytes that a right answer has at least: the value, or the body
     #[arg(long, value_name = "BYTES")]
     pub(crate) least_bytes: usize,
-    /// ID tokens, one in a line; the questions take them in turn
+    /// ID tokens, one in a line; the requests take them in turn
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
-    /// Questions a second
+    /// Send each line as it is: it is the whole Authorization header, not an ID token
+    #[arg(long)]
+    pub(crate) as_it_is: bool,
+    /// Requests a second
     #[arg(long, value_parser = rate)]
     pub(crate) rate: f64,
+    /// Send from one thread that never sleeps, for rates above 10,000 a second; takes a whole processor
+    #[arg(long)]
+    pub(crate) spin: bool,
     /// How long it is asked
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Duration,
@@ -359,7 +365,7 @@ pub(crate) struct HitsOptions {
     /// The tenants whose key is written
     #[arg(long, value_name = "TENANT,...", value_delimiter = ',')]
     pub(crate) rewritten_tenants: Vec<String>,
-    /// Connections; the questions take them in turn, too
+    /// Connections, which the requests take in turn; over HTTP/1 these are pools, which open more connections when they need them
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) connections: u32,
 }
