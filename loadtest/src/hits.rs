@@ -440,7 +440,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn refused_and_lost_calls_have_a_code_of_their_own() {
         let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        let server = tokio::spawn(baseline_target::answer(grpc, http));
+        tokio::spawn(baseline_target::answer(grpc, http));
         let tokens = Tokens::new(&["lt-1"]);
         let target = |key| ["--grpc", &*address, "--key", key, "--least-bytes", "1"];
         let asker = Asker::of(&options(&tokens, &target("tenant_config_a")))
@@ -453,8 +453,25 @@ mod tests {
         let unknown = grpc.at("/tagged.config.v1.ConfigService/Unknown");
         let refused = unknown.ask(0, &asker.authorizations[0]).await;
         assert_eq!(refused, Err("UNIMPLEMENTED".to_owned()));
-        server.abort();
-        let _ = server.await;
+        // A server that takes a call and is gone.
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    let _ = connection.accept().await;
+                });
+            }
+        });
+        let target = [
+            "--grpc",
+            &*address,
+            "--key",
+            "tenant_config_a",
+            "--least-bytes",
+            "1",
+        ];
+        let asker = Asker::of(&options(&tokens, &target)).await.unwrap();
         assert_eq!(asker.ask().await, NO_ANSWER);
     }
 
