@@ -34,8 +34,19 @@ def placeholder(layout: Layout) -> None:
         pack(program, layout.invalidator_zip)
 
 
-def build(layout: Layout, settings: Settings, step: Step, watch: Callable[[], None] = lambda: None) -> None:
+def build(layout: Layout, settings: Settings, step: Step) -> None:
     """Runs cargo build, unless the stack has a folder of ready binaries, and packs the zip."""
+    compile_all(layout, settings, step)
+    pack_invalidator(layout, settings)
+
+
+def pack_invalidator(layout: Layout, settings: Settings) -> None:
+    """Packs the invalidator's zip."""
+    pack(binary(settings, INVALIDATOR), layout.invalidator_zip)
+
+
+def compile_all(layout: Layout, settings: Settings, step: Step, watch: Callable[[], None] = lambda: None) -> None:
+    """Runs cargo build, unless the stack has a folder of ready binaries."""
     wanted = (INVALIDATOR,) if settings.docker_network else BINARIES
     if settings.bin_dir is None:
         if settings.profile == "dev":
@@ -47,7 +58,6 @@ def build(layout: Layout, settings: Settings, step: Step, watch: Callable[[], No
     for name in wanted:
         if not binary(settings, name).is_file():
             raise StackError(f"{binary(settings, name)} is missing")
-    pack(binary(settings, INVALIDATOR), layout.invalidator_zip)
     step.detail = ", ".join(wanted)
 
 

@@ -94,6 +94,8 @@ def up(
                 terraform.apply(layout, stack, step)
             if building is not None:
                 building.wait()
+                # Not before: Terraform must find the same file from its plan to its end.
+                build.pack_invalidator(layout, stack)
                 with progress.step("function") as step:
                     terraform.apply(layout, stack, step, target=build.INVALIDATOR_MODULE)
             with progress.step("seed") as step:
@@ -142,7 +144,7 @@ class Building:
     def _run(self, layout: Layout, stack: Settings, progress: Progress) -> None:
         try:
             with progress.step("build") as step:
-                build.build(layout, stack, step, watch=self._watch)
+                build.compile_all(layout, stack, step, watch=self._watch)
         except BaseException as error:  # noqa: BLE001: it is raised in `wait`
             self._error = error
 

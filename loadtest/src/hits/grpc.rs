@@ -102,7 +102,8 @@ impl Grpc {
         let connection = self.connections[turn % self.connections.len()].clone();
         let mut connection = connection.ready().await?;
         let (answer, mut sent) = connection.send_request(request, false)?;
-        sent.send_data(self.body.clone(), true)?;
+        // A server may answer, and reset the stream, before it has read the body: then the answer counts.
+        let _ = sent.send_data(self.body.clone(), true);
         let (head, mut stream) = answer.await?.into_parts();
         let mut body = Bytes::new();
         while let Some(part) = stream.data().await {
