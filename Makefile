@@ -11,8 +11,8 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: local
-local: ## Build and start the whole stack on this machine, without an AWS account (DOCKER=0: no containers)
-	@$(STACK) up --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
+local: ## Build and start the whole stack on this machine, without an AWS account (DOCKER=0: no containers; PROFILE=release)
+	@$(STACK) up --profile $(or $(PROFILE),local) --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
 
 .PHONY: demo
 demo: ## Watch two tenants, and a change of configuration reach every replica
@@ -81,7 +81,7 @@ bench: ## Run the microbenchmarks, and compare a hit's instructions with the rec
 	@scripts/instructions
 
 .PHONY: bench-peers
-bench-peers: ## Measure hits, prices and memory beside bare tonic and axum servers and a NestJS service (ARGS=--help for options)
+bench-peers: ## Measure hits, prices and memory beside bare servers, NestJS, Redis and Unleash Edge (ARGS=--help for options)
 	@python3 loadtest/peers/bench_peers.py $(ARGS)
 
 .PHONY: images

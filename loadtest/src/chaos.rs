@@ -22,10 +22,12 @@ use crate::{
     },
     cli::{ChaosOptions, Shape, Source},
     client::Client,
+    figures::expected,
     latency::closed::Load,
     progress,
     recorder::micros,
     report::{Begun, FaultRun, Report, finish},
+    slo,
     staleness::{
         cells::Update,
         experiment::{Experiment, Observed, Plan, Setup, connect_all, read_at, readers},
@@ -117,6 +119,8 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
         .iter()
         .filter(|fault| is_wanted(fault.name))
         .collect();
+    let names = wanted.iter().map(|fault| fault.name);
+    slo::check(&options.output.slos, &expected::chaos(&options, names))?;
     options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let channels = connect_all(targets.need_grpc()?).await?;

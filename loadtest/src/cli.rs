@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Unseed(UnseedOptions),
     /// Write the HTML page of a result and print its table
     Report(ReportOptions),
-    /// Compare two results; exits 2 when the second is worse
+    /// Compare results; exits 2 when the later ones are worse
     Compare(CompareOptions),
     /// Print the JSON schema of results
     Schema,
@@ -116,9 +116,26 @@ pub(crate) struct Output {
         overrides_with = "out"
     )]
     pub(crate) out: PathBuf,
-    /// A demand on the result, such as 'grpc.hit.p99<2ms', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a breach exits 2
+    /// An SLO on the result, such as 'grpc.hit.p99<2ms', 'grpc.hit.share>99%', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a
+    /// breach exits 2
     #[arg(long = "slo", value_name = "SLO")]
     pub(crate) slos: Vec<Slo>,
+    /// Run so many times, into the folders 1, 2, ... of --out, and print the median and range of each figure
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) export: Export,
+}
+
+/// Forms of a result for other programs.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Export {
+    /// Also write every figure as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Also write a JUnit file: a test case for each SLO and for each promise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 impl Output {
@@ -153,7 +170,7 @@ pub(crate) enum Loop {
     Open,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct LatencyOptions {
     /// Where the load goes; several are measured one after the other
     #[arg(long = "target", default_values = ["grpc"], value_delimiter = ',')]
@@ -215,7 +232,7 @@ pub(crate) enum Source {
     ParameterStore,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct StalenessOptions {
     /// How updates are made
     #[arg(long = "source", default_values = ["dynamodb", "put-config", "parameter-store"], value_delimiter = ',')]
@@ -226,7 +243,7 @@ pub(crate) struct StalenessOptions {
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) parameter_rate: f64,
-    /// How long updates are made, for each background load: a 99th percentile with an interval needs 367 updates
+    /// How long updates are made, for each background load: a 99th percentile with an interval needs 368 updates
     #[arg(long, default_value = "200s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Locations that are updated by each source: in turn, each the item of a tenant of its own
@@ -261,7 +278,7 @@ pub(crate) struct StalenessOptions {
     pub(crate) output: Output,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct NeighboursOptions {
     /// What the noisy neighbour does; one after the other
     #[arg(long, default_values = ["secrets", "lists", "batches", "watches", "writes", "all"], value_delimiter = ',')]
@@ -278,14 +295,13 @@ pub(crate) struct NeighboursOptions {
     /// The quiet tenant's p99 beside a noise may be this many times its p99 alone; above it, the exit code is 2
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) limit: f64,
-    /// Folder for result.json and report.html
-    #[arg(long, default_value = "target/loadtest/neighbours", value_name = "DIR")]
-    pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct WatchersOptions {
     /// Calls, spread over tenants and replicas
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -324,12 +340,18 @@ pub(crate) struct HitsOptions {
     /// Bytes that a right answer has at least: the value, or the body
     #[arg(long, value_name = "BYTES")]
     pub(crate) least_bytes: usize,
-    /// ID tokens, one in a line; the questions take them in turn
+    /// ID tokens, one in a line; the requests take them in turn
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
-    /// Questions a second
+    /// Send each line as it is: it is the whole Authorization header, not an ID token
+    #[arg(long)]
+    pub(crate) as_it_is: bool,
+    /// Requests a second
     #[arg(long, value_parser = rate)]
     pub(crate) rate: f64,
+    /// Send from one thread that never sleeps, for rates above 10,000 a second; takes a whole processor
+    #[arg(long)]
+    pub(crate) spin: bool,
     /// How long it is asked
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Duration,
@@ -343,12 +365,12 @@ pub(crate) struct HitsOptions {
     /// The tenants whose key is written
     #[arg(long, value_name = "TENANT,...", value_delimiter = ',')]
     pub(crate) rewritten_tenants: Vec<String>,
-    /// Connections; the questions take them in turn, too
+    /// Connections, which the requests take in turn; over HTTP/1 these are pools, which open more connections when they need them
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) connections: u32,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ChaosOptions {
     /// What is random comes from these: every fault is caused once for each
     #[arg(long = "seed", default_values = ["1"], value_delimiter = ',')]
@@ -397,14 +419,28 @@ pub(crate) struct ReportOptions {
         help = "The page to write [default: report.html beside the result]"
     )]
     pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) export: Export,
 }
 
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "loadtest compare [OPTIONS] BASE NEW\n       loadtest compare [OPTIONS] BASE... -- NEW..."
+)]
 pub(crate) struct CompareOptions {
-    /// The result to compare with
-    pub(crate) base: PathBuf,
-    /// The result that may be worse
-    pub(crate) new: PathBuf,
+    /// The result to compare with, and the one that may be worse; or, before --, several to compare with. A folder stands
+    /// for the results that --repeat wrote into it
+    #[arg(required = true, value_name = "RESULT")]
+    pub(crate) results: Vec<PathBuf>,
+    /// The results that may be worse
+    #[arg(last = true, value_name = "NEW")]
+    pub(crate) new: Vec<PathBuf>,
+    /// Compare results of unlike settings or machines, too
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also write a page with both results overlaid
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// How much worse is a regression
     #[arg(long, default_value = "20%", value_parser = percent)]
     pub(crate) threshold: f64,

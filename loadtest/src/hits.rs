@@ -1,5 +1,9 @@
-//! `loadtest hits`: one question at a fixed rate, with many tokens: what `make bench-peers` measures tails with, and floods
-//! with tokens that were never seen. An open loop ([`open`]), so each answer is timed from when its question was due.
+//! `loadtest hits`: one request at a fixed rate, with many tokens: what `make bench-peers` measures tails with, and floods
+//! with tokens that were never seen. An open loop ([`open`] or [`spin`]), so each answer is timed from when its request was
+//! due.
+
+mod grpc;
+mod spin;
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +18,11 @@ use std::{
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
-    v1::{
-        self as pb, GetConfigRequest, config_service_client::ConfigServiceClient,
-        refresh_service_client::RefreshServiceClient,
-    },
+    v1::{self as pb, refresh_service_client::RefreshServiceClient},
 };
 use tagged_config_runtime::env::{Env, ProcessEnv};
 use tonic::{
@@ -30,10 +31,11 @@ use tonic::{
     transport::Channel,
 };
 
+use self::grpc::Grpc;
 use crate::{
     Ended,
     cli::HitsOptions,
-    client::{RestClient, code_name, connect, signed},
+    client::{RestClient, connect},
     latency::open,
     recorder::{histogram, micros, per_second, quantiles},
     report::Quantiles,
@@ -41,13 +43,18 @@ use crate::{
     tokens::Token,
 };
 
-/// How long a question may take.
+/// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
 const CREDENTIAL: &str = "TAGGED_CONFIG_REFRESH_CREDENTIAL";
 const REWRITTEN_EVERY: Duration = Duration::from_millis(100);
 /// What a good answer that is too small is counted as.
 const WRONG: &str = "too small";
+const GOOD: &str = "OK";
+/// What a request is counted as whose connection failed, whose answer ended early, or that took longer than [`TIMEOUT`].
+const NO_ANSWER: &str = "no answer";
+const HALF_AN_ANSWER: &str = "half an answer";
+const TOO_LATE: &str = "no answer in time";
 
 /// What is printed.
 #[derive(Serialize)]
@@ -57,24 +64,25 @@ struct Measured {
     codes: BTreeMap<String, u64>,
     /// Why the rate was not sustained, if it was not.
     not_sustained_because: Option<String>,
-    /// From when a question was due until its answer was there, whatever it was.
+    /// How late requests left: the part of the times that is the load generator's own.
+    lag: Quantiles,
+    /// From when a request was due until its good answer was there.
     times: Quantiles,
+    /// The same of all other answers: what refuses quickly must not look fast.
+    failed_times: Quantiles,
     /// How often the key was written anew.
     rewritten: u64,
 }
 
 struct Asker {
-    tokens: Vec<Token>,
+    authorizations: Vec<HeaderValue>,
     next: AtomicUsize,
     least_bytes: usize,
     way: Way,
 }
 
 enum Way {
-    Grpc {
-        channels: Vec<Channel>,
-        key: String,
-    },
+    Grpc(Grpc),
     Rest {
         client: RestClient,
         url: String,
@@ -84,36 +92,23 @@ enum Way {
 
 struct Seen {
     times: Histogram<u64>,
+    failed_times: Histogram<u64>,
     codes: BTreeMap<String, u64>,
 }
 
 /// `loadtest hits`.
 pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result<Ended> {
-    let file = &options.token_file;
-    let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let tokens = text.lines().map(Token::new).collect::<Result<Vec<_>, _>>();
-    let tokens = tokens.with_context(|| format!("{} holds no ID tokens", file.display()))?;
-    ensure!(!tokens.is_empty(), "{} is empty", file.display());
-    let asker = Arc::new(Asker {
-        tokens,
-        next: AtomicUsize::new(0),
-        least_bytes: options.least_bytes,
-        way: Way::of(&options).await?,
-    });
-    if let Some(warm_up) = options.warm_up {
-        measure(&asker, options.rate, warm_up, &stop).await;
-    }
-    let rewriter = Rewriter::of(&options).await?;
-    let measuring = measure(&asker, options.rate, options.duration, &stop);
-    let measured = match rewriter {
-        None => measuring.await,
-        Some(mut rewriter) => {
-            tokio::select! {
-                measured = measuring => Measured { rewritten: rewriter.written, ..measured },
-                error = rewriter.run() => return Err(error),
-            }
-        }
+    let measured = if options.spin {
+        let stop = stop.clone();
+        // A runtime and a thread of its own: this one's workers would take processor time.
+        let spinning = tokio::task::spawn_blocking(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build()?;
+            runtime.block_on(warmed_up(&options, &stop))
+        });
+        spinning.await??
+    } else {
+        warmed_up(&options, &stop).await?
     };
     println!("{}", serde_json::to_string(&measured)?);
     let is_good = measured.not_sustained_because.is_none() && !measured.codes.contains_key(WRONG);
@@ -124,34 +119,62 @@ pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result
     })
 }
 
-async fn measure(asker: &Arc<Asker>, rate: f64, duration: Duration, stop: &Stop) -> Measured {
+async fn warmed_up(options: &HitsOptions, stop: &Stop) -> anyhow::Result<Measured> {
+    let asker = Arc::new(Asker::of(options).await?);
+    if let Some(warm_up) = options.warm_up {
+        measure(&asker, options, warm_up, stop).await;
+    }
+    let rewriter = Rewriter::of(options).await?;
+    let measuring = measure(&asker, options, options.duration, stop);
+    match rewriter {
+        None => Ok(measuring.await),
+        Some(mut rewriter) => {
+            tokio::select! {
+                measured = measuring => Ok(Measured { rewritten: rewriter.written, ..measured }),
+                error = rewriter.run() => Err(error),
+            }
+        }
+    }
+}
+
+async fn measure(
+    asker: &Arc<Asker>,
+    options: &HitsOptions,
+    duration: Duration,
+    stop: &Stop,
+) -> Measured {
     let seen = Arc::new(Mutex::new(Seen {
         times: histogram(3),
+        failed_times: histogram(3),
         codes: BTreeMap::new(),
     }));
     let plan = open::Plan {
-        rate,
+        rate: options.rate,
         duration,
         max_in_flight: MAX_IN_FLIGHT,
         timeout: TIMEOUT,
     };
     let (asker, record) = (Arc::clone(asker), Arc::clone(&seen));
-    let outcome = open::run(plan, stop, move |due: Instant| {
+    let ask = move |due: Instant| {
         let (asker, record) = (Arc::clone(&asker), Arc::clone(&record));
         async move {
             let code = asker.ask().await;
-            let mut seen = record.lock();
-            seen.times.saturating_record(micros(due.elapsed()));
-            *seen.codes.entry(code).or_default() += 1;
+            record.lock().record(code, due.elapsed());
         }
-    })
-    .await;
+    };
+    let outcome = if options.spin {
+        spin::run(plan, stop, ask).await
+    } else {
+        open::run(plan, stop, ask).await
+    };
     let seen = seen.lock();
     Measured {
         answered_per_second: per_second(outcome.answered, outcome.seconds),
         codes: seen.codes.clone(),
         not_sustained_because: outcome.not_sustained,
+        lag: outcome.lag,
         times: quantiles(&seen.times),
+        failed_times: quantiles(&seen.failed_times),
         rewritten: 0,
     }
 }
@@ -227,15 +250,23 @@ impl Rewriter {
     }
 }
 
+impl Seen {
+    fn record(&mut self, code: String, took: Duration) {
+        let times = if code == GOOD {
+            &mut self.times
+        } else {
+            &mut self.failed_times
+        };
+        times.saturating_record(micros(took));
+        *self.codes.entry(code).or_default() += 1;
+    }
+}
+
 impl Way {
     async fn of(options: &HitsOptions) -> anyhow::Result<Self> {
         if let (Some(address), Some(key)) = (&options.grpc, &options.key) {
-            let mut channels = Vec::new();
-            for _ in 0..options.connections {
-                channels.push(connect(address).await?);
-            }
-            let key = key.clone();
-            return Ok(Self::Grpc { channels, key });
+            let grpc = Grpc::connect(address, options.connections, key).await?;
+            return Ok(Self::Grpc(grpc));
         }
         let body = match &options.body {
             Some(file) => {
@@ -252,19 +283,9 @@ impl Way {
     }
 
     /// The bytes of a good answer, or why there is none.
-    async fn ask(&self, turn: usize, token: &Token) -> Result<usize, String> {
+    async fn ask(&self, turn: usize, authorization: &HeaderValue) -> Result<usize, String> {
         match self {
-            Self::Grpc { channels, key } => {
-                let request = GetConfigRequest {
-                    key: key.clone(),
-                    ..Default::default()
-                };
-                let channel = &channels[turn % channels.len()];
-                let mut client = ConfigServiceClient::new(channel.clone());
-                let answer = client.get_config(signed(request, token, TIMEOUT)).await;
-                let entry = answer.map_err(|status| code_name(status.code()))?;
-                Ok(entry.get_ref().value.len())
-            }
+            Self::Grpc(grpc) => grpc.ask(turn, authorization).await,
             Self::Rest { client, url, body } => {
                 let request = match body {
                     Some(body) => client
@@ -274,13 +295,13 @@ impl Way {
                         .body(body.clone()),
                     None => client.client().get(url),
                 };
-                let sent = request.header(AUTHORIZATION, &token.header).send().await;
-                let answer = sent.map_err(|_| "no answer".to_owned())?;
+                let sent = request.header(AUTHORIZATION, authorization).send().await;
+                let answer = sent.map_err(|_| NO_ANSWER.to_owned())?;
                 let status = answer.status();
                 let body = answer.bytes().await;
                 if status.is_success() {
                     body.map(|body| body.len())
-                        .map_err(|_| "half an answer".to_owned())
+                        .map_err(|_| HALF_AN_ANSWER.to_owned())
                 } else {
                     Err(status.as_u16().to_string())
                 }
@@ -290,16 +311,45 @@ impl Way {
 }
 
 impl Asker {
-    /// The next question; how it was answered.
+    async fn of(options: &HitsOptions) -> anyhow::Result<Self> {
+        let file = &options.token_file;
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let lines = text.lines().map(|line| authorization(line, options));
+        let authorizations = lines
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(|| format!("{} holds no ID tokens", file.display()))?;
+        ensure!(!authorizations.is_empty(), "{} is empty", file.display());
+        Ok(Self {
+            authorizations,
+            next: AtomicUsize::new(0),
+            least_bytes: options.least_bytes,
+            way: Way::of(options).await?,
+        })
+    }
+
+    /// The next request; how it was answered.
     async fn ask(&self) -> String {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let token = &self.tokens[turn % self.tokens.len()];
-        match self.way.ask(turn, token).await {
-            Ok(bytes) if bytes >= self.least_bytes => "OK".to_owned(),
-            Ok(_) => WRONG.to_owned(),
-            Err(code) => code,
+        let authorization = &self.authorizations[turn % self.authorizations.len()];
+        let answer = tokio::time::timeout(TIMEOUT, self.way.ask(turn, authorization));
+        match answer.await {
+            Ok(Ok(bytes)) if bytes >= self.least_bytes => GOOD.to_owned(),
+            Ok(Ok(_)) => WRONG.to_owned(),
+            Ok(Err(code)) => code,
+            Err(_) => TOO_LATE.to_owned(),
         }
     }
+}
+
+/// The header of one line. It is not marked as sensitive, so that HTTP/2 sends it once for each connection and then names it.
+fn authorization(line: &str, options: &HitsOptions) -> anyhow::Result<HeaderValue> {
+    if options.as_it_is {
+        return Ok(HeaderValue::from_str(line)?);
+    }
+    let mut header = Token::new(line)?.header;
+    header.set_sensitive(false);
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -317,8 +367,6 @@ mod tests {
         tokens::tests::token,
     };
 
-    const RATE: f64 = 200.0;
-    const TIME: Duration = Duration::from_millis(300);
     const ASKED: u64 = 60;
 
     /// A file that goes with the test.
@@ -355,14 +403,8 @@ mod tests {
     }
 
     async fn measured(options: &HitsOptions) -> Measured {
-        let text = fs::read_to_string(&options.token_file).unwrap();
-        let asker = Asker {
-            tokens: text.lines().map(|line| Token::new(line).unwrap()).collect(),
-            next: AtomicUsize::new(0),
-            least_bytes: options.least_bytes,
-            way: Way::of(options).await.unwrap(),
-        };
-        measure(&Arc::new(asker), RATE, TIME, &Stop::default()).await
+        let asker = Arc::new(Asker::of(options).await.unwrap());
+        measure(&asker, options, options.duration, &Stop::default()).await
     }
 
     async fn listener() -> (TcpListener, String) {
@@ -388,8 +430,62 @@ mod tests {
             let options = options(&tokens, &target);
             let measured = measured(&options).await;
             assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), ASKED)]));
+            let mut options = options;
+            options.spin = true;
             assert_eq!(run(options, Stop::default()).await.unwrap(), ended);
         }
+    }
+
+    /// What grpc.rs reads itself: a status in the trailers, one in the head, and a connection that is gone.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn refused_and_lost_calls_have_a_code_of_their_own() {
+        let ((grpc, address), (http, _)) = (listener().await, listener().await);
+        tokio::spawn(baseline_target::answer(grpc, http));
+        let tokens = Tokens::new(&["lt-1"]);
+        let target = |key| ["--grpc", &*address, "--key", key, "--least-bytes", "1"];
+        let asker = Asker::of(&options(&tokens, &target("tenant_config_a")))
+            .await
+            .unwrap();
+        assert_eq!(asker.ask().await, GOOD);
+        let Way::Grpc(grpc) = &asker.way else {
+            panic!("another way")
+        };
+        let unknown = grpc.at("/tagged.config.v1.ConfigService/Unknown");
+        let refused = unknown.ask(0, &asker.authorizations[0]).await;
+        assert_eq!(refused, Err("UNIMPLEMENTED".to_owned()));
+        // A server that takes a call and is gone.
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    let _ = connection.accept().await;
+                });
+            }
+        });
+        let target = [
+            "--grpc",
+            &*address,
+            "--key",
+            "tenant_config_a",
+            "--least-bytes",
+            "1",
+        ];
+        let asker = Asker::of(&options(&tokens, &target)).await.unwrap();
+        assert_eq!(asker.ask().await, NO_ANSWER);
+    }
+
+    #[test]
+    fn a_line_is_a_token_or_the_whole_header() {
+        let tokens = Tokens::new(&["lt-1"]);
+        let mut options = options(&tokens, &["--url", "http://x", "--least-bytes", "1"]);
+        assert!(authorization("*:production.key", &options).is_err());
+        options.as_it_is = true;
+        let header = authorization("*:production.key", &options).unwrap();
+        assert_eq!(
+            (header.to_str().unwrap(), header.is_sensitive()),
+            ("*:production.key", false)
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -426,6 +522,11 @@ mod tests {
         .await;
         let codes = [("OK".to_owned(), 15), ("429".to_owned(), ASKED - 15)];
         assert_eq!(measured.codes, BTreeMap::from(codes));
+        assert_eq!(
+            (measured.times.count, measured.failed_times.count),
+            (15, 45)
+        );
+        assert_eq!(measured.lag.count, ASKED);
         assert_eq!(
             seen.lock().values().copied().collect::<Vec<_>>(),
             [ASKED / 3; 3]

@@ -18,12 +18,13 @@ use crate::{
     client::{Client, RestClient},
     dataset::{self, Dataset, Table},
     environment::{Environment, Stopwatch},
+    figures::expected,
     latency::closed::Load,
     progress,
     recorder::{Recorder, per_second},
     report::{FORMAT, Phase, Report, finish},
     scenarios::{HOT, Mix},
-    slo::{self, Measured},
+    slo,
     stop::Stop,
     targets::{Targets, need},
     tokens::{self, Caller},
@@ -68,7 +69,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
             .into());
         }
     }
-    slo::check(&options.output.slos, &Measured::latency(&options))?;
+    slo::check(&options.output.slos, &expected::latency(&options))?;
     options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let mut clients = Vec::new();
@@ -316,6 +317,7 @@ impl Run<'_> {
             users: Some(users),
             offered_per_second: None,
             answered_per_second: per_second(recorder.count(), outcome.seconds),
+            timeout_seconds: Some(self.options.timeout.as_secs_f64()),
             sustained: true,
             not_sustained_because: None,
             lag: None,
@@ -376,6 +378,7 @@ pub(crate) async fn open_load(load: Load, mix: Mix, plan: open::Plan, stop: &Sto
                 (mix.pick(&mut rng), SmallRng::from_rng(&mut *rng))
             };
             async move {
+                recorder.left(due);
                 let observation = load.ask(scenario, &mut own, Some(due)).await;
                 recorder.record(observation);
             }
@@ -391,6 +394,7 @@ pub(crate) async fn open_load(load: Load, mix: Mix, plan: open::Plan, stop: &Sto
         users: None,
         offered_per_second: Some(plan.rate),
         answered_per_second: per_second(outcome.answered, outcome.seconds),
+        timeout_seconds: Some(plan.timeout.as_secs_f64()),
         sustained: trusted,
         not_sustained_because: outcome.not_sustained,
         lag: Some(outcome.lag),

@@ -2,7 +2,8 @@
 //!
 //! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
 //! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
-//! all of them. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
+//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and
+//! beside the neighbour are measured in turn, over several rounds, so that a machine
 //! that slows down meanwhile slows both. Everything that is made is removed again.
 
 use std::{
@@ -22,10 +23,11 @@ use tonic::{Code, transport::Channel};
 use crate::{
     Ended,
     accounts::{Accounts, Role},
-    cli::{NeighboursOptions, Output},
+    cli::NeighboursOptions,
     client::{connect, signed},
     dataset::Table,
     environment::Stopwatch,
+    figures::expected,
     latency::open,
     neighbours::{
         noise::{Counts, NoisyNeighbour},
@@ -34,6 +36,7 @@ use crate::{
     progress,
     recorder::micros,
     report::{Begun, Neighbour, Report, finish},
+    slo,
     stop::Stop,
     targets::Targets,
     tokens::Caller,
@@ -60,12 +63,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 enum Backend {
     DynamoDb,
     ParameterStore,
+    /// DynamoDB by its own API, past the service: the control.
+    Control,
 }
 
 /// The quiet tenant.
 struct Quiet {
     caller: Arc<Caller>,
     channels: Vec<Channel>,
+    table: Arc<Table>,
     /// Part of every key, so that no run reads another's.
     run: String,
     next: AtomicU64,
@@ -85,18 +91,19 @@ struct Measured {
 // === impl Backend ===
 
 impl Backend {
-    const ALL: [Self; 2] = [Self::DynamoDb, Self::ParameterStore];
+    const ALL: [Self; 3] = [Self::DynamoDb, Self::ParameterStore, Self::Control];
 
     fn name(self) -> &'static str {
         match self {
             Self::DynamoDb => "dynamodb",
             Self::ParameterStore => "parameter-store",
+            Self::Control => "control",
         }
     }
 
     fn tag(self) -> &'static str {
         match self {
-            Self::DynamoDb => "tenant",
+            Self::DynamoDb | Self::Control => "tenant",
             Self::ParameterStore => "param",
         }
     }
@@ -105,14 +112,11 @@ impl Backend {
 /// `loadtest neighbours`.
 pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let begun = Begun::now();
-    let output = Output {
-        out: options.out.clone(),
-        slos: Vec::new(),
-    };
-    output.check()?;
+    slo::check(&options.output.slos, &expected::neighbours(&options))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let accounts = Accounts::of(&targets).await?;
-    let table = Table::of(&targets).await?;
+    let table = Arc::new(Table::of(&targets).await?);
     let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
     let quiet_tenant = format!("lt-q{run}");
     let noisy = noise::Place::of(&targets, format!("lt-n{run}")).await?;
@@ -125,6 +129,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         let quiet = Quiet {
             caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
             channels: channels(&targets).await?,
+            table: Arc::clone(&table),
             run,
             next: AtomicU64::new(0),
             rate: options.rate,
@@ -145,7 +150,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         neighbours: measured.rows(options.limit),
         ..begun.report("neighbours", &targets, settings(&options), &stop)
     };
-    finish(report, &output)
+    finish(report, &options.output)
 }
 
 async fn channels(targets: &Targets) -> anyhow::Result<Vec<Channel>> {
@@ -250,6 +255,11 @@ impl Quiet {
     /// Reads a key that was never read before. Returns whether the service answered: there is no such key.
     async fn read(&self, backend: Backend) -> bool {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if backend == Backend::Control {
+            let key = format!("cold/{}/{number}", self.run);
+            let read = self.table.read_absent(&self.caller.tenant, &key);
+            return tokio::time::timeout(TIMEOUT, read).await == Ok(true);
+        }
         let index = usize::try_from(number).unwrap_or_default() % self.channels.len();
         let request = GetConfigRequest {
             key: format!("{}_config_cold/{}/{number}", backend.tag(), self.run),
@@ -267,7 +277,12 @@ impl Quiet {
 impl Measured {
     fn rows(&self, limit: f64) -> Vec<Neighbour> {
         let row = |((noise, backend), alone): (&(Noise, Backend), &Samples)| {
+            if *backend == Backend::Control {
+                return None;
+            }
             let beside = self.beside.get(&(*noise, *backend))?;
+            let control = (*noise, Backend::Control);
+            let control = ratio_of_p99(self.alone.get(&control)?, self.beside.get(&control)?);
             let counts = self.counts.get(noise).copied().unwrap_or_default();
             // Where reads fail without any noise, there is nothing to compare with.
             let ratio = ratio_of_p99(alone, beside).filter(|_| alone.failed() == 0);
@@ -280,6 +295,7 @@ impl Measured {
                 beside_failed: beside.failed(),
                 within_limit: ratio.as_ref().map(|ratio| ratio.value <= limit),
                 ratio_of_p99: ratio,
+                control,
                 limit,
                 accepted: counts.accepted,
                 refused: counts.refused,

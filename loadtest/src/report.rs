@@ -4,10 +4,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
 use hyper_util::client::proxy::matcher::Matcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,12 +18,15 @@ use crate::{
     Ended, Interrupted,
     cli::{Output, ReportOptions},
     environment::Environment,
+    figures::figures,
+    recorder::{histogram, micros, quantiles, restored},
     slo::Verdict,
     stop::Stop,
     targets::{Targets, is_proxied},
 };
 
-mod page;
+pub(crate) mod export;
+pub(crate) mod page;
 mod propagation;
 pub(crate) mod table;
 
@@ -70,7 +74,7 @@ pub(crate) struct Report {
 
 /// A quiet tenant's cold reads from one backend, alone and beside one noise. A read that failed counts as one that took its
 /// whole time limit.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Neighbour {
     /// What the noisy neighbour did: `secrets`, `lists`, `batches`, `watches`, `writes`, `all`.
     pub(crate) noise: String,
@@ -90,6 +94,10 @@ pub(crate) struct Neighbour {
     pub(crate) limit: f64,
     /// Whether it was kept; absent without a ratio.
     pub(crate) within_limit: Option<bool>,
+    /// The same ratio of reads by DynamoDB's own API, at the same times: how much slower the backend itself became. More
+    /// than that is the service's part.
+    #[serde(default)]
+    pub(crate) control: Option<Ratio>,
     /// Calls of the noisy neighbour that were answered.
     pub(crate) accepted: u64,
     /// Calls that were refused with RESOURCE_EXHAUSTED, as a whole or in part.
@@ -112,7 +120,7 @@ pub(crate) struct Ratio {
 }
 
 /// A load in one loop at one target.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Phase {
     /// `grpc`, `alb`, `edge`; `null` is the harness itself, at a target that does nothing.
     pub(crate) path: String,
@@ -128,8 +136,11 @@ pub(crate) struct Phase {
     pub(crate) users: Option<u32>,
     /// Questions a second that an open loop was to ask.
     pub(crate) offered_per_second: Option<f64>,
-    /// Answers a second, right or wrong.
+    /// Answers a second, right or wrong. The figure `rate` counts right answers only.
     pub(crate) answered_per_second: f64,
+    /// How long a request may take, in seconds. A failure counts as at least this long where all answers are summed up.
+    #[serde(default)]
+    pub(crate) timeout_seconds: Option<f64>,
     /// False: the rate was not sustained, and no time of this phase is given.
     pub(crate) sustained: bool,
     /// Why it was not.
@@ -147,7 +158,7 @@ pub(crate) struct Phase {
 }
 
 /// One kind of question with one kind of answer.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Series {
     /// Who asked.
     pub(crate) scenario: String,
@@ -167,9 +178,9 @@ pub(crate) struct Series {
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
-/// Times in microseconds. A percentile is given only if there are samples enough to speak of it (100 for p99, 1,000 for
-/// p99.9).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Times in microseconds. A percentile is given from 1 / (1 - quantile) samples (100 for p99, 1,000 for p99.9): with fewer,
+/// no sample is expected above it. It is known as well as its interval says, and stands alone from ten times as many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Quantiles {
     /// Samples.
     pub(crate) count: u64,
@@ -187,13 +198,29 @@ pub(crate) struct Quantiles {
     pub(crate) p999_us: Option<u64>,
     /// Longest.
     pub(crate) max_us: u64,
+    /// 95 % intervals of the percentiles by name: `p50`, `p90`, `p99`, `p99.9`.
+    #[serde(default)]
+    pub(crate) intervals: BTreeMap<String, Interval>,
 }
 
-/// One second of a phase.
+/// Between which times a percentile of the distribution lies with a probability of 95 %, whatever the distribution is:
+/// exact binomial order statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Interval {
+    /// Lower end.
+    pub(crate) low_us: u64,
+    /// Upper end; absent: unbounded, since there are too few samples for one.
+    pub(crate) high_us: Option<u64>,
+}
+
+/// One second of a phase, or ten in the later part of a long one. A request counts in the second in which it was due.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Tick {
     /// Since the phase began.
     pub(crate) second: u64,
+    /// How many seconds it holds.
+    #[serde(default = "one")]
+    pub(crate) seconds: u64,
     /// Answers.
     pub(crate) count: u64,
     /// Failures among them.
@@ -204,6 +231,9 @@ pub(crate) struct Tick {
     pub(crate) p99_us: Option<u64>,
     /// Longest, in microseconds.
     pub(crate) max_us: Option<u64>,
+    /// How late the latest request left, in microseconds; open loop only.
+    #[serde(default)]
+    pub(crate) lag_max_us: Option<u64>,
 }
 
 /// Use of the processors.
@@ -233,6 +263,10 @@ const NEVER: [&str; 9] = [
 ];
 /// A larger part of an operation's failures makes its times worthless: failures are fast.
 const MANY_FAILURES: f64 = 0.05;
+/// A larger part of answers that did not come in time makes a run poor.
+const MANY_LATE: f64 = 0.001;
+/// As clients name them.
+const LATE: [&str; 2] = ["DEADLINE_EXCEEDED", "no answer in time"];
 
 /// The beginning of a run.
 pub(crate) struct Begun {
@@ -294,8 +328,30 @@ impl Report {
             ),
             None => bail!("{} is no result of a load test", file.display()),
         }
-        serde_json::from_value(json)
-            .with_context(|| format!("{} does not follow {FORMAT}", file.display()))
+        let mut report: Self = serde_json::from_value(json)
+            .with_context(|| format!("{} does not follow {FORMAT}", file.display()))?;
+        report.complete();
+        Ok(report)
+    }
+
+    /// Adds the intervals that results of earlier versions lack: their distributions are whole.
+    fn complete(&mut self) {
+        let beside = self.staleness.iter_mut();
+        let phases = beside
+            .filter_map(|part| part.background.as_mut())
+            .chain(&mut self.phases);
+        for series in phases.flat_map(|phase| &mut phase.series) {
+            if let Some(times) = series.latency.as_mut() {
+                times.complete(&series.histogram);
+            }
+        }
+        for source in self.staleness.iter_mut().flat_map(|part| &mut part.sources) {
+            for (stage, times) in &mut source.stages {
+                if let Some(histogram) = source.histograms.get(stage) {
+                    times.complete(histogram);
+                }
+            }
+        }
     }
 
     /// Writes `result.json` and `report.html` into a folder; both whole or not at all.
@@ -367,8 +423,13 @@ impl Report {
                     found.push(format!("{name}: {share:.0}% of {operation} failed"));
                 }
             }
+            let asked: u64 = phase.series.iter().map(|series| series.count).sum();
+            #[expect(clippy::cast_precision_loss, reason = "counts")]
+            let many_late = MANY_LATE * asked as f64;
             for (code, count) in codes {
-                poor |= NEVER.contains(&code);
+                #[expect(clippy::cast_precision_loss, reason = "counts")]
+                let is_late = LATE.contains(&code) && count as f64 > many_late;
+                poor |= NEVER.contains(&code) || is_late;
                 let hint = match code {
                     "UNAUTHENTICATED" | "HTTP 401" => " (the token was refused: expired?)",
                     "HTTP 403" => " (the web ACL's rate limit? see unlimited_cidr_blocks)",
@@ -448,7 +509,48 @@ impl Report {
     }
 }
 
+impl Quantiles {
+    fn complete(&mut self, histogram: &[(u64, u64)]) {
+        if self.intervals.is_empty() {
+            self.intervals = quantiles(&restored(histogram)).intervals;
+        }
+    }
+
+    /// The percentile of this name, as [`PERCENTILES`](crate::recorder::PERCENTILES) has it.
+    pub(crate) fn at(&self, name: &str) -> Option<u64> {
+        match name {
+            "p50" => self.p50_us,
+            "p90" => self.p90_us,
+            "p99" => self.p99_us,
+            "p99.9" => self.p999_us,
+            _ => None,
+        }
+    }
+}
+
 impl Phase {
+    /// The times of some of its answers together. With `charged`, a failure counts as at least the time-out: an answer that
+    /// never came must not make the percentiles better.
+    pub(crate) fn times(&self, wanted: impl Fn(&Series) -> bool, charged: bool) -> Histogram<u64> {
+        let timeout_us = self
+            .timeout_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|_| charged)
+            .map_or(0, micros);
+        let mut times = histogram(3);
+        for series in self.series.iter().filter(|series| wanted(series)) {
+            let least = if series.result == "failed" {
+                timeout_us
+            } else {
+                0
+            };
+            for (us, count) in &series.histogram {
+                times.saturating_record_n((*us).max(least), *count);
+            }
+        }
+        times
+    }
+
     /// By operation: how many were asked, and how many failed.
     fn failures(&self) -> BTreeMap<&str, (u64, u64)> {
         let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -462,7 +564,7 @@ impl Phase {
 }
 
 /// A file that is written whole beside its place, and removed again if it does not get there.
-struct Draft {
+pub(crate) struct Draft {
     draft: PathBuf,
     file: PathBuf,
 }
@@ -470,7 +572,7 @@ struct Draft {
 // === impl Draft ===
 
 impl Draft {
-    fn write(file: &Path, text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn write(file: &Path, text: &str) -> anyhow::Result<Self> {
         let draft = Self {
             draft: file.with_extension("draft"),
             file: file.to_owned(),
@@ -480,7 +582,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn publish(self) -> anyhow::Result<()> {
+    pub(crate) fn publish(self) -> anyhow::Result<()> {
         std::fs::rename(&self.draft, &self.file)
             .with_context(|| format!("cannot write {}", self.file.display()))
     }
@@ -509,10 +611,12 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         bail!("nothing was measured: no report is written");
     }
     let poor = report.warn();
-    report.slos = output.slos.iter().map(|slo| slo.judge(&report)).collect();
+    let found = figures(&report);
+    report.slos = output.slos.iter().map(|slo| slo.judge(&found)).collect();
     // Shown before it is written: a full disk costs the files, and not the result.
     println!("{}", table::render(&report));
     let written = report.write(&output.out);
+    let exported = export::write(std::slice::from_ref(&report), &output.export);
     if let Ok((json, html)) = &written {
         println!("result: {}", json.display());
         println!("page:   {}", html.display());
@@ -531,6 +635,7 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         );
     }
     written.context("measured, and not written")?;
+    exported.context("measured, and not written")?;
     let slow = |one: &Neighbour| one.within_limit == Some(false);
     if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) {
         return Ok(Ended::Breached);
@@ -553,9 +658,14 @@ pub(crate) fn command(options: &ReportOptions) -> anyhow::Result<Ended> {
     let beside = || options.result.with_file_name("report.html");
     let html = options.html.clone().unwrap_or_else(beside);
     println!("{}", table::render(&report));
+    export::write(std::slice::from_ref(&report), &options.export)?;
     Draft::write(&html, &page::render(&report)?)?.publish()?;
     println!("page: {}", html.display());
     Ok(Ended::Well)
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// RFC 3339.
@@ -575,6 +685,7 @@ pub(crate) fn schema_text() -> anyhow::Result<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cli::Export;
 
     /// A small result with everything in it.
     pub(crate) fn sample() -> Report {
@@ -608,6 +719,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn answers_that_did_not_come_in_time_make_a_run_poor() {
+        let with = |code: &str, count| {
+            let mut report = sample();
+            let series = &mut report.phases[1].series;
+            series[0].count = 3_000;
+            series[1].errors = [(code.to_owned(), count)].into();
+            report.warn()
+        };
+        assert!(!with("UNAVAILABLE", 4));
+        assert!(with("DEADLINE_EXCEEDED", 4) && with("no answer in time", 4));
+        assert!(!with("DEADLINE_EXCEEDED", 3), "0.1 %");
+    }
+
+    #[test]
     fn an_operation_that_always_fails_is_no_success() {
         let mut report = sample();
         assert!(!report.warn());
@@ -629,6 +754,8 @@ pub(crate) mod tests {
         Output {
             out,
             slos: Vec::new(),
+            repeat: 1,
+            export: Export::default(),
         }
     }
 
@@ -684,6 +811,7 @@ pub(crate) mod tests {
         let options = ReportOptions {
             result: json,
             html: None,
+            export: Export::default(),
         };
         let error = command(&options).unwrap_err().to_string();
         assert!(error.ends_with("is not JSON; was it cut off?"), "{error}");
@@ -701,6 +829,7 @@ pub(crate) mod tests {
             p99_us: Some(us),
             p999_us: None,
             max_us: us,
+            intervals: BTreeMap::new(),
         };
         Neighbour {
             noise: "lists".to_owned(),
@@ -714,6 +843,7 @@ pub(crate) mod tests {
                 low: value - 0.1,
                 high: value + 0.1,
             }),
+            control: None,
             limit: 2.0,
             within_limit: ratio.map(|value| value <= 2.0),
             accepted: 10,
@@ -763,6 +893,16 @@ pub(crate) mod tests {
         for outside in ["src=\"http", "href=\"http", "url(", "@import"] {
             assert!(!page.contains(outside), "the page loads {outside}");
         }
+        let mut older = sample();
+        for series in &mut older.phases[2].series {
+            series.latency.as_mut().unwrap().intervals.clear();
+        }
+        older.write(&folder)?;
+        assert_eq!(
+            serde_json::to_value(Report::read(&json)?)?,
+            serde_json::to_value(sample())?,
+            "the intervals of an older result"
+        );
         std::fs::write(&json, "{\"format\": \"other/1\"}")?;
         assert!(
             Report::read(&json)

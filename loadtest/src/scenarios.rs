@@ -26,6 +26,8 @@ pub(crate) struct Call {
 pub(crate) struct Scenario {
     /// Its name, in reports and options.
     pub(crate) name: &'static str,
+    /// What such users ask, as [`Question::operation`] names it.
+    pub(crate) operations: &'static [&'static str],
     /// What such a user asks next.
     pub(crate) next: fn(&World, &mut SmallRng) -> Call,
 }

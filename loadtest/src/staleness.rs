@@ -11,10 +11,11 @@ use crate::{
     accounts::Accounts,
     cli::{Source, StalenessOptions, distinct},
     client::RestClient,
+    figures::expected,
     latency::closed::Load,
     progress,
     report::{Begun, Report, Staleness, finish},
-    slo::{self, Measured},
+    slo,
     staleness::{
         experiment::{Experiment, Plan, Setup, connect_all, read_at, readers},
         judge::Beside,
@@ -58,7 +59,7 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         background: distinct(&options.background),
         ..*options
     });
-    slo::check(&options.output.slos, &Measured::staleness(&options))?;
+    slo::check(&options.output.slos, &expected::staleness(&options))?;
     options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let channels = connect_all(targets.need_grpc()?).await?;

@@ -22,8 +22,10 @@ use crate::{
     accounts::Accounts,
     cli::{Source, WatchersOptions},
     client::signed,
+    figures::expected,
     recorder::{buckets, histogram, quantiles},
     report::{Begun, Report, Watchers, finish},
+    slo,
     staleness::{
         cells::Cell,
         experiment::{Experiment, Setup, connect_all},
@@ -45,6 +47,7 @@ const BETWEEN: Duration = Duration::from_millis(200);
 /// `loadtest watchers`.
 pub(crate) async fn run(options: Box<WatchersOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let begun = Begun::now();
+    slo::check(&options.output.slos, &expected::watchers())?;
     options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let addresses = targets

@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 from . import commands
 from .errors import StackError
 from .layout import REPOSITORY, Layout, cargo_target
-from .progress import Step
+from .progress import Progress, Step
 from .settings import CONFIG_SERVICE, ORDER_SERVICE, Settings
 
 INVALIDATOR = "invalidator"
+INVALIDATOR_MODULE = "module.refresh"
+HARNESS = "loadtest"
 BINARIES = (CONFIG_SERVICE, ORDER_SERVICE, INVALIDATOR)
 
 
-def build(layout: Layout, settings: Settings, step: Step) -> None:
+def is_first(settings: Settings) -> bool:
+    """Whether nothing was built in this profile before."""
+    return settings.bin_dir is None and not binary(settings, INVALIDATOR).is_file()
+
+
+def placeholder(layout: Layout) -> None:
+    """A zip in place of the invalidator's, until that is built. Nothing calls it meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, INVALIDATOR)
+        program.write_text("#!/bin/sh\nexit 1\n")
+        pack(program, layout.invalidator_zip)
+
+
+def build(layout: Layout, settings: Settings, step: Step, watch: Callable[[], None] = lambda: None) -> None:
     """Runs cargo build, unless the stack has a folder of ready binaries, and packs the zip."""
     wanted = (INVALIDATOR,) if settings.docker_network else BINARIES
     if settings.bin_dir is None:
-        if settings.profile == "release":
-            command = ["cargo", "build", "--locked", "--release", *(flag for name in wanted for flag in ("-p", name))]
-        else:
+        if settings.profile == "dev":
             # The same selection as for the tests: another one would compile the dependencies again.
-            command = ["cargo", "build", "--locked", "--workspace", "--all-targets"]
-        commands.run(
-            command,
-            step=step,
-            log=layout.log("build"),
-            failure="cargo build failed",
-            timeout_seconds=3600,
-            cwd=REPOSITORY,
-        )
+            selection = ["--workspace", "--all-targets"]
+        else:
+            selection = ["--profile", settings.profile, *(flag for name in wanted for flag in ("-p", name))]
+        cargo_build(selection, layout, step, watch)
     for name in wanted:
         if not binary(settings, name).is_file():
             raise StackError(f"{binary(settings, name)} is missing")
@@ -40,11 +51,33 @@ def build(layout: Layout, settings: Settings, step: Step) -> None:
     step.detail = ", ".join(wanted)
 
 
+def harness(layout: Layout, settings: Settings, progress: Progress) -> Path:
+    """Builds the load test's harness in the stack's profile. Returns the program."""
+    if settings.profile != "dev":
+        with progress.step("harness") as step:
+            cargo_build(["--profile", settings.profile, "-p", HARNESS], layout, step)
+    return binary(settings, HARNESS)
+
+
+def cargo_build(selection: list[str], layout: Layout, step: Step, watch: Callable[[], None] = lambda: None) -> None:
+    """Runs cargo build; the step shows how many crates are done."""
+    commands.run(
+        ["cargo", "build", "--locked", *selection],
+        step=step,
+        log=layout.log("build"),
+        failure="cargo build failed",
+        timeout_seconds=3600,
+        cwd=REPOSITORY,
+        environment=os.environ | {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "80"},
+        watch=watch,
+    )
+
+
 def binary(settings: Settings, name: str) -> Path:
     """Where a binary of this stack's profile lies."""
     if settings.bin_dir is not None:
         return Path(settings.bin_dir) / name
-    return cargo_target() / ("release" if settings.profile == "release" else "debug") / name
+    return cargo_target() / ("debug" if settings.profile == "dev" else settings.profile) / name
 
 
 def pack(program: Path, archive: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
+import threading
 import time
 from typing import Iterator
 
@@ -66,16 +67,20 @@ def up(
         stack.bin_dir = bin_dir
         layout.make()
         replicas: Replicas | None = None
+        building: Building | None = None
         try:
             with progress.step("prerequisites") as step:
                 held = {name for name, record in processes.recorded(layout).items() if record.running}
                 tools = prerequisites.check_tools()
                 step.detail = prerequisites.require([*tools, *prerequisites.check_ports(stack, held)])
-            with progress.step("build") as step:
-                build.build(layout, stack, step)
+            # A first build takes minutes; what it brings to Terraform is the function's code, which can follow.
+            building = Building(layout, stack, progress) if is_new and build.is_first(stack) else None
+            if building is None:
+                with progress.step("build") as step:
+                    build.build(layout, stack, step)
             if in_containers:
                 with progress.step("images") as step:
-                    stack.images = containers.build(layout, step)
+                    stack.images = containers.build(layout, step, profile)
                     step.detail = ", ".join(stack.images.values())
             with progress.step("emulator") as step:
                 if is_new:
@@ -87,6 +92,10 @@ def up(
                     localstack.start(layout, stack, step)
             with progress.step("terraform") as step:
                 terraform.apply(layout, stack, step)
+            if building is not None:
+                building.wait()
+                with progress.step("function") as step:
+                    terraform.apply(layout, stack, step, target=build.INVALIDATOR_MODULE)
             with progress.step("seed") as step:
                 step.detail = _seed(stack)
             if in_containers:
@@ -99,11 +108,47 @@ def up(
             stack.ready = True
             stack.save(layout)
         except BaseException:
+            if building is not None:
+                building.stop()
             _explain_denials(stack, progress)
             with _ignoring_signals():
                 _undo(layout, is_new, replicas)
             raise
         return stack
+
+
+class Building:
+    """A build beside other steps. Its own step ends in `wait`."""
+
+    def __init__(self, layout: Layout, stack: Settings, progress: Progress) -> None:
+        build.placeholder(layout)
+        self._error: BaseException | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(layout, stack, progress), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when everything is built; raises what the build raised."""
+        while self._thread.is_alive():
+            self._thread.join(timeout=0.5)
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Ends the build."""
+        self._stopped.set()
+        self._thread.join(timeout=20)
+
+    def _run(self, layout: Layout, stack: Settings, progress: Progress) -> None:
+        try:
+            with progress.step("build") as step:
+                build.build(layout, stack, step, watch=self._watch)
+        except BaseException as error:  # noqa: BLE001: it is raised in `wait`
+            self._error = error
+
+    def _watch(self) -> None:
+        if self._stopped.is_set():
+            raise StackError("the build was stopped")
 
 
 def restart(layout: Layout, progress: Progress, names: list[str], *, if_down: bool = False) -> None:

@@ -34,10 +34,17 @@ _SEARCH_DEPTH = 5
 _SEARCH_SECONDS = 5.0
 
 
-def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[], None] | None = None) -> None:
+def apply(
+    layout: Layout,
+    settings: Settings,
+    step: Step,
+    *,
+    watch: Callable[[], None] | None = None,
+    target: str | None = None,
+) -> None:
     """init, apply and the outputs, unless the same inputs were applied to this emulator before.
 
-    `watch` raises when going on is in vain; by default, when this stack's own emulator is gone."""
+    With `target`, only that module is applied, and nothing else is read. `watch` raises when going on is in vain; by default, when this stack's own emulator is gone."""
     variables = {
         "emulator_url": settings.emulator_url,
         "stores_url": settings.stores_url,
@@ -81,9 +88,10 @@ def apply(layout: Layout, settings: Settings, step: Step, *, watch: Callable[[],
     keys: Mapping[str, str] = credentials.ROOT
     if settings.enforces_iam:
         # As on AWS: the account's root creates the deployer's role, and the deployer creates everything else.
-        run(DEPLOYER, {}, credentials.ROOT | settings.endpoints(), "-var-file=local.tfvars")
+        if target is None:
+            run(DEPLOYER, {}, credentials.ROOT | settings.endpoints(), "-var-file=local.tfvars")
         keys = aws.assume_role(settings, DEPLOYER_ROLE, "terraform")
-    run(ROOT, variables, keys)
+    run(ROOT, variables, keys, *(("-refresh=false", f"-target={target}") if target else ()))
     settings.outputs = _outputs(binary, source / ROOT, layout, layout.terraform / f"data-{ROOT}")
     settings.applied = inputs
     step.detail = f"applied {_resource_count(layout)} resources"

@@ -1,4 +1,4 @@
-"""The servers under test: the floors, config-service and order-service, the same service on NestJS, and the emulator below them."""
+"""The servers under test: the floors, config-service and order-service, the peers, and the emulator below them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import base64
 import contextlib
 import json
 import os
-import shutil
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher import emulator, network, processes
-from launcher.layout import CACHE, REPOSITORY, cargo_target
+from launcher.layout import REPOSITORY, cargo_target
 
-from .clients import run
 from .issuer import AUDIENCE, ISSUER
+from .machine import Processors
+from .peers import redis_command
 from .rows import BenchError
 
-BASELINE = Path(__file__).resolve().parents[1] / "baseline"
 TABLE = "TenantConfigurations"
 PARAMETER_ROOT = "/tagged-config/config"
 CALLERS = 4
@@ -35,6 +35,17 @@ PRICING = {
 }
 
 
+SERVICE = "config-service"
+STRONG_FLOOR = "strong floor"
+PLAIN_TONIC = "tonic as it comes"
+NESTJS = "NestJS as it comes"
+TUNED_NESTJS = "NestJS tuned"
+EDGE = "Unleash Edge"
+AXUM = "axum as it comes"
+EDGE_TOKENS = [f"*:production.{number:064x}" for number in range(1, 5)]
+"""One for each caller: all projects of one environment."""
+
+
 @dataclass
 class Server:
     """One of those that are compared: its ports and processes by the size of a value, and the size of its answers."""
@@ -43,13 +54,28 @@ class Server:
     port: dict[str, int]
     pid: dict[str, int]
     answer_bytes: dict[str, int] = field(default_factory=dict)
+    verifies_tokens: bool = True
+
+
+@dataclass(frozen=True)
+class RestServer:
+    """One that answers over HTTP/1: how it is asked, and what it answers with."""
+
+    name: str
+    port: int
+    pid: int
+    path: str
+    body: bytes | None
+    answer_bytes: int
+    authorizations: Sequence[str]
+    """The value of the header for each caller."""
 
 
 class Servers:
     """Starts the servers. `stack` ends them."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack, jwks: str, tenants: int) -> None:
-        self._folder, self._stack, self._jwks, self._tenants = folder, stack, jwks, tenants
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, jwks: str, tenants: int, processors: Processors) -> None:
+        self._folder, self._stack, self._jwks, self._tenants, self.processors = folder, stack, jwks, tenants, processors
         self._emulator_url = ""
         self._logs: dict[int, str] = {}
         self.service_environment: dict[str, str] = {}
@@ -59,7 +85,8 @@ class Servers:
     def emulator(self) -> None:
         port = network.free_port()
         self._emulator_url = f"http://127.0.0.1:{port}"
-        self._spawn([sys.executable, str(REPOSITORY / "localstack" / "emulator.py")], emulator.environment(port, self._folder))
+        command = [sys.executable, str(REPOSITORY / "localstack" / "emulator.py")]
+        self._spawn(command, emulator.environment(port, self._folder), is_measured=False)
         if not processes.wait_until(lambda: network.request(f"{self._emulator_url}/_ministack/health")[0] == 200, 60):
             raise BenchError("the emulator does not start")
 
@@ -90,18 +117,21 @@ class Servers:
         for name, value in {"tax/rate": "0.19", "currency/default": '"USD"'}.items():
             parameters.put_parameter(Name=f"{PARAMETER_ROOT}/global/{name}", Value=value, Type="String")
 
-    def floor(self) -> Server:
+    def floor(self, name: str) -> Server:
+        """The strong floor, or tonic as it comes: a process for each size of a value."""
+        program = str(cargo_target() / "floor" / {STRONG_FLOOR: "tonic-floor", PLAIN_TONIC: "tonic-plain"}[name])
         ports = {size: network.free_port() for size in SIZES}
-        program = str(cargo_target() / "floor" / "tonic-floor")
         pids = {size: self._spawn([program, f"127.0.0.1:{ports[size]}", str(SIZES[size])], {}) for size in SIZES}
-        return Server("floor", ports, pids)
+        for size in SIZES:
+            self._wait(f"the {name}", pids[size], lambda: is_listening(ports[size]))
+        return Server(name, ports, pids, verifies_tokens=False)
 
     def rest_floor(self, order_bytes: int, entry_bytes: int) -> tuple[int, int]:
         """Starts the bare axum server. Returns its port and its process."""
         port = network.free_port()
         program = cargo_target() / "floor" / "axum-floor"
         pid = self._spawn([str(program), f"127.0.0.1:{port}", str(order_bytes), str(entry_bytes)], {})
-        self._wait("the bare axum server", pid, lambda: network.bind_problem("127.0.0.1", port) is not None)
+        self._wait("the bare axum server", pid, lambda: is_listening(port))
         return port, pid
 
     def service(self) -> Server:
@@ -120,7 +150,7 @@ class Servers:
         places = listeners(port, self.http_port, self.refresh_port)
         pid = self._spawn([str(program_of("config-service"))], self.service_environment | places)
         self._wait("config-service", pid, lambda: network.request(f"http://127.0.0.1:{self.http_port}/readyz")[0] == 200)
-        return Server("config-service", dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
+        return Server(SERVICE, dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
 
     def order_service(self, service: Server) -> int:
         """Starts order-service. Returns its process."""
@@ -134,15 +164,39 @@ class Servers:
         self._wait("order-service", pid, lambda: network.request(f"http://127.0.0.1:{self.order_port}/readyz")[0] == 200)
         return pid
 
-    def baseline(self, program: Path) -> Server:
+    def nestjs(self, program: Path, name: str) -> Server:
+        """The service on NestJS: as it comes (one process, each token verified), or tuned (a process for each of the server's
+        processors, verified tokens remembered, production mode)."""
         port = network.free_port()
+        tuning = {"WORKERS": str(len(self.processors.server)), "VERIFIED_TOKEN_CACHE": "10000", "NODE_ENV": "production"}
         pid = self._spawn(["node", str(program)], {
             "PATH": os.environ["PATH"], "GRPC_PORT": str(port), "JWKS_URI": self._jwks, "JWT_ISSUER": ISSUER,
             "JWT_AUDIENCE": AUDIENCE, "TABLE_NAME": TABLE, "CACHE_TTL_SECONDS": "7200",
             "PROTO_PATH": str(program.parent.parent / "proto" / "config.proto"),
-        } | self._aws())
-        self._wait("the NestJS service", pid, lambda: network.bind_problem("127.0.0.1", port) is not None)
-        return Server("NestJS", dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
+        } | self._aws() | (tuning if name == TUNED_NESTJS else {}))
+        self._wait(name, pid, lambda: is_listening(port))
+        return Server(name, dict.fromkeys(SIZES, port), dict.fromkeys(SIZES, pid))
+
+    def edge(self, program: Path) -> tuple[int, int]:
+        """Unleash Edge in offline mode, with a tenant's keys as flags. Returns its port and its process."""
+        features = self._folder / "features.json"
+        features.write_text(json.dumps({"version": 2, "features": [feature(name) for name in names(0)]}))
+        port = network.free_port()
+        tokens = ",".join(EDGE_TOKENS)
+        pid = self._spawn([
+            str(program), "--interface", "127.0.0.1", "--port", str(port), "offline", "--bootstrap-file", str(features),
+            "--client-tokens", "*:production.client", "--frontend-tokens", tokens,
+        ], {"RUST_LOG": "warn"})
+        self._wait(EDGE, pid, lambda: is_listening(port))
+        return port, pid
+
+    def redis(self, program: str, key: str) -> tuple[int, int]:
+        """A Redis or Valkey server with the sample's value, which writes nothing to disk. Returns its port and its process."""
+        port = network.free_port()
+        pid = self._spawn([program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"], {})
+        self._wait(program, pid, lambda: is_listening(port))
+        redis_command(port, "SET", key, "x" * SIZES["200 B"])
+        return port, pid
 
     def log(self, pid: int) -> str:
         return Path(self._logs[pid]).read_text()[-2000:]
@@ -157,8 +211,11 @@ class Servers:
         if not processes.wait_until(is_there, 20):
             raise BenchError(f"{name} does not start:\n{self.log(pid)}")
 
-    def _spawn(self, command: list[str], environment: dict[str, str]) -> int:
-        log = open(self._folder / f"{Path(command[0]).name}-{time.monotonic_ns()}.log", "w")
+    def _spawn(self, command: list[str], environment: dict[str, str], *, is_measured: bool = True) -> int:
+        if is_measured:
+            command = self.processors.for_server(command)
+            environment = {"PATH": os.environ["PATH"]} | environment
+        log = open(self._folder / f"{len(self._logs)}-{time.monotonic_ns()}.log", "w")
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self._logs[process.pid] = log.name
 
@@ -175,21 +232,19 @@ class Servers:
         return process.pid
 
 
-def build_baseline(say: Callable[[str], None]) -> Path | None:
-    """The NestJS service in one file, built where it does not litter the repository; None without Node."""
-    if not shutil.which("npm") or not shutil.which("node"):
-        say("NestJS is left out: node and npm are not installed")
-        return None
-    work = CACHE / "bench-baseline"
-    program = work / "dist" / "server.mjs"
-    newest = max(file.stat().st_mtime for file in BASELINE.rglob("*") if file.is_file())
-    if not program.exists() or program.stat().st_mtime < newest:
-        say("building the NestJS service")
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(BASELINE, work)
-        run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], work)
-        run(["npm", "run", "build"], work)
-    return program
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def feature(name: str) -> dict[str, object]:
+    """A key as a flag of Unleash: always on, with one variant that carries the value."""
+    payload = {"type": "string", "value": "x" * size_of(name)}
+    return {
+        "name": name.replace("/", "."), "type": "release", "enabled": True, "project": "default",
+        "strategies": [{"name": "default", "parameters": {}}],
+        "variants": [{"name": "value", "weight": 1000, "weightType": "fix", "stickiness": "default", "payload": payload}],
+    }
 
 
 def listeners(grpc: int, http_port: int, refresh: int) -> dict[str, str]:

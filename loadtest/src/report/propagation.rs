@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Phase, Quantiles, Report,
-    table::{Table, cell},
+    table::{Table, cell, percentile},
 };
-use crate::recorder::{quantiles, restored};
+use crate::recorder::quantiles;
 
 /// This part of the updates that were due must have been made.
 const SUSTAINED_UPDATES: f64 = 0.9;
@@ -114,7 +114,7 @@ pub(crate) struct History {
 }
 
 /// One fault with one seed, and what every replica showed meanwhile.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FaultRun {
     /// As `--fault` names it.
     pub(crate) name: String,
@@ -153,7 +153,7 @@ pub(crate) struct FaultRun {
 }
 
 /// Changes on their way to many calls of WatchConfig.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Watchers {
     /// Calls.
     pub(crate) calls: u32,
@@ -248,10 +248,9 @@ impl FaultRun {
     }
 
     /// Times of quiet reads, failures included; `None` where the rate was not sustained.
-    fn quiet_times(&self) -> Option<Quantiles> {
+    pub(crate) fn quiet_times(&self) -> Option<Quantiles> {
         let phase = self.quiet.as_ref().filter(|phase| phase.sustained)?;
-        let all = phase.series.iter().flat_map(|series| &series.histogram);
-        Some(quantiles(&restored(all)))
+        Some(quantiles(&phase.times(|_| true, true)))
     }
 }
 
@@ -292,8 +291,12 @@ fn faults(runs: &[FaultRun], text: &mut String) {
             cell(run.worst_at_least_us),
             cell(Some(run.promised_us)),
             run.repairs.to_string(),
-            cell(times.as_ref().and_then(|times| times.p50_us)),
-            cell(times.as_ref().and_then(|times| times.p99_us)),
+            times
+                .as_ref()
+                .map_or("-".to_owned(), |times| percentile(times, "p50")),
+            times
+                .as_ref()
+                .map_or("-".to_owned(), |times| percentile(times, "p99")),
             failed.to_string(),
             if run.kept { "kept" } else { "BROKEN" }.to_owned(),
         ]);
@@ -344,9 +347,9 @@ fn watchers(found: &Watchers, text: &mut String) {
             table.row([
                 name.to_owned(),
                 times.count.to_string(),
-                cell(times.p50_us),
-                cell(times.p90_us),
-                cell(times.p99_us),
+                percentile(times, "p50"),
+                percentile(times, "p90"),
+                percentile(times, "p99"),
                 cell(Some(times.max_us)),
             ]);
         }

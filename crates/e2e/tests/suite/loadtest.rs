@@ -172,7 +172,9 @@ async fn loadtest_measures_latency_reports_and_compares() -> anyhow::Result<()> 
         .says("no figure is worse")?;
     let mut worse = report;
     for phase in worse["phases"].as_array_mut().unwrap() {
-        phase["answered_per_second"] = 0.1.into();
+        for series in phase["series"].as_array_mut().unwrap() {
+            series["per_second"] = 0.1.into();
+        }
     }
     let worse_file = out.join("worse.json");
     std::fs::write(&worse_file, worse.to_string())?;
@@ -379,7 +381,11 @@ async fn loadtest_refuses_what_it_cannot_measure() -> anyhow::Result<()> {
             &["--slo", "grpc.hit.p98<1ms"][..],
             "names nothing that is measured",
         ),
-        (64, &["--slo", "edge.p99<1s"][..], "measures no path"),
+        (
+            64,
+            &["--slo", "edge.p99<1s"][..],
+            "names nothing that is measured",
+        ),
         (64, &["--scenarios", "rest"][..], "has no gRPC form"),
         (64, &["--warm-up", "15"][..], "a time with its unit"),
         (64, &["--api-url", "localhost"][..], "is no URL"),

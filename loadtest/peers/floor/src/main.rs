@@ -1,8 +1,17 @@
-//! The least that a tonic server can do for one GetConfig: no token, no cache, a constant value. What `make bench-peers`
-//! holds the service's hits against: `tonic-floor ADDRESS VALUE_BYTES`.
+//! The strong floor of `make bench-peers`: a tonic server that answers one GetConfig with a constant, and has what
+//! config-service has: write coalescing, mimalloc, values that are shared and not copied. It verifies no token and has no
+//! cache. `tonic-floor ADDRESS VALUE_BYTES`.
+
+use std::net::SocketAddr;
 
 use anyhow::Context;
-use tonic::{Request, Response, Status, transport::Server};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tagged_config_web::WriteCoalescer;
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
 
 use crate::pb::{
     GetConfigRequest, GetConfigResponse,
@@ -15,11 +24,14 @@ use crate::pb::{
     reason = "generated code"
 )]
 mod pb {
-    tonic::include_proto!("tagged.config.v1");
+    include!(concat!(env!("OUT_DIR"), "/shared/tagged.config.v1.rs"));
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Floor {
-    value: String,
+    value: Bytes,
 }
 
 #[tonic::async_trait]
@@ -32,24 +44,27 @@ impl ConfigService for Floor {
             key: request.into_inner().key,
             value: self.value.clone(),
             version: 1,
-            source: "dynamodb".into(),
+            source: Bytes::from_static(b"dynamodb"),
             cached: true,
+            content_type: Bytes::from_static(b"text/plain"),
+            origin: Bytes::from_static(b"tenant"),
         }))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip(1);
     let usage = "usage: tonic-floor ADDRESS VALUE_BYTES";
-    let address = arguments.next().context(usage)?.parse().context(usage)?;
-    let bytes = arguments.next().context(usage)?.parse().context(usage)?;
+    let mut arguments = std::env::args().skip(1);
+    let mut next = || arguments.next().context(usage);
+    let address: SocketAddr = next()?.parse().context(usage)?;
     let floor = Floor {
-        value: "x".repeat(bytes),
+        value: "x".repeat(next()?.parse().context(usage)?).into(),
     };
+    let connections = TcpIncoming::bind(address)?.with_nodelay(Some(true));
     Server::builder()
         .add_service(ConfigServiceServer::new(floor))
-        .serve(address)
+        .serve_with_incoming(connections.map_ok(WriteCoalescer::new))
         .await?;
     Ok(())
 }

@@ -44,6 +44,8 @@ pub(crate) struct Entry {
     pub(crate) since: Instant,
     /// The same on the wall clock, in unix milliseconds; for a pushed value, when it was written.
     pub(super) since_ms: i64,
+    /// The same clock when it may have changed last, unseen: the backend answers a read some time before the read ends.
+    pub(super) until_ms: i64,
     /// Whose it is, where that is known.
     pub(super) owner: Option<TenantId>,
     /// When it was learnt, in the pause detector's terms.
@@ -225,8 +227,13 @@ impl Entry {
         }
     }
 
+    /// Whether a change was announced that the entry does not have.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.state == State::Invalidated
+    }
+
     /// Whether the entry should be read in the background now.
-    pub(super) fn is_refresh_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_refresh_due(&self, now: Instant) -> bool {
         match self.state {
             State::Fresh { refresh_from, .. } => now >= refresh_from,
             State::Failing { retry_at, .. } => now >= retry_at,
@@ -243,18 +250,18 @@ impl Entry {
         began: Began,
         record: Option<Record>,
         owner: Option<TenantId>,
-        ttl: Duration,
-        seen_at: Instant,
+        context: &Context,
     ) -> Self {
         Self {
             highest_seen: record.as_ref().map(|r| r.revision).unwrap_or_default(),
-            highest_seen_at: seen_at,
+            highest_seen_at: context.now,
             record,
             since: began.at,
             since_ms: began.at_ms,
+            until_ms: context.now_ms,
             owner,
             epoch: began.epoch,
-            state: State::fresh(began.at, ttl),
+            state: State::fresh(began.at, context.ttl),
             removed_until_ms: None,
         }
     }
@@ -273,6 +280,7 @@ impl Entry {
         entry.record = record;
         entry.since = context.now;
         entry.since_ms = written_at_ms.unwrap_or(context.now_ms);
+        entry.until_ms = entry.since_ms;
         entry.state = State::fresh(context.now, context.ttl);
         entry
     }
@@ -413,14 +421,14 @@ fn completed(
     context: &Context,
 ) -> Step {
     let Some(old) = old else {
-        let entry = Entry::read(began, record, owner, context.ttl, context.now);
+        let entry = Entry::read(began, record, owner, context);
         return Step::put(entry, Applied::Updated).notify(true);
     };
     if context.order == Order::Revisions && old.is_ahead_of(record.as_ref(), context.now) {
         return lagging(old, began, record, context);
     }
     let differs = old.record != record;
-    let mut entry = Entry::read(began, record, owner, context.ttl, context.now);
+    let mut entry = Entry::read(began, record, owner, context);
     entry.removed_until_ms = old.removed_until_ms;
     // A version far ahead of the clock was written by hand. Once it is gone, it must not hide later ones.
     let is_plausible = old.highest_seen.version <= context.now_ms.saturating_add(SKEW_MS);
@@ -480,7 +488,7 @@ fn reconcile_detached(
         if record.is_none() {
             return Step::keep(Applied::NotCached);
         }
-        let entry = Entry::read(began, record, owner, context.ttl, context.now);
+        let entry = Entry::read(began, record, owner, context);
         return Step::put(entry.invalidated(), Applied::Invalidated).detach();
     };
     let revision = |record: Option<&Record>| record.map(|record| record.revision);
@@ -495,6 +503,7 @@ fn reconcile_detached(
         entry.record = record;
         entry.since = began.at;
         entry.since_ms = began.at_ms;
+        entry.until_ms = context.now_ms;
         entry.epoch = began.epoch;
     }
     let step = Step::put(entry, Applied::Invalidated);
@@ -549,7 +558,7 @@ fn value_by_time(
     let is_ahead = is_timestamp(version) && version > context.now_ms.saturating_add(SKEW_MS);
     let stamped = is_timestamp(version).then_some(version);
     let time = [stamped, written_at_ms].into_iter().flatten().min();
-    let is_after = time.map(|time| time > old.since_ms.saturating_add(SKEW_MS));
+    let is_after = time.map(|time| time > old.until_ms.saturating_add(SKEW_MS));
     let is_higher = record.revision > old.highest_seen;
     let is_newer = match &old.record {
         Some(held) if is_timestamp(held.revision.version) && is_timestamp(version) => {
@@ -575,7 +584,7 @@ fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
         (_, Some(until)) if modified_ms <= until => return Step::keep(Applied::NotNewer),
         (_, Some(until)) => until.saturating_add(EVENT_RESOLUTION_MS),
         // The copy that showed nothing may have lagged; the value may have been deleted since.
-        (None, None) => old.since_ms.saturating_add(SKEW_MS),
+        (None, None) => old.until_ms.saturating_add(SKEW_MS),
         (Some(_), None) => i64::MIN,
     };
     let is_current = if old.is_fresh() {
@@ -650,7 +659,7 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
         (ChangeKind::Removed, Some(held), Order::ConsistentReads) => {
             let are_timestamps =
                 is_timestamp(held.revision.version) && is_timestamp(revision.version);
-            are_timestamps && held.revision > revision
+            is_plausible && are_timestamps && held.revision > revision
         }
         (ChangeKind::Removed, Some(held), Order::Revisions) => {
             held.revision.incarnation > revision.incarnation.saturating_add(EVENT_RESOLUTION_MS)

@@ -361,6 +361,45 @@ proptest! {
     }
 }
 
+/// What the model has found before.
+#[test]
+fn found_by_the_model() {
+    for ops in [
+        // The read was answered long after it began: the push before the edit is not the newer one.
+        vec![
+            Op::Read,
+            Op::Pause,
+            Op::Read,
+            Op::Wait(3_000),
+            Op::Put,
+            Op::Edit(1),
+            Op::Sample,
+            Op::Sample,
+            Op::End(1),
+            Op::Push(1, false),
+            Op::Read,
+        ],
+        // A version that was written by hand, far ahead, hides no removal.
+        vec![
+            Op::Read,
+            Op::EditAhead,
+            Op::Sample,
+            Op::End(0),
+            Op::Edit(1),
+            Op::Put,
+            Op::Delete,
+            Op::Put,
+            Op::Journal(1),
+            Op::Read,
+        ],
+    ] {
+        let mut model = Model::new(Order::ConsistentReads);
+        for op in &ops {
+            model.run(op).unwrap();
+        }
+    }
+}
+
 /// What reads of Parameter Store may see: the source, or a copy that lags.
 #[derive(Clone, Debug)]
 enum LaggingOp {
