@@ -333,9 +333,15 @@ impl Progress {
 
 /// Whether the HTTP client gave the call back unsent, which tonic calls CANCELLED.
 fn was_never_sent(status: &Status) -> bool {
-    let first = status.source();
-    let mut chain = std::iter::successors(first, |error| error.source());
-    chain.any(|error| error.downcast_ref().is_some_and(hyper::Error::is_canceled))
+    let mut next = status.source();
+    while let Some(error) = next {
+        let sent_back = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+        if sent_back {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The JSON of an answer; `None` if the service says that there is no such key.
