@@ -140,7 +140,7 @@ def logs(arguments: argparse.Namespace, layout: Layout) -> int:
 def env(_: argparse.Namespace, layout: Layout) -> int:
     """Prints the stack's variables for a shell to evaluate."""
     stack = running.require_ready(layout)
-    variables = stack.environment()
+    variables = stack.environment() | {"LOADTEST_PROFILE": stack.profile}
     if not stack.with_localstack:
         variables["TAGGED_CONFIG_FAULTS_URL"] = emulator.faults_url(stack)
     if stack.docker_network:

@@ -189,6 +189,14 @@ fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
         if a.optimised != b.optimised {
             fatal.push("one was measured by a harness without optimisation".to_owned());
         }
+        if a.profile != b.profile {
+            let of = |one: &Option<String>| one.clone().unwrap_or_else(|| "unknown".to_owned());
+            fatal.push(format!(
+                "the profiles differ: {}, {}",
+                of(&a.profile),
+                of(&b.profile)
+            ));
+        }
         for (name, value) in &first.settings {
             match other.settings.get(name) {
                 Some(own) if own == value => {}

@@ -22,6 +22,10 @@ pub(crate) struct Environment {
     pub(crate) commit: String,
     /// Whether the harness was built with optimisation.
     pub(crate) optimised: bool,
+    /// Cargo's profile of the harness and of the services, as the local stack says it (`LOADTEST_PROFILE`): only `release` is what
+    /// ships. Absent elsewhere.
+    #[serde(default)]
+    pub(crate) profile: Option<String>,
     /// Operating system and processor architecture.
     pub(crate) system: String,
     /// Name of the processor.
@@ -62,6 +66,7 @@ impl Environment {
         Self {
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
             optimised: !cfg!(debug_assertions),
+            profile: ProcessEnv.get("LOADTEST_PROFILE"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: field(&cpu_info, "model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: cores(),

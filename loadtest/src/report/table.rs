@@ -107,9 +107,13 @@ pub(crate) fn render(report: &Report) -> String {
     let environment = &report.environment;
     let _ = writeln!(
         text,
-        "{} of commit {}, {} x {}, {:.0} s{}",
+        "{} of commit {}{}, {} x {}, {:.0} s{}",
         report.kind,
         environment.commit,
+        environment
+            .profile
+            .as_ref()
+            .map_or(String::new(), |profile| format!(", profile {profile}")),
         environment.cores,
         environment.processor,
         report.seconds,

@@ -403,7 +403,7 @@ function errorTable() {
 function environment() {
   const machine = report.environment;
   const rows = [["commit", machine.commit], ["system", machine.system], ["processor", `${machine.cores} × ${machine.processor}`], ["memory", machine.memory_mib ? `${number(machine.memory_mib)} MiB` : "unknown"],
-    ["harness", machine.optimised ? "optimised build" : "build without optimisation"], ...Object.entries(machine.targets).map(([name, place]) => [`target ${name}`, place]),
+    ["harness", machine.profile ? `profile ${machine.profile}, the services' too` : machine.optimised ? "optimised build" : "build without optimisation"], ...Object.entries(machine.targets).map(([name, place]) => [`target ${name}`, place]),
     ...Object.entries(report.settings).map(([name, value]) => [name, typeof value === "object" ? Object.entries(value).map(([key, one]) => `${key}=${one}`).join(", ") : String(value)])];
   page.append(element("h2", {}, "Measured with"), element("section", { class: "card" }, table(["", ""], rows, 2)));
 }
