@@ -32,7 +32,7 @@ use crate::{
         cells::Update,
         experiment::{Experiment, Observed, Plan, Setup, connect_all, read_at, readers},
         history::{Read, Seen, Shown},
-        observers::Failure,
+        observers::{Failure, NEVER_SENT},
         replicas, services,
     },
     stop::Stop,
@@ -386,9 +386,10 @@ impl Disturbed {
     /// Whether a read may have failed for this: at the same replica, and not later than the promise after its return.
     ///
     /// A graceful replacement must answer what it accepted. A client whose only address is this replica's cannot connect
-    /// until the new one listens, which is UNAVAILABLE. Any other failure was a call that was cut off.
+    /// until the new one listens, which is UNAVAILABLE, and a call that waited for the closed connection never left. Any other
+    /// failure was a call that was cut off.
     fn excuses(&self, failure: &Failure, promised: Duration) -> bool {
-        let is_refused = failure.code == "UNAVAILABLE";
+        let is_refused = ["UNAVAILABLE", NEVER_SENT].contains(&failure.code.as_str());
         let after_us = match self.kind {
             Disturbance::Replaced => RECONNECT_US,
             Disturbance::Paused { .. } | Disturbance::Killed => micros(promised),

@@ -61,6 +61,8 @@ pub(crate) struct Cell {
     pub(crate) issued: watch::Sender<Version>,
     /// The newest version that was acknowledged.
     pub(crate) acked: AtomicU64,
+    /// The newest version whose write failed: no observer waits for it.
+    failed: AtomicU64,
     /// The newest version that was given to DynamoDB.
     given: AtomicI64,
     /// Held while it is written: one writer at a time. Until when it rests: a write that failed may yet arrive.
@@ -117,8 +119,18 @@ impl Cell {
             number,
             issued: watch::Sender::new(0),
             acked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             given: AtomicI64::new(0),
             busy: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The newest version that may become visible, where `issued` is the newest that was begun.
+    pub(crate) fn awaited(&self, issued: Version) -> Version {
+        if self.failed.load(Ordering::Acquire) == issued {
+            self.acked.load(Ordering::Acquire)
+        } else {
+            issued
         }
     }
 
@@ -388,6 +400,7 @@ pub(crate) async fn update_at(
             if failure.is_none() {
                 cell.acked.fetch_max(version, Ordering::AcqRel);
             } else {
+                cell.failed.store(version, Ordering::Release);
                 *rest = Some(Instant::now() + REST);
             }
             updates.lock().push(Update {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,8 +16,8 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reqwest::{StatusCode, header};
 use serde_json::Value;
 use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
-use tokio::task::JoinSet;
-use tonic::{Code, transport::Channel};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     client::{RestClient, code_name, order, signed},
@@ -31,6 +32,12 @@ use crate::{
 pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 /// How long one read may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The code of a call that waited for a connection which the server closed: it never left, so no server cut it off.
+pub(crate) const NEVER_SENT: &str = "never sent";
+/// Reads of one observer that are under way at once, through load balancer or edge, and at a replica. More would be a load
+/// that delays what they observe.
+const REST_AT_ONCE: usize = 2;
+const GRPC_AT_ONCE: usize = 64;
 /// From a read that failed to the next one, at least.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
@@ -50,6 +57,7 @@ pub(crate) struct Observer {
     pub(crate) name: String,
     eye: Eye,
     every: Duration,
+    at_once: Semaphore,
     /// The tasks that answered there, with their numbers.
     tasks: Mutex<BTreeMap<String, u32>>,
     /// By cell: the newest version that all tasks there have shown.
@@ -97,10 +105,15 @@ struct Progress {
 impl Observer {
     /// An observer that polls so often what lags.
     pub(crate) fn new(name: String, eye: Eye, every: Duration) -> Self {
+        let at_once = match eye {
+            Eye::Replica(_) => GRPC_AT_ONCE,
+            Eye::Edge(_) | Eye::Orders(_) => REST_AT_ONCE,
+        };
         Self {
             name,
             eye,
             every,
+            at_once: Semaphore::new(at_once),
             tasks: Mutex::default(),
             shown: Mutex::default(),
         }
@@ -168,16 +181,22 @@ impl Observer {
                 }
                 () = stop.wait() => break,
             }
+            let Ok(permit) = self.at_once.acquire().await else {
+                break;
+            };
             let started_us = clock.us();
             let answer = self.read(&cell).await;
             let ended_us = clock.us();
+            drop(permit);
             match answer {
                 Ok(answer) => {
                     progress.add(&answer);
                     let version = progress.shown_by_all(&self.tasks.lock());
                     shown.fetch_max(version, Ordering::AcqRel);
-                    let lags = version < *issued.borrow_and_update();
-                    pause = if lags { self.every } else { SWEEP };
+                    let lags = version < cell.awaited(*issued.borrow_and_update());
+                    let took = Duration::from_micros(ended_us - started_us);
+                    // A place that answers slowly is not read more often than it can answer.
+                    pause = if lags { self.every.max(took) } else { SWEEP };
                     notes.reads.lock().push(Read {
                         observer: number,
                         server: answer.server,
@@ -229,6 +248,7 @@ impl Observer {
                         (of(&entry.value, &entry.origin), entry.stale)
                     }
                     Err(status) if status.code() == Code::NotFound => (Shown::Absent, false),
+                    Err(status) if was_never_sent(&status) => return Err(NEVER_SENT.to_owned()),
                     Err(status) => return Err(code_name(status.code())),
                 };
                 Ok(Answer {
@@ -309,6 +329,19 @@ impl Progress {
         let all = [named, known, unnamed].into_iter().flatten();
         all.min().unwrap_or(0)
     }
+}
+
+/// Whether the HTTP client gave the call back unsent, which tonic calls CANCELLED.
+fn was_never_sent(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(error) = next {
+        let sent_back = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+        if sent_back {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The JSON of an answer; `None` if the service says that there is no such key.
