@@ -1,9 +1,10 @@
-//! `loadtest hits`: one question at a fixed rate, with many tokens: what `make bench-peers` measures tails with, and floods
-//! with tokens that were never seen. An open loop ([`open`]), so each answer is timed from when its question was due.
+//! `loadtest hits`: one request at a fixed rate, with many tokens, one after the other. `make bench-peers` measures tails with
+//! it, and floods servers with tokens that were never seen. An open loop like those of `loadtest latency`.
 
 use std::{
     collections::BTreeMap,
     fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,17 +12,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
-use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use anyhow::Context;
 use serde::Serialize;
 use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
-    v1::{
-        self as pb, GetConfigRequest, config_service_client::ConfigServiceClient,
-        refresh_service_client::RefreshServiceClient,
-    },
+    v1::{self as pb, refresh_service_client::RefreshServiceClient},
 };
 use tagged_config_runtime::env::{Env, ProcessEnv};
 use tonic::{
@@ -33,79 +28,56 @@ use tonic::{
 use crate::{
     Ended,
     cli::HitsOptions,
-    client::{RestClient, code_name, connect, signed},
-    latency::open,
-    recorder::{histogram, micros, per_second, quantiles},
-    report::Quantiles,
+    client::{Client, Expect, Operation, RestClient, Wanted, connect},
+    latency::{open, open_phase},
+    progress::Live,
+    recorder::{Observation, quantiles, restored},
+    report::{Phase, Quantiles},
     stop::Stop,
-    tokens::Token,
+    tokens::Caller,
 };
 
-/// How long a question may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
 const CREDENTIAL: &str = "TAGGED_CONFIG_REFRESH_CREDENTIAL";
 const REWRITTEN_EVERY: Duration = Duration::from_millis(100);
-/// What a good answer that is too small is counted as.
-const WRONG: &str = "too small";
+const GOOD: &str = "OK";
 
 /// What is printed.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Measured {
     answered_per_second: f64,
-    /// Answers by gRPC code or HTTP status; good ones that are too small count apart.
+    /// Answers by code: `OK`, or why it is none.
     codes: BTreeMap<String, u64>,
-    /// Why the rate was not sustained, if it was not.
+    /// Why the rate was not sustained, if it was not; there are no times then.
     not_sustained_because: Option<String>,
-    /// From when a question was due until its answer was there, whatever it was.
+    /// Why the times are the harness's as much as the server's, if they are. No failure: the caller has the lag.
+    harness_limited_because: Option<String>,
+    /// From when a request was due until its good answer was there.
     times: Quantiles,
-    /// How often the key was written anew.
+    /// The same of requests that failed.
+    failed_times: Quantiles,
+    /// How long after they were due requests were sent.
+    lag: Option<Quantiles>,
+    /// How often the key was rewritten.
     rewritten: u64,
 }
 
-struct Asker {
-    tokens: Vec<Token>,
+/// The request, and who sends it.
+struct Sender {
+    callers: Vec<Arc<Caller>>,
     next: AtomicUsize,
-    least_bytes: usize,
-    way: Way,
-}
-
-enum Way {
-    Grpc {
-        channels: Vec<Channel>,
-        key: String,
-    },
-    Rest {
-        client: RestClient,
-        url: String,
-        body: Option<Vec<u8>>,
-    },
-}
-
-struct Seen {
-    times: Histogram<u64>,
-    codes: BTreeMap<String, u64>,
+    client: Client,
+    operation: Operation,
 }
 
 /// `loadtest hits`.
 pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result<Ended> {
-    let file = &options.token_file;
-    let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let tokens = text.lines().map(Token::new).collect::<Result<Vec<_>, _>>();
-    let tokens = tokens.with_context(|| format!("{} holds no ID tokens", file.display()))?;
-    ensure!(!tokens.is_empty(), "{} is empty", file.display());
-    let asker = Arc::new(Asker {
-        tokens,
-        next: AtomicUsize::new(0),
-        least_bytes: options.least_bytes,
-        way: Way::of(&options).await?,
-    });
+    let sender = Arc::new(Sender::of(&options).await?);
     if let Some(warm_up) = options.warm_up {
-        measure(&asker, options.rate, warm_up, &stop).await;
+        sender.measure(&options, warm_up, &stop).await;
     }
     let rewriter = Rewriter::of(&options).await?;
-    let measuring = measure(&asker, options.rate, options.duration, &stop);
+    let measuring = sender.measure(&options, options.duration, &stop);
     let measured = match rewriter {
         None => measuring.await,
         Some(mut rewriter) => {
@@ -116,47 +88,115 @@ pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result
         }
     };
     println!("{}", serde_json::to_string(&measured)?);
-    let is_good = measured.not_sustained_because.is_none() && !measured.codes.contains_key(WRONG);
-    Ok(match (stop.is_set(), is_good) {
+    Ok(match (stop.is_set(), measured.is_good(&options.expect)) {
         (true, _) => Ended::Interrupted,
         (false, true) => Ended::Well,
         (false, false) => Ended::Poorly,
     })
 }
 
-async fn measure(asker: &Arc<Asker>, rate: f64, duration: Duration, stop: &Stop) -> Measured {
-    let seen = Arc::new(Mutex::new(Seen {
-        times: histogram(3),
-        codes: BTreeMap::new(),
-    }));
-    let plan = open::Plan {
-        rate,
-        duration,
-        max_in_flight: MAX_IN_FLIGHT,
-        timeout: TIMEOUT,
-    };
-    let (asker, record) = (Arc::clone(asker), Arc::clone(&seen));
-    let outcome = open::run(plan, stop, move |due: Instant| {
-        let (asker, record) = (Arc::clone(&asker), Arc::clone(&record));
-        async move {
-            let code = asker.ask().await;
-            let mut seen = record.lock();
-            seen.times.saturating_record(micros(due.elapsed()));
-            *seen.codes.entry(code).or_default() += 1;
+// === impl Measured ===
+
+impl Measured {
+    fn of(phase: Phase) -> Self {
+        let mut codes = BTreeMap::new();
+        for series in &phase.series {
+            let failed: u64 = series.errors.values().sum();
+            if series.count > failed {
+                *codes.entry(GOOD.to_owned()).or_default() += series.count - failed;
+            }
+            for (code, count) in &series.errors {
+                *codes.entry(code.clone()).or_default() += count;
+            }
         }
-    })
-    .await;
-    let seen = seen.lock();
-    Measured {
-        answered_per_second: per_second(outcome.answered, outcome.seconds),
-        codes: seen.codes.clone(),
-        not_sustained_because: outcome.not_sustained,
-        times: quantiles(&seen.times),
-        rewritten: 0,
+        let times = |failed: bool| {
+            let series = phase.series.iter();
+            let selected = series.filter(|series| (series.result == "failed") == failed);
+            quantiles(&restored(selected.flat_map(|series| &series.histogram)))
+        };
+        Self {
+            answered_per_second: phase.answered_per_second,
+            codes,
+            times: times(false),
+            failed_times: times(true),
+            not_sustained_because: phase.not_sustained_because,
+            harness_limited_because: phase.harness_limited_because,
+            lag: phase.lag,
+            rewritten: 0,
+        }
+    }
+
+    /// Whether the rate was sustained, and each answer had an expected code.
+    fn is_good(&self, expected: &[String]) -> bool {
+        self.not_sustained_because.is_none()
+            && self.codes.keys().all(|code| expected.contains(code))
     }
 }
 
-/// Writes one key of some tenants anew, in turn.
+// === impl Sender ===
+
+impl Sender {
+    async fn of(options: &HitsOptions) -> anyhow::Result<Self> {
+        let callers = Caller::from_file(&options.token_file)?;
+        let at_least = options.least_bytes;
+        let (client, operation) = if let (Some(address), Some(key)) = (&options.grpc, &options.key)
+        {
+            let addresses = std::slice::from_ref(address);
+            let client = Client::grpc(addresses, options.connections, options.timeout, None);
+            let wanted = Wanted {
+                key: key.clone(),
+                expect: Expect::AtLeast(at_least),
+            };
+            (client.await?, Operation::Get(wanted))
+        } else {
+            let url = options.url.as_ref().context("--grpc or --url is needed")?;
+            let read = |file: &PathBuf| {
+                fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+            };
+            let body = options.body.as_ref().map(read).transpose()?.map(Into::into);
+            let client = RestClient::new(url, options.connections, options.timeout)?;
+            (Client::Rest(client), Operation::Fetch { body, at_least })
+        };
+        Ok(Self {
+            callers,
+            next: AtomicUsize::new(0),
+            client,
+            operation,
+        })
+    }
+
+    async fn measure(
+        self: &Arc<Self>,
+        options: &HitsOptions,
+        duration: Duration,
+        stop: &Stop,
+    ) -> Measured {
+        let plan = open::Plan {
+            rate: options.rate,
+            duration,
+            max_in_flight: MAX_IN_FLIGHT,
+            timeout: options.timeout,
+        };
+        let sender = Arc::clone(self);
+        let send = move |due| Arc::clone(&sender).send(due);
+        Measured::of(open_phase(plan, stop, &Live::default(), send).await)
+    }
+
+    /// The next request.
+    async fn send(self: Arc<Self>, due: Instant) -> Observation {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let caller = &self.callers[next % self.callers.len()];
+        let answer = self.client.send(caller, &self.operation).await;
+        Observation {
+            scenario: "hits",
+            operation: self.operation.name(),
+            answer,
+            took: due.elapsed(),
+        }
+    }
+}
+
+/// Writes one key of some tenants, one after the other.
 struct Rewriter {
     client: RefreshServiceClient<Channel>,
     credential: MetadataValue<Ascii>,
@@ -171,7 +211,7 @@ impl Rewriter {
             return Ok(None);
         };
         let name = key.strip_prefix("tenant_config_");
-        let name = name.context("only a key of tenant_config_ can be written anew")?;
+        let name = name.context("only a key of tenant_config_ can be rewritten")?;
         let credential = ProcessEnv.get(CREDENTIAL);
         let credential = credential.with_context(|| format!("{CREDENTIAL} is not set"))?;
         let location = |tenant: &String| pb::Location {
@@ -194,14 +234,14 @@ impl Rewriter {
         loop {
             ticks.tick().await;
             if let Err(status) = self.write().await {
-                return anyhow::anyhow!("the key could not be written anew: {status}");
+                return anyhow::anyhow!("the key could not be rewritten: {status}");
             }
             self.written += 1;
         }
     }
 
     async fn write(&mut self) -> Result<(), Status> {
-        let turn = usize::try_from(self.written).unwrap_or(0) % self.locations.len();
+        let next = usize::try_from(self.written).unwrap_or(0) % self.locations.len();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let version = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let value = pb::Value {
@@ -211,7 +251,7 @@ impl Rewriter {
             modified_ms: version / 1_000 * 1_000,
         };
         let change = pb::Change {
-            location: Some(self.locations[turn].clone()),
+            location: Some(self.locations[next].clone()),
             version,
             written_at_ms: version,
             state: Some(pb::change::State::Value(value)),
@@ -227,125 +267,31 @@ impl Rewriter {
     }
 }
 
-impl Way {
-    async fn of(options: &HitsOptions) -> anyhow::Result<Self> {
-        if let (Some(address), Some(key)) = (&options.grpc, &options.key) {
-            let mut channels = Vec::new();
-            for _ in 0..options.connections {
-                channels.push(connect(address).await?);
-            }
-            let key = key.clone();
-            return Ok(Self::Grpc { channels, key });
-        }
-        let body = match &options.body {
-            Some(file) => {
-                let read = fs::read(file);
-                Some(read.with_context(|| format!("cannot read {}", file.display()))?)
-            }
-            None => None,
-        };
-        Ok(Self::Rest {
-            client: RestClient::new("", options.connections, TIMEOUT)?,
-            url: options.url.clone().context("--grpc or --url is needed")?,
-            body,
-        })
-    }
-
-    /// The bytes of a good answer, or why there is none.
-    async fn ask(&self, turn: usize, token: &Token) -> Result<usize, String> {
-        match self {
-            Self::Grpc { channels, key } => {
-                let request = GetConfigRequest {
-                    key: key.clone(),
-                    ..Default::default()
-                };
-                let channel = &channels[turn % channels.len()];
-                let mut client = ConfigServiceClient::new(channel.clone());
-                let answer = client.get_config(signed(request, token, TIMEOUT)).await;
-                let entry = answer.map_err(|status| code_name(status.code()))?;
-                Ok(entry.get_ref().value.len())
-            }
-            Self::Rest { client, url, body } => {
-                let request = match body {
-                    Some(body) => client
-                        .client()
-                        .post(url)
-                        .header(CONTENT_TYPE, "application/json")
-                        .body(body.clone()),
-                    None => client.client().get(url),
-                };
-                let sent = request.header(AUTHORIZATION, &token.header).send().await;
-                let answer = sent.map_err(|_| "no answer".to_owned())?;
-                let status = answer.status();
-                let body = answer.bytes().await;
-                if status.is_success() {
-                    body.map(|body| body.len())
-                        .map_err(|_| "half an answer".to_owned())
-                } else {
-                    Err(status.as_u16().to_string())
-                }
-            }
-        }
-    }
-}
-
-impl Asker {
-    /// The next question; how it was answered.
-    async fn ask(&self) -> String {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let token = &self.tokens[turn % self.tokens.len()];
-        match self.way.ask(turn, token).await {
-            Ok(bytes) if bytes >= self.least_bytes => "OK".to_owned(),
-            Ok(_) => WRONG.to_owned(),
-            Err(code) => code,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, net::Ipv4Addr, path::PathBuf};
+    use std::{collections::HashMap, net::Ipv4Addr};
 
-    use axum::{Router, http::HeaderMap, routing::post};
+    use axum::{
+        Router,
+        http::{HeaderMap, header::AUTHORIZATION},
+        routing::post,
+    };
     use clap::Parser;
+    use parking_lot::Mutex;
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::{
-        baseline_target,
+        baseline_target::tests::{SHAPE, started},
         cli::{Cli, Command},
-        tokens::tests::token,
+        tokens::tests::TokenFile,
     };
 
-    const RATE: f64 = 200.0;
-    const TIME: Duration = Duration::from_millis(300);
-    const ASKED: u64 = 60;
+    const KEY: &str = "tenant_config_loadtest/k0001";
+    const SENT: u64 = 60;
 
-    /// A file that goes with the test.
-    struct Tokens(PathBuf);
-
-    impl Tokens {
-        fn new(tenants: &[&str]) -> Self {
-            let file = std::env::temp_dir().join(format!("{}.tokens", uuid::Uuid::new_v4()));
-            let line = |tenant: &&str| {
-                token(&format!(
-                    r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#
-                ))
-            };
-            let lines: Vec<String> = tenants.iter().map(line).collect();
-            fs::write(&file, lines.join("\n")).unwrap();
-            Self(file)
-        }
-    }
-
-    impl Drop for Tokens {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
-        }
-    }
-
-    fn options(tokens: &Tokens, target: &[&str]) -> Box<HitsOptions> {
-        let file = tokens.0.to_str().unwrap();
+    fn options(tokens: &TokenFile, target: &[&str]) -> Box<HitsOptions> {
+        let file = tokens.path();
         let line = ["loadtest", "hits", "--token-file", file, "--rate", "200"];
         let line = line.iter().chain(&["--duration", "300ms"]).chain(target);
         match Cli::try_parse_from(line).unwrap().command {
@@ -355,45 +301,38 @@ mod tests {
     }
 
     async fn measured(options: &HitsOptions) -> Measured {
-        let text = fs::read_to_string(&options.token_file).unwrap();
-        let asker = Asker {
-            tokens: text.lines().map(|line| Token::new(line).unwrap()).collect(),
-            next: AtomicUsize::new(0),
-            least_bytes: options.least_bytes,
-            way: Way::of(options).await.unwrap(),
-        };
-        measure(&Arc::new(asker), RATE, TIME, &Stop::default()).await
-    }
-
-    async fn listener() -> (TcpListener, String) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        (listener, address)
+        let sender = Arc::new(Sender::of(options).await.unwrap());
+        sender
+            .measure(options, options.duration, &Stop::default())
+            .await
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_answer_that_is_too_small_is_no_good_one() {
-        let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(baseline_target::answer(grpc, http));
-        let tokens = Tokens::new(&["lt-1"]);
-        for (least, code, ended) in [("200", "OK", Ended::Well), ("201", WRONG, Ended::Poorly)] {
-            let target = [
-                "--grpc",
-                &address,
-                "--key",
-                "tenant_config_a",
-                "--least-bytes",
-                least,
-            ];
-            let options = options(&tokens, &target);
+        let (address, _) = started(&SHAPE).await;
+        let tokens = TokenFile::new(&["lt-1"]);
+        for (least, code, expect, ended) in [
+            ("200", GOOD, GOOD, Ended::Well),
+            ("201", "too small", GOOD, Ended::Poorly),
+            ("201", "too small", "OK,too small", Ended::Well),
+        ] {
+            let server = ["--grpc", &address, "--key", KEY];
+            let wanted = ["--least-bytes", least, "--expect", expect];
+            let options = options(&tokens, &[server, wanted].concat());
             let measured = measured(&options).await;
-            assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), ASKED)]));
+            assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), SENT)]));
+            let (good, failed) = (measured.times.count, measured.failed_times.count);
+            assert_eq!(
+                (good, failed),
+                if code == GOOD { (SENT, 0) } else { (0, SENT) }
+            );
+            assert_eq!(measured.lag.unwrap().count, SENT);
             assert_eq!(run(options, Stop::default()).await.unwrap(), ended);
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_tokens_take_turns_and_each_answer_is_counted_by_its_status() {
+    async fn each_token_is_used_as_often_and_each_answer_is_counted_by_its_status() {
         let seen = Arc::new(Mutex::new(HashMap::<String, u64>::new()));
         let record = Arc::clone(&seen);
         let answer = async move |headers: HeaderMap, body: String| {
@@ -410,42 +349,54 @@ mod tests {
                 Err(axum::http::StatusCode::TOO_MANY_REQUESTS)
             }
         };
-        let (http, address) = listener().await;
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = http.local_addr().unwrap();
         let routes = Router::new().route("/v1/orders", post(answer));
         tokio::spawn(async move { axum::serve(http, routes).await });
         let (tokens, url) = (
-            Tokens::new(&["lt-1", "lt-2", "lt-3"]),
+            TokenFile::new(&["lt-1", "lt-2", "lt-3"]),
             format!("http://{address}/v1/orders"),
         );
         // Any file will do as what is posted.
-        let body = tokens.0.to_str().unwrap();
+        let body = tokens.path();
         let measured = measured(&options(
             &tokens,
             &["--url", &url, "--body", body, "--least-bytes", "1"],
         ))
         .await;
-        let codes = [("OK".to_owned(), 15), ("429".to_owned(), ASKED - 15)];
+        let codes = [("OK".to_owned(), 15), ("HTTP 429".to_owned(), SENT - 15)];
         assert_eq!(measured.codes, BTreeMap::from(codes));
+        assert!(
+            !measured.is_good(&[GOOD.to_owned()]),
+            "a refused request is no fast one"
+        );
+        assert_eq!(
+            (measured.times.count, measured.failed_times.count),
+            (15, SENT - 15)
+        );
         assert_eq!(
             seen.lock().values().copied().collect::<Vec<_>>(),
-            [ASKED / 3; 3]
+            [SENT / 3; 3]
         );
     }
 
     #[tokio::test]
-    async fn what_cannot_be_asked_is_said() {
-        let says = async |tokens: &Tokens, target: &[&str]| {
+    async fn what_cannot_be_measured_is_refused() {
+        let says = async |tokens: &TokenFile, target: &[&str]| {
             let target = [target, &["--least-bytes", "1"]].concat();
             let error = run(options(tokens, &target), Stop::default())
                 .await
                 .unwrap_err();
             format!("{error:#}")
         };
-        let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(baseline_target::answer(grpc, http));
+        let (address, _) = started(&SHAPE).await;
         let nobody = ["--url", "http://127.0.0.1:1/"];
-        assert!(says(&Tokens::new(&[]), &nobody).await.ends_with("is empty"));
-        let tokens = Tokens::new(&["lt-1"]);
+        assert!(
+            says(&TokenFile::new(&[]), &nobody)
+                .await
+                .ends_with("is empty")
+        );
+        let tokens = TokenFile::new(&["lt-1"]);
         let closed = ["--grpc", "127.0.0.1:1", "--key", "tenant_config_a"];
         assert!(says(&tokens, &closed).await.contains("cannot reach"));
         let rewritten = [

@@ -1,8 +1,8 @@
 //! loadtest: how fast the configuration service answers, and how long an update takes to be visible everywhere.
 //!
 //! Users and scenarios are goose's ([`latency::closed`]); goose keeps whole milliseconds in its summaries and has no open
-//! loop, so the scheduler ([`latency::open`]) and the histograms ([`recorder`]) are our own. Both loops ask the same
-//! questions ([`scenarios`]) through the same client ([`client`]).
+//! loop, so the scheduler ([`latency::open`]) and the histograms ([`recorder`]) are our own. Both loops send the same
+//! requests ([`scenarios`]) through the same client ([`client`]).
 
 #![expect(
     clippy::print_stdout,
@@ -16,6 +16,7 @@
 
 mod accounts;
 mod baseline_target;
+mod capacity;
 mod chaos;
 mod cli;
 mod client;
@@ -30,6 +31,7 @@ mod recorder;
 mod report;
 mod scenarios;
 mod slo;
+mod soak;
 mod staleness;
 mod stop;
 mod targets;
@@ -109,6 +111,14 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
             let stop = Stop::on_signal()?;
             runtime.block_on(latency::run(options, stop))
         }
+        Command::Capacity(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(capacity::run(options, stop))
+        }
+        Command::Soak(options) => {
+            let stop = Stop::on_signal()?;
+            runtime.block_on(soak::run(options, stop))
+        }
         Command::Staleness(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(staleness::run(options, stop))
@@ -143,6 +153,13 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
             println!("{}", report::schema_text()?);
             Ok(Ended::Well)
         }
-        Command::BaselineTarget => runtime.block_on(baseline_target::serve()),
+        Command::BaselineTarget(options) => {
+            let dataset = dataset::Dataset::of(&cli::Shape {
+                tenants: 1,
+                keys: 1,
+                value_bytes: options.value_bytes,
+            });
+            runtime.block_on(baseline_target::serve(dataset))
+        }
     }
 }

@@ -153,6 +153,8 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         warnings: Vec::new(),
         phases: Vec::new(),
         staleness: Vec::new(),
+        capacity: Vec::new(),
+        soak: None,
         slos: Vec::new(),
     };
     finish(report, &output)

@@ -137,6 +137,8 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         phases: Vec::new(),
         staleness: parts,
         neighbours: Vec::new(),
+        capacity: Vec::new(),
+        soak: None,
         slos: Vec::new(),
     };
     finish(report, &options.output)
@@ -173,7 +175,6 @@ async fn background(
         client: Arc::new(client),
         world: Arc::new(World::new(callers, dataset, 1.0)?),
         seed: 1,
-        checked: true,
     })
 }
 

@@ -19,7 +19,7 @@ impl Table {
         }
     }
 
-    fn with_left(head: &[&str], left: usize) -> Self {
+    pub(super) fn with_left(head: &[&str], left: usize) -> Self {
         Self {
             left,
             ..Self::new(head)
@@ -98,6 +98,11 @@ pub(crate) fn render(report: &Report) -> String {
             ""
         }
     );
+    if report.phases.iter().any(|phase| phase.null_of.is_some()) {
+        text.push_str(
+            "baseline: the same load at a target on this machine that answers at once (loopback, no TLS)\n",
+        );
+    }
     for loop_kind in ["closed", "open"] {
         let phases = report
             .phases
@@ -116,10 +121,15 @@ pub(crate) fn render(report: &Report) -> String {
                 if let (Some(lag), None) = (&phase.lag, &phase.null_of) {
                     let _ = writeln!(
                         text,
-                        "{}: questions left {} (p50), {} (p99) after they were due",
+                        "{}: requests were sent {} (p50), {} (p99) after they were due{}",
                         phase.path,
                         cell(lag.p50_us),
-                        cell(lag.p99_us)
+                        cell(lag.p99_us),
+                        if phase.harness_limited_because.is_some() {
+                            ": * HARNESS-LIMITED"
+                        } else {
+                            ""
+                        }
                     );
                 }
             }
@@ -130,6 +140,12 @@ pub(crate) fn render(report: &Report) -> String {
     }
     if !report.neighbours.is_empty() {
         neighbours(&report.neighbours, &mut text);
+    }
+    for one in &report.capacity {
+        one.render(&mut text);
+    }
+    if let Some(soak) = &report.soak {
+        soak.render(&mut text);
     }
     for warning in &report.warnings {
         let _ = write!(text, "\nwarning: {warning}");
@@ -228,6 +244,7 @@ fn latency_rows(phase: &Phase, table: &mut Table) {
         let mut row = vec![
             match &phase.null_of {
                 Some(of) => format!("baseline ({of})"),
+                None if phase.harness_limited_because.is_some() => format!("{} *", phase.path),
                 None => phase.path.clone(),
             },
             series.scenario.clone(),
@@ -256,7 +273,8 @@ fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
     .map(cell)
 }
 
-fn cell(us: Option<u64>) -> String {
+/// A time, or that there is none.
+pub(super) fn cell(us: Option<u64>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     us.map_or("-".to_owned(), |us| time(us as f64))
 }
