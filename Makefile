@@ -11,8 +11,8 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: local
-local: ## Build and start the whole stack on this machine, without an AWS account (DOCKER=0: no containers)
-	@$(STACK) up --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
+local: ## Build and start the whole stack on this machine, without an AWS account (DOCKER=0: no containers; PROFILE=release)
+	@$(STACK) up --profile $(or $(PROFILE),local) --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
 
 .PHONY: demo
 demo: ## Watch two tenants, and a change of configuration reach every replica
@@ -73,7 +73,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 
 .PHONY: chaos
 chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
-	@scripts/loadtest chaos $(ARGS)
+	@scripts/loadtest chaos --out target/loadtest/chaos $(ARGS)
 
 .PHONY: loadtest-neighbours
 loadtest-neighbours: ## Measure on the local stack how much a noisy neighbour slows a quiet tenant

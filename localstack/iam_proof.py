@@ -28,7 +28,8 @@ from typing import Any, Callable, Iterator
 import iam_enforcement
 from launcher import aws, build, credentials, network, processes, running
 from launcher.errors import StackError
-from launcher.layout import REPOSITORY, SHARED, Layout
+from launcher.layout import SHARED, Layout
+from launcher.progress import Progress
 from launcher.settings import CONFIG_SERVICE, USERS, Settings
 
 NAMED_SECONDS = 15
@@ -338,9 +339,8 @@ def main() -> int:
     if not stack.enforces_iam or stack.docker_network:
         print("error: start a stack whose services are processes and whose emulator enforces IAM: make local DOCKER=0", file=sys.stderr)
         return 1
-    if stack.profile == "release" and arguments.only in (None, "load-test"):
-        print("building the load test's harness (a first build takes some minutes)", file=sys.stderr, flush=True)
-        subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", "-p", "loadtest"], cwd=REPOSITORY, check=True)
+    if arguments.only in (None, "load-test"):
+        build.harness(layout, stack, Progress(sys.stderr))
     proof = Proof(stack, layout)
     passed = failed = 0
     inside = []

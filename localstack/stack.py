@@ -166,6 +166,15 @@ def why(_: argparse.Namespace, layout: Layout) -> int:
     return 0
 
 
+def harness(_: argparse.Namespace, layout: Layout) -> int:
+    """Builds the load test's harness as the running stack's programs are built; the last line is its path."""
+    from launcher import build
+
+    stack = running.require_ready(layout)
+    print(build.harness(layout, stack, Progress(sys.stderr)))
+    return 0
+
+
 def restart(arguments: argparse.Namespace, layout: Layout) -> int:
     """Restarts one replica."""
     from launcher import lifecycle
@@ -293,12 +302,14 @@ def token(arguments: argparse.Namespace, layout: Layout) -> int:
     return 0
 
 
+PROFILES = ("local", "release", "dev")
 COMMANDS = {
     "up": up,
     "down": down,
     "status": status,
     "logs": logs,
     "env": env,
+    "harness": harness,
     "restart": restart,
     "rolling-restart": rolling_restart,
     "scale": scale,
@@ -322,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.add_argument("--state-dir", default=SHARED, metavar="DIR", help="the stack's folder (default: .local)")
         if name == "up":
-            command.add_argument("--profile", choices=("release", "dev"), default="release")
+            command.add_argument("--profile", choices=PROFILES, default="local", help="cargo's (default: local)")
             command.add_argument("--ephemeral", action="store_true", help="free ports and addresses, for tests")
             command.add_argument("--replicas", type=int, choices=range(1, stack_settings.MAX_REPLICAS + 1), default=2, metavar="N",
                                  help="replicas of config-service (default: 2)")
@@ -345,7 +356,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "provision":
             command.add_argument("host", help="where the emulator is, for this machine and for the services")
             command.add_argument("--port", type=int, default=stack_settings.DEFAULT_EMULATOR_PORT)
-            command.add_argument("--profile", choices=("release", "dev"), default="dev", help="of the invalidator's binary")
+            command.add_argument("--profile", choices=PROFILES, default="dev", help="of the invalidator's binary")
         if name == "token":
             command.add_argument("email", nargs="?", default=stack_settings.USERS["TENANT_A_USER"][0],
                                  help="the user (default: %(default)s)")

@@ -2,7 +2,7 @@
 //! step breaks; then the interval between the highest rate that held and the lowest that broke is halved. A step that
 //! breaks is measured once more: what disturbs the machine for a moment is no limit of the target.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,15 @@ use crate::{
     Ended,
     cli::{CapacityOptions, Target, distinct},
     client::Client,
+    figures::expected,
     latency::{self, Bench, harness_limited, open, open_phase},
     progress::{self, Live},
-    recorder::restored,
     report::{
         Phase, Report,
         capacity::{Capacity, Step},
         finish, table,
     },
+    slo,
     stop::Stop,
 };
 
@@ -34,6 +35,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(options: Box<CapacityOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let targets = distinct(&options.targets);
     latency::check(&options.load, &targets)?;
+    slo::check(&options.output.slos, &expected::capacity(&options))?;
     options.output.check()?;
     let bench = Bench::prepare(&options.load, &targets, &stop).await?;
     let mut found = Vec::new();
@@ -165,7 +167,7 @@ fn step_of(phase: &Phase, options: &CapacityOptions) -> Step {
         .iter()
         .flat_map(|series| series.errors.values());
     let failed: u64 = errors.sum();
-    let all = restored(phase.series.iter().flat_map(|series| &series.histogram));
+    let all = phase.times(|_| true, true);
     let good = phase
         .series
         .iter()
@@ -207,25 +209,16 @@ fn step_of(phase: &Phase, options: &CapacityOptions) -> Step {
     }
 }
 
-fn settings(options: &CapacityOptions) -> BTreeMap<String, Value> {
-    BTreeMap::from([
-        ("fromPerSecond".to_owned(), json!(options.from)),
-        ("restFromPerSecond".to_owned(), json!(options.rest_from)),
-        ("maxRatePerSecond".to_owned(), json!(options.max_rate)),
-        ("precision".to_owned(), json!(options.precision)),
-        (
-            "p99LimitSeconds".to_owned(),
-            json!(options.p99.as_secs_f64()),
-        ),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        (
-            "warmUpSeconds".to_owned(),
-            json!(options.warm_up.as_secs_f64()),
-        ),
-    ])
+fn settings(options: &CapacityOptions) -> impl IntoIterator<Item = (&'static str, Value)> {
+    [
+        ("fromPerSecond", json!(options.from)),
+        ("restFromPerSecond", json!(options.rest_from)),
+        ("maxRatePerSecond", json!(options.max_rate)),
+        ("precision", json!(options.precision)),
+        ("p99LimitSeconds", json!(options.p99.as_secs_f64())),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("warmUpSeconds", json!(options.warm_up.as_secs_f64())),
+    ]
 }
 
 #[cfg(test)]

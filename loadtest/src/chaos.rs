@@ -4,38 +4,36 @@
 //! Faults are the emulator's ([`emulator`]) and the processes' ([`processes`]); no program under test knows of them. What is
 //! random comes from the seed.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
-use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
+use anyhow::Context;
+use serde_json::json;
 use tagged_config_runtime::env::{Env, ProcessEnv};
-use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
-    Ended, Interrupted,
+    Ended, Usage,
     accounts::Accounts,
     chaos::{
         emulator::Emulator,
         faults::{FAULTS, Fault, Process, Promise},
-        noise::Churn,
+        noise::{Churn, NoisyNeighbour},
         processes::Replica,
     },
-    cli::{ChaosOptions, Source},
-    client::signed,
+    cli::{ChaosOptions, Shape, Source},
+    client::Client,
+    figures::expected,
+    latency::closed::Load,
     progress,
-    recorder::{histogram, micros, quantiles},
+    recorder::micros,
+    report::{Begun, FaultRun, Report, finish},
+    slo,
     staleness::{
-        cells::{Cell, Clock, Writer, update_at},
-        clean_up, connect,
-        history::{ObserverName, Read, Rules, Violation, Write, check},
-        observers::{self, Eye, Notes, Observer},
-        prepare, services, tenants,
+        cells::Update,
+        experiment::{Experiment, Observed, Plan, Setup, connect_all, read_at, readers},
+        history::{Read, Seen, Shown},
+        observers::Failure,
+        replicas, services,
     },
     stop::Stop,
     targets::Targets,
@@ -52,481 +50,510 @@ const SOURCES: [Source; 3] = [Source::Dynamodb, Source::PutConfig, Source::Param
 const CELLS: u32 = 2;
 /// Updates of each source, a second.
 const RATE: f64 = 4.0;
-/// How often a replica that lags is asked.
+/// How often a replica that lags is read, on average.
 const POLL: Duration = Duration::from_millis(10);
-/// From a promise being kept to its being seen: a probe of everything, on a machine with two processors.
-const PROBE_LAG: Duration = Duration::from_millis(750);
-/// How long the invalidator may need to hear of a change, in microseconds.
+/// How long the journal may need to have a change that was made past the service, in microseconds.
 const HEARD_US: u64 = 1_500_000;
 /// A fault begins when the first updates are under way, and its end is given this long before the next begins.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long a client may need to connect again after a graceful replacement, in microseconds.
+const RECONNECT_US: u64 = 1_000_000;
+/// What quiet tenants read beside the faults.
+const QUIET: Shape = Shape {
+    tenants: 5,
+    keys: 20,
+    value_bytes: 200,
+};
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// What all faults share.
-struct Bench {
-    cells: Arc<Vec<Arc<Cell>>>,
-    writer: Arc<Writer>,
-    accounts: Arc<Accounts>,
+struct Bench<'o> {
+    options: &'o ChaosOptions,
+    experiment: Experiment,
     channels: Vec<Channel>,
-    observers: Vec<Arc<Observer>>,
     replicas: Vec<Replica>,
     emulator: Emulator,
     http: Vec<String>,
     journal_bound: Duration,
-    clock: Clock,
-    stop: Stop,
+    /// Reads of quiet tenants at all replicas, and at those that faults of processes do not disturb.
+    quiet: Load,
+    quiet_at_others: Option<Load>,
 }
 
-/// How one fault went.
-#[derive(Clone, Debug, Default)]
-struct Outcome {
-    runs: u32,
-    updates: usize,
-    worst: Duration,
-    bound: Duration,
-    repairs: u64,
-    /// How long reads took at the 99th percentile, where it was longest.
-    read_p99: Duration,
-    noise: Churn,
-    problems: Vec<String>,
+/// What a fault did to a replica, and when, in microseconds of the run.
+#[derive(Clone, Copy, Debug)]
+struct Disturbed {
+    observer: usize,
+    since_us: u64,
+    /// When it was itself again.
+    until_us: u64,
+    kind: Disturbance,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disturbance {
+    /// It was stopped until shortly after this, when the signal to go on was sent.
+    Paused {
+        resumed_us: u64,
+    },
+    Killed,
+    /// It was replaced as a deployment does.
+    Replaced,
 }
 
 /// `loadtest chaos`.
 pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let begun = Begun::now();
+    let known = FAULTS.map(|fault| fault.name);
+    if let Some(unknown) = options
+        .faults
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        let known = known.join(", ");
+        return Err(Usage(format!("--fault {unknown}: there are {known}")).into());
+    }
+    let is_wanted =
+        |name: &str| options.faults.is_empty() || options.faults.iter().any(|f| f == name);
     let wanted: Vec<&Fault> = FAULTS
         .iter()
-        .filter(|fault| options.faults.is_empty() || options.faults.iter().any(|f| f == fault.name))
+        .filter(|fault| is_wanted(fault.name))
         .collect();
-    ensure!(
-        !wanted.is_empty(),
-        "no such fault; there are: {}",
-        FAULTS.map(|fault| fault.name).join(", ")
-    );
+    let names = wanted.iter().map(|fault| fault.name);
+    slo::check(&options.output.slos, &expected::chaos(&options, names))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
-    let channels = connect(targets.need_grpc()?).await?;
-    // PutConfig at one replica only: the others hear of it by push or sweep, and by nothing else.
-    let at = channels.last().cloned().into_iter().collect();
-    let writer = Arc::new(Writer::of(&targets, &SOURCES, at).await?);
+    let channels = connect_all(targets.need_grpc()?).await?;
     let accounts = Arc::new(Accounts::of(&targets).await?);
-    let names = tenants(CELLS, &SOURCES);
     let emulator = Emulator::connect().await?;
     emulator.clear().await?;
-    let result = match prepare(CELLS, &SOURCES, &names, &accounts, &writer, &stop).await {
-        Ok(cells) => {
-            faults_on(
-                &options, &wanted, cells, &targets, channels, &accounts, &writer, emulator, &stop,
-            )
-            .await
-        }
-        Err(error) => Err(error),
-    };
-    clean_up(CELLS, &SOURCES, &names, &accounts, &writer).await;
-    let outcomes = result?;
-    print_table(&wanted, &outcomes, &options.seeds);
-    if stop.is_set() {
-        return Err(Interrupted.into());
-    }
-    let is_good = outcomes.values().all(|outcome| outcome.problems.is_empty());
-    Ok(if is_good { Ended::Well } else { Ended::Poorly })
-}
-
-#[expect(clippy::too_many_arguments, reason = "the run's parts, used once")]
-async fn faults_on(
-    options: &ChaosOptions,
-    wanted: &[&Fault],
-    cells: Vec<Arc<Cell>>,
-    targets: &Targets,
-    channels: Vec<Channel>,
-    accounts: &Arc<Accounts>,
-    writer: &Arc<Writer>,
-    emulator: Emulator,
-    stop: &Stop,
-) -> anyhow::Result<BTreeMap<&'static str, Outcome>> {
-    let observers: Vec<_> = targets
-        .grpc
-        .iter()
-        .zip(&channels)
-        .map(|(address, channel)| {
-            let eye = Eye::Replica(channel.clone());
-            Arc::new(Observer::new(
-                format!("replica {address}"),
-                true,
-                eye,
-                POLL,
-                cells.len(),
-            ))
-        })
-        .collect();
-    for observer in &observers {
-        if let Err(reason) = observer.try_all(&cells).await {
-            anyhow::bail!("a replica cannot see what is to be updated: {reason}");
-        }
-    }
-    let bench = Bench {
-        journal_bound: journal_bound(&channels, &cells).await?,
-        cells: Arc::new(cells),
-        writer: Arc::clone(writer),
-        accounts: Arc::clone(accounts),
-        channels,
-        observers,
-        replicas: Replica::all(targets.grpc.len()),
-        emulator,
-        http: targets.http.clone(),
-        clock: Clock(Instant::now()),
+    let setup = Setup {
+        targets: &targets,
+        accounts: Arc::clone(&accounts),
+        sources: SOURCES.to_vec(),
+        cells: CELLS,
+        // PutConfig at one replica only: the others hear of it by push or sweep, and by nothing else.
+        service: channels.last().cloned().into_iter().collect(),
+        observers: replicas(&targets, &channels, POLL),
         stop: stop.clone(),
     };
-    let mut outcomes: BTreeMap<&'static str, Outcome> = BTreeMap::new();
-    for seed in &options.seeds {
-        for fault in wanted {
-            if stop.is_set() {
-                return Ok(outcomes);
-            }
-            let outcome = bench.run(fault, *seed, options.duration).await;
-            // Whatever happened, the next fault finds a stack without any.
-            bench.emulator.clear().await?;
-            let outcome = outcome.with_context(|| format!("fault {}", fault.name))?;
-            outcomes.entry(fault.name).or_default().add(outcome);
-        }
-    }
-    Ok(outcomes)
-}
-
-/// The bound that every replica promises while its sweeps succeed.
-async fn journal_bound(channels: &[Channel], cells: &[Arc<Cell>]) -> anyhow::Result<Duration> {
-    let cell = cells.first().context("there is nothing to update")?;
-    let mut bound = 0;
-    for channel in channels {
-        let request = GetConfigRequest {
-            key: cell.key(),
-            freshness: true,
-            ..Default::default()
+    let causing = setup.run(async |experiment: Experiment| {
+        experiment.try_all().await?;
+        let promised = experiment.journal_bound(&channels).await?;
+        let quiet = readers(&targets, &targets.grpc, &QUIET, &accounts, &stop, 1).await?;
+        let others = targets.grpc.get(1..).unwrap_or_default();
+        let quiet_at_others = if others.is_empty() {
+            None
+        } else {
+            let client = Client::grpc(others, 2, Duration::from_secs(10), None).await?;
+            Some(Load {
+                client: Arc::new(client),
+                ..quiet.clone()
+            })
         };
-        let token = cell.caller.token();
-        let answer = ConfigServiceClient::new(channel.clone())
-            .get_config(signed(request, &token, Duration::from_secs(5)))
-            .await?
-            .into_inner();
-        ensure!(
-            answer.journal_bound_ms > 0,
-            "a replica does not read the journal: what the faults cost is then bounded by its TTL alone"
-        );
-        bound = bound.max(answer.journal_bound_ms);
-    }
-    Ok(Duration::from_millis(bound.unsigned_abs()))
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    fn add(&mut self, run: Self) {
-        self.runs += run.runs;
-        self.updates += run.updates;
-        self.worst = self.worst.max(run.worst);
-        self.bound = self.bound.max(run.bound);
-        self.repairs += run.repairs;
-        self.read_p99 = self.read_p99.max(run.read_p99);
-        self.noise.add(run.noise);
-        self.problems.extend(run.problems);
-    }
+        read_at(quiet.clone(), options.quiet_rate, WARM_UP, &stop).await?;
+        let bench = Bench {
+            options: &options,
+            experiment,
+            replicas: Replica::all(targets.grpc.len()),
+            channels,
+            emulator,
+            http: targets.http.clone(),
+            journal_bound: promised.context(
+                "a replica does not read the journal: what the faults cost is then bounded by its TTL alone",
+            )?,
+            quiet,
+            quiet_at_others,
+        };
+        bench.run_all(&wanted).await
+    });
+    let runs = causing.await?;
+    let report = Report {
+        chaos: runs,
+        ..begun.report(
+            "chaos",
+            &targets,
+            settings(&options, targets.grpc.len()),
+            &stop,
+        )
+    };
+    finish(report, &options.output)
 }
 
 // === impl Bench ===
 
-impl Bench {
-    async fn run(&self, fault: &Fault, seed: u64, duration: Duration) -> anyhow::Result<Outcome> {
+impl Bench<'_> {
+    async fn run_all(&self, wanted: &[&Fault]) -> anyhow::Result<Vec<FaultRun>> {
+        let mut runs = Vec::new();
+        for seed in &self.options.seeds {
+            for fault in wanted {
+                if self.experiment.stop.is_set() {
+                    return Ok(runs);
+                }
+                let run = self.run(fault, *seed).await;
+                // Whatever happened, the next fault finds a stack without any.
+                self.emulator.clear().await?;
+                runs.push(run.with_context(|| format!("fault {}", fault.name))?);
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn run(&self, fault: &Fault, seed: u64) -> anyhow::Result<FaultRun> {
+        let noisy = match fault.process {
+            Process::NoisyNeighbour => {
+                let (accounts, table) = (&self.experiment.accounts, &self.experiment.writer.table);
+                Some(NoisyNeighbour::make(accounts, table).await?)
+            }
+            _ => None,
+        };
+        let run = self.run_beside(fault, seed, noisy.as_ref()).await;
+        if let Some(noisy) = noisy {
+            noisy.remove().await?;
+        }
+        run
+    }
+
+    async fn run_beside(
+        &self,
+        fault: &Fault,
+        seed: u64,
+        noisy: Option<&NoisyNeighbour<'_>>,
+    ) -> anyhow::Result<FaultRun> {
+        let (duration, stop) = (self.options.duration, &self.experiment.stop);
         tokio::time::sleep(SETTLE).await;
-        let bar = progress::timing(
-            &format!("{} (seed {seed})", fault.name),
-            duration,
-            &self.stop,
-        );
-        let bound = self.bound(fault.promise);
+        let title = format!("{} (seed {seed})", fault.name);
+        let bar = progress::timing(&title, duration, stop);
+        let promised = self.bound(fault.promise);
         let repairs_before = services::repairs(&self.http).await;
-        let before: Vec<_> = self
-            .cells
-            .iter()
-            .map(|cell| cell.issued.load(Ordering::Acquire))
-            .collect();
-        let probing = Stop::default();
-        let notes = Arc::new(Notes::default());
-        let mut watches =
-            observers::watch_all(&self.observers, &self.cells, &notes, self.clock, &probing);
         let own_key = ProcessEnv.get("AWS_ACCESS_KEY_ID").unwrap_or_default();
         self.emulator.put(fault.document(seed, &own_key)).await?;
-        let mut writers = JoinSet::new();
-        for source in fault.sources {
-            let all = self.cells.iter().enumerate();
-            let cells = all
-                .filter(|(_, cell)| cell.source == *source)
-                .map(|(index, cell)| (index, Arc::clone(cell)))
-                .collect();
-            writers.spawn(update_at(
-                RATE,
-                duration,
-                cells,
-                Arc::clone(&self.writer),
-                self.clock,
-                self.stop.clone(),
-            ));
-        }
-        let affected = self.disturb(fault.process, duration).await;
-        let mut made = Vec::new();
-        while let Some(updates) = writers.join_next().await {
-            made.extend(updates.context("a writer ended badly")?.made);
-        }
-        if fault.ends_with_the_updates {
-            self.emulator.clear().await?;
-        }
-        self.await_sightings(bound).await;
-        probing.set();
-        while watches.join_next().await.is_some() {}
+        let plan = Plan {
+            rates: fault.sources.iter().map(|source| (*source, RATE)).collect(),
+            duration,
+            lost_after: promised,
+            seed,
+        };
+        let quiet = match fault.process {
+            Process::None | Process::NoisyNeighbour => Some(&self.quiet),
+            _ => self.quiet_at_others.as_ref(),
+        };
+        let reading = async {
+            match quiet {
+                Some(load) => {
+                    let rate = self.options.quiet_rate;
+                    Some(read_at(load.clone(), rate, duration, stop).await)
+                }
+                None => None,
+            }
+        };
+        let beside = async { tokio::join!(self.disturb(fault.process, noisy), reading) };
+        let after = async {
+            if fault.ends_with_the_updates {
+                self.emulator.clear().await?;
+            }
+            Ok(())
+        };
+        let run = self.experiment.run(&plan, beside, after).await;
         bar.finish_and_clear();
-        let affected = affected?;
-        let reads = std::mem::take(&mut *notes.reads.lock());
-        let written: Vec<Write> = made.iter().map(|update| update.write).collect();
-        let mut problems = self.judge(&written, &before, &reads, bound);
-        problems.extend(self.failed_reads(&notes, &affected));
-        problems.extend(stale_after(&affected, &written, &reads));
-        let worst = worst(&self.names(), &written, &reads);
-        if made.iter().all(|update| update.failure.is_some()) {
-            problems.push("no update was acknowledged: nothing was tried".to_owned());
-        }
-        Ok(Outcome {
-            runs: 1,
-            updates: made.len(),
-            worst,
-            bound,
-            read_p99: read_p99(&reads),
-            noise: affected.noise,
-            repairs: services::repairs(&self.http)
-                .await
-                .saturating_sub(repairs_before),
-            problems: problems
-                .into_iter()
-                .map(|problem| format!("{} (seed {seed}): {problem}", fault.name))
-                .collect(),
+        let (observed, (disturbed, quiet)) = run?;
+        let (disturbed, churn) = disturbed?;
+        let repairs = services::repairs(&self.http).await;
+        Ok(FaultRun {
+            repairs: repairs.saturating_sub(repairs_before),
+            noisy_requested: churn.requested,
+            noisy_refused: churn.refused,
+            quiet: quiet.transpose()?,
+            ..self.judge(fault, seed, promised, &observed, disturbed)
         })
     }
 
     fn bound(&self, promise: Promise) -> Duration {
-        let (journal, extra) = match promise {
-            Promise::Journal => (self.journal_bound, Duration::ZERO),
-            Promise::JournalAfter(extra) => (self.journal_bound, extra),
-            Promise::PushAfter(extra) => (faults::PUSH, extra),
+        let own = match promise {
+            Promise::Journal => self.journal_bound,
+            Promise::JournalAfter(extra) => self.journal_bound + extra,
+            Promise::PushAfter(extra) => faults::PUSH + extra,
         };
-        journal + extra
+        self.options.promise.unwrap_or(own)
     }
 
-    /// Does what the fault says to a replica, or beside it: which one, and when it was itself again.
-    async fn disturb(&self, process: Process, duration: Duration) -> anyhow::Result<Affected> {
-        let Some(replica) = self.replicas.first() else {
-            anyhow::bail!("there is no replica");
-        };
+    /// Does what the fault says to the first replica, or beside it.
+    async fn disturb(
+        &self,
+        process: Process,
+        noisy: Option<&NoisyNeighbour<'_>>,
+    ) -> anyhow::Result<(Option<Disturbed>, Churn)> {
+        let clock = self.experiment.clock;
+        let replica = self.replicas.first().context("there is no replica")?;
         tokio::time::sleep(SETTLE).await;
-        let since_us = self.clock.us();
-        match process {
-            Process::None => return Ok(Affected::default()),
-            Process::Paused(time) => replica.pause(time).await?,
-            Process::Killed => replica.kill_and_restart().await?,
-            Process::Restarted => replica.restart().await?,
+        let mut since_us = clock.us();
+        let kind = match process {
+            Process::None => return Ok((None, Churn::default())),
+            Process::NoisyNeighbour => {
+                let Some(noisy) = noisy else {
+                    return Ok((None, Churn::default()));
+                };
+                let churn = noisy.churn(&self.channels, self.options.duration).await;
+                return Ok((None, churn));
+            }
             Process::UnknownToTheFanOut(time) => {
                 replica.hide(time).await?;
-                return Ok(Affected::default());
+                return Ok((None, Churn::default()));
             }
-            Process::NoisyNeighbour => {
-                let (accounts, table) = (&self.accounts, &self.writer.table);
-                let noise = noise::churn(accounts, table, &self.channels, duration).await?;
-                return Ok(Affected {
-                    noise,
-                    ..Default::default()
-                });
+            Process::Paused(time) => {
+                replica.signal("STOP").await?;
+                since_us = clock.us();
+                tokio::time::sleep(time).await;
+                let resumed_us = clock.us();
+                replica.signal("CONT").await?;
+                Disturbance::Paused { resumed_us }
             }
-        }
-        Ok(Affected {
-            observer: Some(0),
-            since_us,
-            until_us: self.clock.us(),
-            was_paused: matches!(process, Process::Paused(_)),
-            noise: Churn::default(),
-        })
-    }
-
-    async fn await_sightings(&self, bound: Duration) {
-        let deadline = Instant::now() + bound + PROBE_LAG + observers::SWEEP * 2;
-        let all_seen = || {
-            let mut observers = self.observers.iter();
-            observers.all(|observer| observer.is_up_to_date(&self.cells))
+            Process::Killed => {
+                replica.kill_and_restart().await?;
+                Disturbance::Killed
+            }
+            Process::Restarted => {
+                replica.restart().await?;
+                Disturbance::Replaced
+            }
         };
-        while !all_seen() && Instant::now() < deadline && !self.stop.is_set() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let disturbed = Disturbed {
+            observer: 0,
+            since_us,
+            until_us: clock.us(),
+            kind,
+        };
+        Ok((Some(disturbed), Churn::default()))
     }
 
-    fn names(&self) -> Vec<ObserverName> {
-        let observers = self.observers.iter();
-        observers.map(|observer| observer.name.clone()).collect()
-    }
-
-    /// What the checker finds.
     fn judge(
         &self,
-        writes: &[Write],
-        before: &[u64],
-        reads: &[Read],
-        bound: Duration,
-    ) -> Vec<String> {
-        // What was there before counts as written before the beginning.
-        let before = before.iter().enumerate().map(|(cell, version)| Write {
-            cell,
-            version: *version,
-            issued_us: 0,
-            acked_us: None,
+        fault: &Fault,
+        seed: u64,
+        promised: Duration,
+        observed: &Observed,
+        disturbed: Option<Disturbed>,
+    ) -> FaultRun {
+        let excused = |failure: &Failure| disturbed.is_some_and(|it| it.excuses(failure, promised));
+        let history = self.experiment.history(observed, excused);
+        let mut problems = history.violations.clone();
+        let failed = history.failed_reads.iter();
+        problems.extend(failed.map(|(reason, count)| format!("{count} reads failed: {reason}")));
+        if let Some(disturbed) = disturbed {
+            problems.extend(disturbed.served_as_fresh(&observed.updates, &observed.reads));
+        }
+        let undecided = observed.undecided();
+        if undecided > 0 {
+            problems.push(format!(
+                "not judged: {undecided} updates were not shown by every replica, and no read proves them lost"
+            ));
+        }
+        let made = observed.updates.len() as u64;
+        let acked = observed
+            .updates
+            .iter()
+            .filter(|(_, it)| it.failure.is_none());
+        let updates = acked.count() as u64;
+        if updates == 0 {
+            problems.push("no update was acknowledged: nothing was tried".to_owned());
+        }
+        let worst = worst(observed);
+        FaultRun {
+            name: fault.name.to_owned(),
+            title: fault.title.to_owned(),
+            seed,
+            promised_us: u64::try_from(promised.as_micros()).unwrap_or(u64::MAX),
+            worst_us: worst.map(|(by, _)| by),
+            worst_at_least_us: worst.map(|(_, after)| after),
+            updates,
+            failed_writes: made - updates,
+            undecided,
+            excused_reads: observed.failures.iter().filter(|one| excused(one)).count() as u64,
+            history,
+            repairs: 0,
+            noisy_requested: 0,
+            noisy_refused: 0,
+            kept: problems.is_empty(),
+            problems,
+            quiet: None,
+        }
+    }
+}
+
+// === impl Disturbed ===
+
+impl Disturbed {
+    /// Whether a read may have failed for this: at the same replica, and not later than the promise after its return.
+    ///
+    /// A graceful replacement must answer what it accepted. A client whose only address is this replica's cannot connect
+    /// until the new one listens, which is UNAVAILABLE. Any other failure was a call that was cut off.
+    fn excuses(&self, failure: &Failure, promised: Duration) -> bool {
+        let is_refused = failure.code == "UNAVAILABLE";
+        let after_us = match self.kind {
+            Disturbance::Replaced => RECONNECT_US,
+            Disturbance::Paused { .. } | Disturbance::Killed => micros(promised),
+        };
+        failure.observer == self.observer
+            && failure.ended_us >= self.since_us
+            && failure.started_us <= self.until_us.saturating_add(after_us)
+            && (is_refused || self.kind != Disturbance::Replaced)
+    }
+
+    /// After a pause nothing is served as fresh before a sweep. So each answer since then shows what was acknowledged during
+    /// the pause: a read that began in it and has its answer after the signal to go on was answered by the process that went
+    /// on. A change past the service may still be on its way to the journal in the last moments.
+    fn served_as_fresh(&self, updates: &[(Source, Update)], reads: &[Read]) -> Vec<String> {
+        let Disturbance::Paused { resumed_us } = self.kind else {
+            return Vec::new();
+        };
+        let mut newest: BTreeMap<usize, u64> = BTreeMap::new();
+        for (source, update) in updates {
+            let heard_us = match source {
+                Source::PutConfig => 0,
+                Source::Dynamodb | Source::ParameterStore => HEARD_US,
+            };
+            let write = update.write;
+            let in_pause = |us| us > self.since_us && us + heard_us < resumed_us;
+            if write.acked_us.is_some_and(in_pause) {
+                let newest = newest.entry(write.cell).or_default();
+                *newest = write.version.max(*newest);
+            }
+        }
+        let after = reads.iter().filter(|read| {
+            let since = read.started_us > self.since_us && read.ended_us >= resumed_us;
+            read.observer == self.observer && since && !read.stale
         });
-        let writes: Vec<_> = writes.iter().copied().chain(before).collect();
-        let rules = Rules {
-            lost_after_us: micros(bound + PROBE_LAG),
-        };
-        let cells: Vec<String> = self.cells.iter().map(|cell| cell.name()).collect();
-        let names = self.names();
-        check(&names, &writes, reads, rules)
-            .violations
-            .iter()
-            .map(|violation: &Violation| violation.describe(&names, &cells))
-            .collect()
-    }
-
-    /// Reads that failed although the replica had a value, but for those of one that was down or stopped.
-    fn failed_reads(&self, notes: &Notes, affected: &Affected) -> Vec<String> {
-        let excused = affected
-            .observer
-            .map(|number| &self.observers[number].name.name);
-        notes
-            .failures
-            .lock()
-            .iter()
-            .filter(|(reason, _)| !excused.is_some_and(|name| reason.starts_with(name.as_str())))
-            .map(|(reason, count)| format!("{count} reads failed: {reason}"))
-            .collect()
-    }
-}
-
-/// A replica that was disturbed, or what was done beside it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Affected {
-    observer: Option<usize>,
-    since_us: u64,
-    until_us: u64,
-    was_paused: bool,
-    noise: Churn,
-}
-
-/// After a pause, a read that begins sees what was acknowledged during it: nothing is served as fresh before a sweep. (By
-/// DynamoDB's own API this can still be on its way to the journal in the last moments.)
-fn stale_after(affected: &Affected, writes: &[Write], reads: &[Read]) -> Vec<String> {
-    let Some(observer) = affected.observer.filter(|_| affected.was_paused) else {
-        return Vec::new();
-    };
-    let newest = |cell: usize| {
-        let of_cell = writes.iter().filter(|write| write.cell == cell);
-        of_cell
-            .filter(|write| {
-                write
-                    .acked_us
-                    .is_some_and(|us| us > affected.since_us && us + HEARD_US < affected.until_us)
+        let older = after.filter_map(|read| {
+            let newest = newest.get(&read.cell)?;
+            let shown = match read.shown {
+                Shown::Version(version) => version,
+                _ => 0,
+            };
+            (shown < *newest).then(|| {
+                format!(
+                    "after the pause version {shown} was served as fresh, {newest} was acknowledged during it"
+                )
             })
-            .map(|write| write.version)
-            .max()
-    };
-    reads
-        .iter()
-        .filter(|read| {
-            read.observer == observer && read.started_us > affected.until_us && !read.stale
-        })
-        .filter_map(|read| {
-            let newest = newest(read.cell).filter(|newest| read.version < *newest)?;
-            Some(format!(
-                "after the pause version {} was served, {newest} was acknowledged during it",
-                read.version
-            ))
-        })
-        .take(3)
-        .collect()
+        });
+        older.take(3).collect()
+    }
 }
 
-/// The longest time from an acknowledgement until the last replica showed it.
-fn worst(names: &[ObserverName], writes: &[Write], reads: &[Read]) -> Duration {
-    let mut worst = 0;
-    for write in writes {
-        let Some(acked_us) = write.acked_us else {
-            continue;
-        };
-        for observer in 0..names.len() {
-            let seen = reads.iter().find(|read| {
-                read.observer == observer
-                    && read.cell == write.cell
-                    && read.version >= write.version
-            });
-            if let Some(read) = seen {
-                worst = worst.max(read.ended_us.saturating_sub(acked_us));
-            }
+/// The longest time from an acknowledgement until the last replica showed the update, with its lower bound. An update that was
+/// not shown counts with the time until the end of the observation.
+fn worst(observed: &Observed) -> Option<(u64, u64)> {
+    let updates = observed.updates.iter().zip(&observed.findings.sightings);
+    let times = updates.filter_map(|((_, update), sighting)| {
+        let acked_us = update.write.acked_us?;
+        let seen = Seen::of_all(sighting.seen.iter().copied()).all;
+        let (by, after) = seen.map_or((observed.ended_us, observed.ended_us), |window| {
+            (window.by_us, window.after_us)
+        });
+        Some((by.saturating_sub(acked_us), after.saturating_sub(acked_us)))
+    });
+    times.max()
+}
+
+fn settings(
+    options: &ChaosOptions,
+    replicas: usize,
+) -> impl IntoIterator<Item = (&'static str, serde_json::Value)> {
+    [
+        ("replicas", json!(replicas)),
+        ("updatesPerSecond", json!(RATE)),
+        ("quietReadsPerSecond", json!(options.quiet_rate)),
+        ("pollSeconds", json!(POLL.as_secs_f64())),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("seeds", json!(options.seeds)),
+        ("faults", json!(options.faults)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::staleness::history::Write;
+
+    fn disturbed(kind: Disturbance) -> Disturbed {
+        Disturbed {
+            observer: 1,
+            since_us: 1_000_000,
+            until_us: 3_000_000,
+            kind,
         }
     }
-    Duration::from_micros(worst)
-}
 
-/// How long the replicas' answers took, at the 99th percentile.
-fn read_p99(reads: &[Read]) -> Duration {
-    let mut times = histogram(3);
-    for read in reads {
-        times.saturating_record(read.ended_us.saturating_sub(read.started_us).max(1));
+    fn failure(observer: usize, started_us: u64, code: &str) -> Failure {
+        Failure {
+            observer,
+            code: code.to_owned(),
+            started_us,
+            ended_us: started_us + 10,
+        }
     }
-    Duration::from_micros(quantiles(&times).p99_us.unwrap_or_default())
-}
 
-fn print_table(wanted: &[&Fault], outcomes: &BTreeMap<&'static str, Outcome>, seeds: &[u64]) {
-    println!(
-        "{:<34} {:>4} {:>7} {:>11} {:>11} {:>9} {:>7}  verdict",
-        "fault", "runs", "updates", "worst", "promised", "read p99", "repairs"
-    );
-    for fault in wanted {
-        let Some(outcome) = outcomes.get(fault.name) else {
-            continue;
-        };
-        println!(
-            "{:<34} {:>4} {:>7} {:>8} ms {:>8} ms {:>6} ms {:>7}  {}",
-            fault.title,
-            outcome.runs,
-            outcome.updates,
-            outcome.worst.as_millis(),
-            outcome.bound.as_millis(),
-            outcome.read_p99.as_micros().div_ceil(1_000),
-            outcome.repairs,
-            if outcome.problems.is_empty() {
-                "kept"
-            } else {
-                "BROKEN"
-            }
+    #[test]
+    fn only_the_disturbed_replica_is_excused_and_only_for_a_time() {
+        let promised = Duration::from_secs(2);
+        let excuses = |kind, one: Failure| disturbed(kind).excuses(&one, promised);
+        let killed = Disturbance::Killed;
+        assert!(excuses(killed, failure(1, 1_500_000, "UNKNOWN")));
+        assert!(excuses(killed, failure(1, 4_900_000, "UNAVAILABLE")));
+        assert!(
+            !excuses(killed, failure(1, 5_100_000, "UNAVAILABLE")),
+            "for ever"
         );
+        assert!(
+            !excuses(killed, failure(1, 500_000, "UNAVAILABLE")),
+            "before"
+        );
+        assert!(
+            !excuses(killed, failure(10, 1_500_000, "UNAVAILABLE")),
+            "another one"
+        );
+        let replaced = Disturbance::Replaced;
+        assert!(excuses(replaced, failure(1, 1_500_000, "UNAVAILABLE")));
+        assert!(
+            !excuses(replaced, failure(1, 1_500_000, "CANCELLED")),
+            "cut off"
+        );
+        assert!(!excuses(replaced, failure(1, 4_100_000, "UNAVAILABLE")));
     }
-    let seeds: Vec<_> = seeds.iter().map(ToString::to_string).collect();
-    println!(
-        "seeds {}; worst and promised: from an update's acknowledgement to the last replica that shows it",
-        seeds.join(", ")
-    );
-    for (name, outcome) in outcomes {
-        let Churn { requested, refused } = outcome.noise;
-        if requested > 0 {
-            println!(
-                "{name}: the noisy neighbour requested {requested} keys, {refused} were beyond its quota"
-            );
-        }
-    }
-    for problem in outcomes.values().flat_map(|outcome| &outcome.problems) {
-        println!("BROKEN  {problem}");
-    }
-}
 
-/// The document of a fault with the run's seed.
-fn seeded(mut document: Value, seed: u64) -> Value {
-    document["seed"] = seed.into();
-    document
+    #[test]
+    fn an_old_value_in_the_moment_after_a_pause_is_found() {
+        let pause = disturbed(Disturbance::Paused {
+            resumed_us: 2_800_000,
+        });
+        let update = |version, acked_us| Update {
+            write: Write {
+                cell: 0,
+                version,
+                issued_us: acked_us - 10,
+                acked_us: Some(acked_us),
+            },
+            store_version: 0,
+            failure: None,
+        };
+        let read = |version, started_us, ended_us| Read {
+            observer: 1,
+            server: Some(0),
+            cell: 0,
+            shown: Shown::Version(version),
+            stale: false,
+            started_us,
+            ended_us,
+        };
+        let found = |source, read| {
+            let updates = [(source, update(4, 900_000)), (source, update(5, 2_700_000))];
+            pause.served_as_fresh(&updates, &[read]).len()
+        };
+        // It began in the pause, and was answered before the signal's sender had ended.
+        let old = read(4, 1_500_000, 2_900_000);
+        assert_eq!(found(Source::PutConfig, old), 1);
+        assert_eq!(found(Source::Dynamodb, old), 0, "on its way to the journal");
+        assert_eq!(found(Source::PutConfig, read(5, 1_500_000, 2_900_000)), 0);
+        assert_eq!(found(Source::PutConfig, Read { stale: true, ..old }), 0);
+        assert_eq!(found(Source::PutConfig, read(4, 900_000, 1_010_000)), 0);
+    }
 }

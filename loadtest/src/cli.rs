@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Unseed(UnseedOptions),
     /// Write the HTML page of a result and print its table
     Report(ReportOptions),
-    /// Compare two results; exits 2 when the second is worse
+    /// Compare results; exits 2 when the later ones are worse
     Compare(CompareOptions),
     /// Print the JSON schema of results
     Schema,
@@ -120,9 +120,26 @@ pub(crate) struct Output {
         overrides_with = "out"
     )]
     pub(crate) out: PathBuf,
-    /// A demand on the result, such as 'grpc.hit.p99<2ms', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a breach exits 2
+    /// An SLO on the result, such as 'grpc.hit.p99<2ms', 'grpc.hit.share>99%', 'staleness.dynamodb.p99<1s' or 'errors<0.1%'; a
+    /// breach exits 2
     #[arg(long = "slo", value_name = "SLO")]
     pub(crate) slos: Vec<Slo>,
+    /// Run so many times, into the folders 1, 2, ... of --out, and print the median and range of each figure
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) export: Export,
+}
+
+/// Forms of a result for other programs.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Export {
+    /// Also write every figure as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Also write a JUnit file: a test case for each SLO and for each promise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 impl Output {
@@ -288,7 +305,7 @@ pub(crate) enum Source {
     ParameterStore,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct StalenessOptions {
     /// How updates are made
     #[arg(long = "source", default_values = ["dynamodb", "put-config", "parameter-store"], value_delimiter = ',')]
@@ -299,8 +316,8 @@ pub(crate) struct StalenessOptions {
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) parameter_rate: f64,
-    /// How long updates are made, for each background load: long enough for a hundred updates of the slowest source
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    /// How long updates are made, for each background load: a 99th percentile with an interval needs 368 updates
+    #[arg(long, default_value = "200s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Locations that are updated by each source: in turn, each the item of a tenant of its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
@@ -308,13 +325,16 @@ pub(crate) struct StalenessOptions {
     /// Background load in gRPC reads a second; several are measured one after the other
     #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = rate_or_none)]
     pub(crate) background: Vec<f64>,
-    /// An update that is unseen for so long is lost
-    #[arg(long, default_value = "15s", value_parser = duration)]
-    pub(crate) lost_after: Duration,
-    /// How often replicas are asked while they lag
+    /// An update that is unseen for so long is lost [default: the bound that the replicas promise]
+    #[arg(long, value_parser = duration)]
+    pub(crate) lost_after: Option<Duration>,
+    /// Seed of the gaps between updates, which are random, and of the jitter of polls
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How often replicas are read while they lag, on average
     #[arg(long, default_value = "2ms", value_parser = duration)]
     pub(crate) poll: Duration,
-    /// How often edge and order-service are asked while they lag
+    /// How often edge and order-service are read while they lag, on average
     #[arg(long, default_value = "25ms", value_parser = duration)]
     pub(crate) edge_poll: Duration,
     /// Do not observe through the edge
@@ -331,7 +351,7 @@ pub(crate) struct StalenessOptions {
     pub(crate) output: Output,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct NeighboursOptions {
     /// What the noisy neighbour does; one after the other
     #[arg(long, default_values = ["secrets", "lists", "batches", "watches", "writes", "all"], value_delimiter = ',')]
@@ -348,14 +368,13 @@ pub(crate) struct NeighboursOptions {
     /// The quiet tenant's p99 beside a noise may be this many times its p99 alone; above it, the exit code is 2
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) limit: f64,
-    /// Folder for result.json and report.html
-    #[arg(long, default_value = "target/loadtest/neighbours", value_name = "DIR")]
-    pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct WatchersOptions {
     /// Calls, spread over tenants and replicas
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -368,6 +387,8 @@ pub(crate) struct WatchersOptions {
     pub(crate) connections: u32,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]
@@ -423,7 +444,7 @@ pub(crate) struct HitsOptions {
     pub(crate) connections: u32,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ChaosOptions {
     /// What is random comes from these: every fault is caused once for each
     #[arg(long = "seed", default_values = ["1"], value_delimiter = ',')]
@@ -434,8 +455,16 @@ pub(crate) struct ChaosOptions {
     /// How long updates are made under each fault
     #[arg(long, default_value = "6s", value_parser = duration)]
     pub(crate) duration: Duration,
+    /// Reads of quiet tenants beside each fault, a second
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    pub(crate) quiet_rate: f64,
+    /// Judge every fault by this promise instead of its own. 0ms is broken by every update: a test of the judge
+    #[arg(long, hide = true, value_parser = promise)]
+    pub(crate) promise: Option<Duration>,
     #[command(flatten)]
     pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args, Debug)]
@@ -471,14 +500,28 @@ pub(crate) struct ReportOptions {
         help = "The page to write [default: report.html beside the result]"
     )]
     pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) export: Export,
 }
 
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "loadtest compare [OPTIONS] BASE NEW\n       loadtest compare [OPTIONS] BASE... -- NEW..."
+)]
 pub(crate) struct CompareOptions {
-    /// The result to compare with
-    pub(crate) base: PathBuf,
-    /// The result that may be worse
-    pub(crate) new: PathBuf,
+    /// The result to compare with, and the one that may be worse; or, before --, several to compare with. A folder stands
+    /// for the results that --repeat wrote into it
+    #[arg(required = true, value_name = "RESULT")]
+    pub(crate) results: Vec<PathBuf>,
+    /// The results that may be worse
+    #[arg(last = true, value_name = "NEW")]
+    pub(crate) new: Vec<PathBuf>,
+    /// Compare results of unlike settings or machines, too
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also write a page with both results overlaid
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// How much worse is a regression
     #[arg(long, default_value = "20%", value_parser = percent)]
     pub(crate) threshold: f64,
@@ -535,6 +578,14 @@ fn between(text: &str, low: f64, high: f64) -> Result<f64, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     between(text, 0.01, 1e6)
+}
+
+fn promise(text: &str) -> Result<Duration, String> {
+    if text == "0ms" {
+        Ok(Duration::ZERO)
+    } else {
+        duration(text)
+    }
 }
 
 fn rate_or_none(text: &str) -> Result<f64, String> {

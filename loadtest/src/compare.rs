@@ -1,41 +1,55 @@
-//! `loadtest compare A B`: what changed from one result to another, with ratios.
+//! `loadtest compare`: what changed from some results to others. All figures of both sides are joined; one is worse if it
+//! is worse by more than the tolerance and the intervals of the sides do not overlap.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use hdrhistogram::Histogram;
+use anyhow::ensure;
 
 use crate::{
-    Ended,
+    Ended, Usage,
     cli::CompareOptions,
-    recorder::{micros, quantiles, restored},
-    report::{
-        Phase, Quantiles, Report,
-        table::{Table, time},
-    },
+    figures::{Figure, Figures, Kind, figures},
+    recorder::micros,
+    report::{Draft, Report, page, table::Table},
 };
 
 /// The share of failures may rise by so much.
 const ERRORS_TOLERANCE: f64 = 0.001;
+/// The share of hits may fall by so much, whatever the ratio of the misses.
+const SHARE_TOLERANCE: f64 = 0.005;
+/// Results whose times may be gone: it is better to have none.
+const MAY_VANISH: [&str; 2] = [".miss.", ".stale."];
 
-/// A figure in both results.
-struct Row {
-    name: String,
-    base: Option<f64>,
-    new: Option<f64>,
+/// A figure over the runs of a side.
+#[derive(Clone, Copy, Debug)]
+struct Side {
     kind: Kind,
+    /// The median of the runs.
+    value: f64,
+    /// Of one run its own interval; of several the least and the greatest.
+    low: f64,
+    high: f64,
+    /// The fewest samples of a run.
+    n: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Microseconds: less is better.
-    Time,
-    /// A second: more is better.
-    Rate,
-    /// A fraction: less is better.
-    Share,
-    /// Any more is worse.
-    Count,
+/// A figure of both sides.
+pub(crate) struct Row {
+    name: String,
+    base: Option<Side>,
+    new: Option<Side>,
+    change: Change,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Better,
+    /// Worse by more than the tolerance, and the intervals overlap.
+    Unclear,
+    Worse,
+    /// It is not there any more.
+    Gone,
 }
 
 /// How much worse is a regression.
@@ -46,245 +60,347 @@ struct Tolerance {
 
 /// `loadtest compare`.
 pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
-    let (base, new) = (Report::read(&options.base)?, Report::read(&options.new)?);
-    if base.kind != new.kind {
-        bail!(
-            "{} is of kind {} and {} of kind {}: they have nothing in common",
-            options.base.display(),
-            base.kind,
-            options.new.display(),
-            new.kind
-        );
+    let (base, new) = match (options.results.as_slice(), options.new.as_slice()) {
+        ([base, new], []) => (std::slice::from_ref(base), std::slice::from_ref(new)),
+        (base, new @ [_, ..]) => (base, new),
+        _ => {
+            return Err(Usage(
+                "name two results, or several on both sides of --: BASE... -- NEW...".to_owned(),
+            )
+            .into());
+        }
+    };
+    let (base, new) = (read(base)?, read(new)?);
+    let (fatal, notes) = differences(&base, &new);
+    if !fatal.is_empty() && !options.force {
+        let fatal = fatal.join("; ");
+        return Err(Usage(format!(
+            "these results are not alike (--force compares them): {fatal}"
+        ))
+        .into());
     }
     #[expect(clippy::cast_precision_loss, reason = "a short time")]
     let tolerance = Tolerance {
         threshold: options.threshold,
         noise_us: micros(options.noise) as f64,
     };
-    let rows = rows(&base, &new);
-    if rows.is_empty() {
-        bail!("the two results have no figure in common");
-    }
-    for warning in differences(&base, &new) {
-        println!("note: {warning}");
+    let rows = rows(&all_figures(&base), &all_figures(&new), &tolerance);
+    ensure!(!rows.is_empty(), "the results have no figure");
+    for note in fatal.iter().chain(&notes) {
+        println!("note: {note}");
     }
     let mut table = Table::new(&["figure", "base", "new", "ratio", ""]);
-    let mut worse = Vec::new();
     for row in &rows {
-        let regression = row.is_worse(&tolerance);
-        if regression {
-            worse.push(row.name.as_str());
-        }
-        let show = |value: Option<f64>| value.map_or("-".to_owned(), |value| row.kind.show(value));
-        let ratio = match (row.base, row.new) {
-            (Some(base), Some(new)) if base > 0.0 => format!("{:.2}", new / base),
-            _ => "-".to_owned(),
-        };
-        let mark = if regression { "WORSE" } else { "" };
-        table.row([
-            row.name.clone(),
-            show(row.base),
-            show(row.new),
-            ratio,
-            mark.to_owned(),
-        ]);
+        table.row(row.cells());
     }
     println!("{table}");
+    if let Some(file) = &options.html {
+        let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+        Draft::write(file, &page::compare(&base, &new, &cells)?)?.publish()?;
+        println!("page: {}", file.display());
+    }
+    let is_worse = |row: &&Row| matches!(row.change, Change::Worse | Change::Gone);
+    let worse: Vec<_> = rows
+        .iter()
+        .filter(is_worse)
+        .map(|row| row.name.as_str())
+        .collect();
+    let unclear = rows
+        .iter()
+        .filter(|row| row.change == Change::Unclear)
+        .count();
+    if unclear > 0 {
+        println!(
+            "{unclear} figures may be worse: their intervals overlap, more or longer runs would show it"
+        );
+    }
     let percent = options.threshold * 100.0;
     if worse.is_empty() {
         println!("no figure is worse by more than {percent}%");
         return Ok(Ended::Well);
     }
+    let (count, of) = (worse.len(), rows.len());
     println!(
-        "{} of {} figures are worse by more than {percent}%: {}",
-        worse.len(),
-        rows.len(),
+        "{count} of {of} figures are worse by more than {percent}%: {}",
         worse.join(", ")
     );
     Ok(Ended::Breached)
 }
 
-/// What makes ratios doubtful.
-fn differences(base: &Report, new: &Report) -> Vec<String> {
-    let mut found = Vec::new();
-    let (a, b) = (&base.environment, &new.environment);
-    if (&a.processor, a.cores) != (&b.processor, b.cores) {
-        found.push(format!(
-            "the machines differ: {} x {}, {} x {}",
-            a.cores, a.processor, b.cores, b.processor
-        ));
-    }
-    if a.optimised != b.optimised {
-        found.push("one of them was measured by a harness without optimisation".to_owned());
-    }
-    for (name, value) in &base.settings {
-        match new.settings.get(name) {
-            Some(other) if other != value => {
-                found.push(format!("{name} was {value}, and {other}"));
-            }
-            _ => {}
+/// The table of several runs: the median of each figure, and its range.
+pub(crate) fn summary(runs: &[Report]) -> Table {
+    let all = all_figures(runs);
+    let last = format!("range of {} runs", runs.len());
+    let mut table = Table::new(&["figure", "median", &last]);
+    for name in names(&all) {
+        if let Some(side) = Side::of(&all, name) {
+            let show = |value| side.kind.show(value);
+            let range = format!("{} to {}", show(side.low), show(side.high));
+            table.row([name.clone(), show(side.value), range]);
         }
     }
-    if base.interrupted || new.interrupted {
-        found.push("a run was interrupted".to_owned());
-    }
-    found
+    table
 }
 
-fn rows(base: &Report, new: &Report) -> Vec<Row> {
-    let (base, new) = (figures(base), figures(new));
-    base.iter()
-        .map(|(name, (kind, value))| Row {
-            name: name.clone(),
-            base: *value,
-            new: new.get(name).and_then(|(_, value)| *value),
-            kind: *kind,
-        })
+/// The results of files, and of the folders that `--repeat` made.
+fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            reports.push(Report::read(path)?);
+            continue;
+        }
+        let file = |folder: &Path| Some(folder.join("result.json")).filter(|file| file.exists());
+        let runs = (1..).map_while(|number: u32| file(&path.join(number.to_string())));
+        let files: Vec<_> = file(path).map_or_else(|| runs.collect(), |file| vec![file]);
+        ensure!(
+            !files.is_empty(),
+            "there is no result in {}",
+            path.display()
+        );
+        for file in files {
+            reports.push(Report::read(&file)?);
+        }
+    }
+    Ok(reports)
+}
+
+/// What makes ratios meaningless, and what a reader should know.
+fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
+    let (mut fatal, mut notes) = (Vec::new(), Vec::new());
+    let Some(first) = base.first() else {
+        return (fatal, notes);
+    };
+    for other in base.iter().skip(1).chain(new) {
+        let (a, b) = (&first.environment, &other.environment);
+        if first.kind != other.kind {
+            fatal.push(format!(
+                "one is of kind {}, one of kind {}",
+                first.kind, other.kind
+            ));
+        }
+        if (&a.processor, a.cores) != (&b.processor, b.cores) {
+            let (p, q) = (&a.processor, &b.processor);
+            fatal.push(format!(
+                "the machines differ: {} x {p}, {} x {q}",
+                a.cores, b.cores
+            ));
+        }
+        if a.optimised != b.optimised {
+            fatal.push("one was measured by a harness without optimisation".to_owned());
+        }
+        for (name, value) in &first.settings {
+            match other.settings.get(name) {
+                Some(own) if own == value => {}
+                // Which choices are random does not matter.
+                Some(_) if name == "seed" => {}
+                Some(own) => fatal.push(format!("{name} was {value}, and {own}")),
+                None => notes.push(format!("{name} was {value}, and is not known of the other")),
+            }
+        }
+        if first.interrupted || other.interrupted {
+            notes.push("a run was interrupted".to_owned());
+        }
+        let mut phases = first.phases.iter().chain(&other.phases);
+        if phases.any(|one| one.path != "null" && one.harness_limited_because.is_some()) {
+            notes.push("an open loop was harness-limited: its times are upper bounds".to_owned());
+        }
+    }
+    for list in [&mut fatal, &mut notes] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    (fatal, notes)
+}
+
+fn all_figures(runs: &[Report]) -> Vec<Figures> {
+    runs.iter().map(figures).collect()
+}
+
+/// The names of all compared figures of some runs.
+fn names(runs: &[Figures]) -> std::collections::BTreeSet<&String> {
+    let all = runs.iter().flatten();
+    all.filter(|(_, figure)| figure.compared)
+        .map(|(name, _)| name)
         .collect()
 }
 
-/// All figures of a result, by name.
-fn figures(report: &Report) -> BTreeMap<String, (Kind, Option<f64>)> {
-    let mut found = BTreeMap::new();
-    for phase in report.phases.iter().filter(|phase| phase.path != "null") {
-        let name = format!("{}.{}", phase.loop_kind, phase.path);
-        of_phase(&name, phase, &mut found);
-    }
-    for part in &report.staleness {
-        let load = format!("beside {}/s", part.background_per_second);
-        for source in &part.sources {
-            let name = format!("staleness.{}", source.source);
-            #[expect(clippy::cast_precision_loss, reason = "a small count")]
-            let lost = source.lost as f64;
-            found.insert(format!("{name}.lost {load}"), (Kind::Count, Some(lost)));
-            for stage in ["first_replica", "last_replica", "edge", "order"] {
-                if let Some(times) = source.stages.get(stage) {
-                    percentiles(
-                        &format!("{name}.{stage}"),
-                        &format!(" {load}"),
-                        times,
-                        &mut found,
-                    );
+fn rows(base: &[Figures], new: &[Figures], tolerance: &Tolerance) -> Vec<Row> {
+    let row = |name: &&String| {
+        let (before, after) = (Side::of(base, name), Side::of(new, name));
+        let change = match (before, after) {
+            (Some(before), Some(after)) => before.change(after, tolerance),
+            (Some(before), None) => {
+                let vanished = MAY_VANISH.iter().any(|part| name.contains(part));
+                // Half of the samples may be too few for the same percentile: that is no loss.
+                let fewer = new
+                    .iter()
+                    .filter_map(|run| run.get(*name))
+                    .any(|one| 2 * one.n >= before.n && before.n > 0);
+                if vanished || fewer || before.kind == Kind::Neutral {
+                    Change::None
+                } else {
+                    Change::Gone
                 }
             }
+            (None, _) => Change::None,
+        };
+        Row {
+            name: (*name).clone(),
+            base: before,
+            new: after,
+            change,
         }
-        if let Some(phase) = &part.background {
-            of_phase(&format!("background {load}"), phase, &mut found);
-        }
-    }
-    found
+    };
+    let union = &names(base) | &names(new);
+    let rows = union.iter().map(row);
+    rows.filter(|row| row.base.is_some() || row.new.is_some())
+        .collect()
 }
 
-fn of_phase(name: &str, phase: &Phase, found: &mut BTreeMap<String, (Kind, Option<f64>)>) {
-    let mut by_result: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
-    let (mut count, mut errors) = (0, 0);
-    for series in &phase.series {
-        count += series.count;
-        errors += series.errors.values().sum::<u64>();
-        let times = restored(&series.histogram);
-        match by_result.get_mut(series.result.as_str()) {
-            Some(sum) => {
-                let _ = sum.add(&times);
-            }
-            None => {
-                by_result.insert(&series.result, times);
-            }
+// === impl Side ===
+
+impl Side {
+    /// Of those runs that have the figure.
+    fn of(runs: &[Figures], name: &str) -> Option<Self> {
+        let found: Vec<&Figure> = runs.iter().filter_map(|run| run.get(name)).collect();
+        let mut values: Vec<f64> = found
+            .iter()
+            .filter_map(|one| one.value.as_ref().ok().copied())
+            .collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let (least, greatest) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let value = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        let (low, high) = match found.as_slice() {
+            [only] => only.interval.map_or((value, value), |(low, high)| {
+                (low, high.unwrap_or(f64::INFINITY))
+            }),
+            _ => (least, greatest),
+        };
+        Some(Self {
+            kind: found.first()?.kind,
+            value,
+            low,
+            high,
+            n: found.iter().map(|one| one.n).min()?,
+        })
+    }
+
+    fn change(self, new: Self, tolerance: &Tolerance) -> Change {
+        let (is_worse, is_better) = if self.kind == Kind::Count {
+            // The worst run counts: nothing of this must be.
+            (new.high > self.high, new.high < self.high)
+        } else {
+            (self.exceeds(new, tolerance), new.exceeds(self, tolerance))
+        };
+        let overlap = self.kind != Kind::Count && self.low <= new.high && new.low <= self.high;
+        match (is_worse, is_better) {
+            (true, _) if overlap => Change::Unclear,
+            (true, _) => Change::Worse,
+            (false, true) if !overlap => Change::Better,
+            _ => Change::None,
         }
     }
-    #[expect(clippy::cast_precision_loss, reason = "counts")]
-    let share = (count > 0).then(|| errors as f64 / count as f64);
-    found.insert(format!("{name}.errors"), (Kind::Share, share));
-    let unsustained = f64::from(u8::from(!phase.sustained));
-    found.insert(
-        format!("{name}.unsustained"),
-        (Kind::Count, Some(unsustained)),
-    );
-    if phase.loop_kind == "closed" {
-        found.insert(
-            format!("{name}.rate"),
-            (Kind::Rate, Some(phase.answered_per_second)),
-        );
-    }
-    for (result, times) in by_result {
-        if result != "failed" && phase.sustained {
-            percentiles(&format!("{name}.{result}"), "", &quantiles(&times), found);
+
+    /// Whether `worse` is worse by more than the tolerance.
+    fn exceeds(self, worse: Self, tolerance: &Tolerance) -> bool {
+        let (a, b) = (self.value, worse.value);
+        let more = 1.0 + tolerance.threshold;
+        match self.kind {
+            Kind::Time => b > a * more && b - a > tolerance.noise_us,
+            Kind::Ratio => b > a * more,
+            Kind::Rate | Kind::Amount => b < a * (1.0 - tolerance.threshold),
+            Kind::Share => 1.0 - b > (1.0 - a) * more && a - b > SHARE_TOLERANCE,
+            Kind::Errors => b - a > ERRORS_TOLERANCE,
+            Kind::Growth => b - a > tolerance.threshold,
+            Kind::Count => b > a,
+            Kind::Neutral => false,
         }
+    }
+
+    fn show(self) -> String {
+        #[expect(
+            clippy::float_cmp,
+            reason = "a value that has no interval is both its ends"
+        )]
+        let exact = self.low == self.high;
+        if exact {
+            return self.kind.show(self.value);
+        }
+        let high = Some(self.high).filter(|high| high.is_finite());
+        self.kind.show_with_interval(self.value, (self.low, high))
     }
 }
 
-fn percentiles(
-    name: &str,
-    suffix: &str,
-    times: &Quantiles,
-    found: &mut BTreeMap<String, (Kind, Option<f64>)>,
-) {
-    let all = [
-        ("p50", times.p50_us),
-        ("p90", times.p90_us),
-        ("p99", times.p99_us),
-        ("p99.9", times.p999_us),
-    ];
-    for (statistic, value) in all {
-        if let Some(us) = value {
-            #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
-            let us = us as f64;
-            found.insert(
-                format!("{name}.{statistic}{suffix}"),
-                (Kind::Time, Some(us)),
-            );
-        }
-    }
-}
+// === impl Row ===
 
 impl Row {
-    fn is_worse(&self, tolerance: &Tolerance) -> bool {
-        let (Some(base), new) = (self.base, self.new) else {
-            return false;
+    fn cells(&self) -> [String; 5] {
+        let show = |side: Option<Side>| side.map_or("-".to_owned(), Side::show);
+        let ratio = match (self.base, self.new) {
+            (Some(base), Some(new)) if base.value > 0.0 => format!("{:.2}", new.value / base.value),
+            _ => "-".to_owned(),
         };
-        // A percentile may be gone for want of samples; a whole phase may not.
-        let Some(new) = new else {
-            return self.kind != Kind::Time;
+        let change = match self.change {
+            Change::None => "",
+            Change::Better => "better",
+            Change::Unclear => "unclear",
+            Change::Worse => "WORSE",
+            Change::Gone => "GONE",
         };
-        match self.kind {
-            Kind::Time => {
-                new > base * (1.0 + tolerance.threshold) && new - base > tolerance.noise_us
-            }
-            Kind::Rate => new < base * (1.0 - tolerance.threshold),
-            Kind::Share => new - base > ERRORS_TOLERANCE,
-            Kind::Count => new > base,
-        }
-    }
-}
-
-impl Kind {
-    fn show(self, value: f64) -> String {
-        match self {
-            Self::Time => time(value),
-            Self::Rate => format!("{value:.0}/s"),
-            Self::Share => format!("{:.3}%", value * 100.0),
-            Self::Count => format!("{value}"),
-        }
+        [
+            self.name.clone(),
+            show(self.base),
+            show(self.new),
+            ratio,
+            change.to_owned(),
+        ]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::sample;
+    use crate::report::{
+        Ratio,
+        capacity::Capacity,
+        soak::{Soak, Trend},
+        tests::sample,
+    };
 
     const TOLERANCE: Tolerance = Tolerance {
         threshold: 0.2,
         noise_us: 10.0,
     };
 
+    fn changed(base: &[Report], new: &[Report]) -> Vec<(String, Change)> {
+        rows(&all_figures(base), &all_figures(new), &TOLERANCE)
+            .into_iter()
+            .filter(|row| row.change != Change::None)
+            .map(|row| (row.name, row.change))
+            .collect()
+    }
+
     fn worse(change: impl FnOnce(&mut Report)) -> Vec<String> {
         let mut new = sample();
         change(&mut new);
-        rows(&sample(), &new)
-            .into_iter()
-            .filter(|row| row.is_worse(&TOLERANCE))
-            .map(|row| row.name)
+        let changed = changed(&[sample()], &[new]).into_iter();
+        changed
+            .filter(|(_, change)| matches!(change, Change::Worse | Change::Gone))
+            .map(|(name, _)| name)
             .collect()
+    }
+
+    /// The sample with its hits of the closed loop at this time.
+    fn hits_of(us: u64) -> Report {
+        let mut report = sample();
+        report.phases[1].series[0].histogram = vec![(us, 200)];
+        report
     }
 
     #[test]
@@ -299,45 +415,210 @@ mod tests {
             [
                 "closed.grpc.hit.p50",
                 "closed.grpc.hit.p90",
-                "closed.grpc.hit.p99"
-            ]
+                "closed.grpc.p50",
+                "closed.grpc.p90"
+            ],
+            "200 samples do not bound a p99 from above"
         );
         assert_eq!(
-            worse(|new| new.phases[1].answered_per_second /= 2.0),
+            worse(|new| new.phases[1].series[0].per_second /= 2.0),
             ["closed.grpc.rate"]
         );
         assert_eq!(
             worse(|new| {
                 new.phases[1].series[1].errors.insert("X".to_owned(), 5);
             }),
-            ["closed.grpc.errors"]
+            ["closed.grpc.errors", "errors"]
         );
         assert_eq!(
-            worse(|new| new.staleness[0].sources[0].lost = 1),
-            ["staleness.dynamodb.lost beside 0/s"]
+            worse(|new| new.staleness[0].sources[0].failed_writes = [("X".to_owned(), 1)].into())
+                [0],
+            "beside-0.staleness.dynamodb.failed_writes"
         );
         assert_eq!(
-            worse(|new| new.phases[2].sustained = false),
-            ["open.grpc.unsustained"]
+            worse(|new| new.staleness[0]
+                .history
+                .violations
+                .push("went back".to_owned())),
+            ["beside-0.staleness.violations"]
         );
-        assert_eq!(
-            worse(|new| {
-                new.phases.remove(2);
-            }),
-            ["open.grpc.errors", "open.grpc.unsustained"]
+        assert!(
+            worse(|new| new.staleness[0].sources[0].lost = 1)
+                .contains(&"beside-0.staleness.dynamodb.lost".to_owned())
+        );
+        assert!(
+            worse(|new| new.phases[2].sustained = false)
+                .contains(&"open.grpc.unsustained".to_owned())
+        );
+        let gone = worse(|new| {
+            new.phases.remove(2);
+        });
+        assert!(
+            gone.iter().all(|name| name.starts_with("open.grpc.")) && gone.len() > 8,
+            "{gone:?}"
         );
     }
 
     #[test]
-    fn noise_is_no_regression() {
+    fn knees_and_trends_are_compared_by_their_intervals() {
+        let knee = |held, broken, harness_limited| {
+            let mut report = sample();
+            report.capacity = vec![Capacity {
+                path: "grpc".to_owned(),
+                held_per_second: held,
+                broken_per_second: broken,
+                harness_limited,
+                ..Capacity::default()
+            }];
+            report
+        };
+        let base = || [knee(Some(2_000.0), Some(2_200.0), false)];
+        let of = |new: Report| changed(&base(), &[new]).pop().map(|(_, change)| change);
+        assert_eq!(of(knee(Some(1_800.0), Some(1_900.0), false)), None);
+        let half = (Some(1_000.0), Some(1_100.0));
+        assert_eq!(of(knee(half.0, half.1, false)), Some(Change::Worse));
+        let limited = of(knee(half.0, half.1, true));
         assert_eq!(
-            worse(|new| new.phases[1].series[0].histogram = vec![(108, 200)]),
-            [""; 0]
+            limited,
+            Some(Change::Unclear),
+            "the target's knee is higher"
         );
+        assert_eq!(of(knee(None, Some(1.5), false)), Some(Change::Gone));
         assert_eq!(
-            worse(|new| new.phases[1].series[0].histogram = vec![(100, 98)]),
+            of(knee(Some(3_000.0), Some(3_200.0), false)),
+            Some(Change::Better)
+        );
+        let grows = |value: f64, width: f64| {
+            let mut report = sample();
+            report.soak = Some(Soak {
+                trends: vec![Trend {
+                    what: "memory".to_owned(),
+                    of: "config-1".to_owned(),
+                    growth: Some(Ratio {
+                        value,
+                        low: value - width,
+                        high: value + width,
+                    }),
+                    ..Trend::default()
+                }],
+                ..Soak::default()
+            });
+            report
+        };
+        let of = |new| changed(&[grows(0.01, 0.02)], &[new]).pop();
+        assert_eq!(of(grows(0.15, 0.02)), None, "within the threshold");
+        let name = || "config-1.soak.memory.growth".to_owned();
+        assert_eq!(of(grows(0.3, 0.02)), Some((name(), Change::Worse)));
+        assert_eq!(of(grows(0.3, 0.4)), Some((name(), Change::Unclear)));
+    }
+
+    /// The cache stopped working: every hit is a miss now.
+    #[test]
+    fn a_dead_cache_is_found() {
+        let worse = worse(|new| {
+            for series in new.phases.iter_mut().flat_map(|phase| &mut phase.series) {
+                if series.result == "hit" {
+                    series.result = "miss".to_owned();
+                }
+            }
+        });
+        for name in [
+            "open.grpc.hit.share",
+            "open.grpc.hit.p50",
+            "closed.grpc.hit.p99",
+        ] {
+            assert!(
+                worse.contains(&name.to_owned()),
+                "{name} is not in {worse:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn noise_is_no_regression() {
+        assert_eq!(changed(&[hits_of(100)], &[hits_of(108)]), []);
+        assert_eq!(
+            worse(|new| new.phases[2].series[0].histogram = vec![(300, 98)]),
             [""; 0],
             "too few for a p99"
         );
+    }
+
+    #[test]
+    fn of_several_runs_the_ranges_decide() {
+        let runs = |times: [u64; 3]| times.map(hits_of);
+        let p50 = |base, new| {
+            let found = changed(&runs(base), &runs(new)).into_iter();
+            found
+                .filter(|(name, _)| name == "closed.grpc.hit.p50")
+                .map(|(_, change)| change)
+                .next()
+        };
+        assert_eq!(p50([100, 110, 200], [150, 210, 220]), Some(Change::Unclear));
+        assert_eq!(p50([100, 110, 120], [150, 210, 220]), Some(Change::Worse));
+        assert_eq!(p50([150, 210, 220], [100, 110, 120]), Some(Change::Better));
+        assert_eq!(p50([100, 110, 900], [100, 120, 900]), None);
+        let text = summary(&runs([100, 300, 200])).to_string();
+        assert!(text.contains("range of 3 runs"), "{text}");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("closed.grpc.hit.p50 "))
+            .unwrap();
+        assert_eq!(
+            line.split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" "),
+            "200 µs 100 µs to 300 µs"
+        );
+    }
+
+    #[test]
+    fn unlike_runs_are_refused() -> anyhow::Result<()> {
+        let folder = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+        let write = |name: &str, change: fn(&mut Report)| {
+            let mut report = sample();
+            change(&mut report);
+            report.write(&folder.join(name)).map(|(json, _)| json)
+        };
+        let base = write("base", |_| ())?;
+        let options = |results: Vec<PathBuf>, new: Vec<PathBuf>| CompareOptions {
+            results,
+            new,
+            force: false,
+            html: Some(folder.join("compare.html")),
+            threshold: 0.2,
+            noise: std::time::Duration::from_millis(1),
+        };
+        for unlike in [
+            write("kind", |report| report.kind = "staleness".to_owned())?,
+            write("settings", |report| {
+                report.settings.insert("tenants".to_owned(), 7.into());
+            })?,
+            write("machine", |report| report.environment.cores = 64)?,
+        ] {
+            let mut options = options(vec![base.clone(), unlike], Vec::new());
+            let error = command(&options).unwrap_err();
+            assert!(
+                error.is::<Usage>() && error.to_string().contains("--force"),
+                "{error}"
+            );
+            options.force = true;
+            assert_eq!(command(&options)?, Ended::Well);
+        }
+        for number in 1..=3 {
+            write(&format!("many/{number}"), |_| ())?;
+        }
+        let many = folder.join("many");
+        assert_eq!(read(std::slice::from_ref(&many))?.len(), 3);
+        assert_eq!(
+            command(&options(vec![base.clone()], vec![many]))?,
+            Ended::Well
+        );
+        assert!(std::fs::read_to_string(folder.join("compare.html"))?.contains("grpc.hit.p50"));
+        let one = command(&options(vec![base], Vec::new())).unwrap_err();
+        assert!(one.is::<Usage>(), "{one}");
+        std::fs::remove_dir_all(folder)?;
+        Ok(())
     }
 }

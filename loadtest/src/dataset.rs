@@ -156,6 +156,13 @@ impl Table {
             .context("the load test's manifest is not what seed writes")
     }
 
+    /// Reads an item that is not there. Whether DynamoDB answered.
+    pub(crate) async fn read_absent(&self, tenant: &str, name: &str) -> bool {
+        let read = self.client.get_item().table_name(&self.name);
+        let read = read.set_key(Some(key(tenant, name))).consistent_read(true);
+        read.send().await.is_ok()
+    }
+
     async fn write_manifest(&self, dataset: &Dataset) -> anyhow::Result<()> {
         let item = (MANIFEST.to_owned(), serde_json::to_string(dataset)?);
         self.write(MANIFEST_TENANT, vec![item]).await

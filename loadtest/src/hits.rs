@@ -292,8 +292,8 @@ mod tests {
 
     fn options(tokens: &TokenFile, target: &[&str]) -> Box<HitsOptions> {
         let file = tokens.path();
-        let line = ["loadtest", "hits", "--token-file", file, "--rate", "200"];
-        let line = line.iter().chain(&["--duration", "300ms"]).chain(target);
+        let line = ["loadtest", "hits", "--token-file", file, "--rate", "60"];
+        let line = line.iter().chain(&["--duration", "1s"]).chain(target);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Hits(options) => options,
             _ => panic!("another command"),

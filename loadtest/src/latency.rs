@@ -18,13 +18,14 @@ use crate::{
     cli::{LatencyOptions, LoadOptions, Loop, Target, distinct},
     client::{Client, RestClient},
     dataset::{self, Dataset, Table},
-    environment::{Environment, Stopwatch},
+    environment::Stopwatch,
+    figures::expected,
     latency::closed::Load,
     progress::{self, Live},
-    recorder::{Observation, Recorder, per_second, quantiles, restored},
-    report::{FORMAT, Phase, Report, finish, table},
+    recorder::{Observation, Recorder, per_second, quantiles},
+    report::{Begun, Phase, Report, finish, table},
     scenarios::Mix,
-    slo::{self, Measured},
+    slo,
     stop::Stop,
     targets::{Targets, need},
     tokens::{self, Caller},
@@ -43,8 +44,7 @@ const MAX_LAG: Duration = Duration::from_millis(1);
 
 /// Targets, callers and data of one run, ready to be used.
 pub(crate) struct Bench {
-    /// When the run began, RFC 3339, and by the clock.
-    began: (String, Instant),
+    begun: Begun,
     options: LoadOptions,
     targets: Targets,
     world: Arc<World>,
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         ..*options
     });
     check(&options.load, &options.targets)?;
-    slo::check(&options.output.slos, &Measured::latency(&options))?;
+    slo::check(&options.output.slos, &expected::latency(&options))?;
     options.output.check()?;
     let bench = Bench::prepare(&options.load, &options.targets, &stop).await?;
     let baseline = BaselineTarget::start(bench.dataset).await?;
@@ -125,7 +125,7 @@ impl Bench {
         targets: &[Target],
         stop: &Stop,
     ) -> anyhow::Result<Self> {
-        let began = (crate::report::now(), Instant::now());
+        let begun = Begun::now();
         let found = Targets::find(&options.place).await?;
         let mut clients = Vec::new();
         for target in targets {
@@ -135,7 +135,7 @@ impl Bench {
         let dataset = Dataset::of(&options.shape);
         let callers = callers(options, &found, dataset, stop).await?;
         Ok(Self {
-            began,
+            begun,
             world: Arc::new(World::new(callers, dataset, options.zipf)?),
             targets: found,
             options: options.clone(),
@@ -195,10 +195,10 @@ impl Bench {
         &self,
         kind: &str,
         stop: &Stop,
-        mut settings: BTreeMap<String, Value>,
+        settings: impl IntoIterator<Item = (&'static str, Value)>,
     ) -> Report {
         let options = &self.options;
-        for (name, value) in [
+        let shared = [
             ("tenants", json!(self.dataset.tenants)),
             ("keysPerTenant", json!(self.dataset.keys)),
             ("valueBytes", json!(self.dataset.value_bytes)),
@@ -208,33 +208,19 @@ impl Bench {
             ("maxInFlight", json!(options.max_in_flight)),
             ("maxLagSeconds", json!(options.max_lag.as_secs_f64())),
             ("seed", json!(options.seed)),
-        ] {
-            settings.insert(name.to_owned(), value);
-        }
-        for (target, _) in &self.clients {
+        ];
+        let settings = settings.into_iter().chain(shared);
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
+        let mixes = self.clients.iter().map(|(target, _)| {
             let mix = mix_of(options, *target);
             let weights = mix
                 .weighted()
                 .map(|(scenario, weight)| (scenario.name, weight));
             let weights: BTreeMap<_, _> = weights.collect();
-            settings.insert(format!("scenarios.{}", target.name()), json!(weights));
-        }
-        Report {
-            format: FORMAT.to_owned(),
-            kind: kind.to_owned(),
-            started_at: self.began.0.clone(),
-            seconds: self.began.1.elapsed().as_secs_f64(),
-            interrupted: stop.is_set(),
-            environment: Environment::observe(&self.targets),
-            settings,
-            warnings: Vec::new(),
-            phases: Vec::new(),
-            staleness: Vec::new(),
-            neighbours: Vec::new(),
-            capacity: Vec::new(),
-            soak: None,
-            slos: Vec::new(),
-        }
+            (format!("scenarios.{}", target.name()), json!(weights))
+        });
+        self.begun
+            .report(kind, &self.targets, settings.chain(mixes), stop)
     }
 }
 
@@ -345,6 +331,7 @@ impl Run<'_> {
             users: Some(plan.users),
             offered_per_second: None,
             answered_per_second: per_second(recorder.count(), outcome.seconds),
+            timeout_seconds: Some(self.options.load.timeout.as_secs_f64()),
             sustained: true,
             not_sustained_because: None,
             lag: None,
@@ -428,6 +415,7 @@ where
         open::run(plan, stop, move |due| {
             let (recorder, live, request) = (Arc::clone(&recorder), live.clone(), send(due));
             async move {
+                recorder.left(due);
                 let observation = request.await;
                 live.record(&observation);
                 recorder.record(observation);
@@ -444,6 +432,7 @@ where
         users: None,
         offered_per_second: Some(plan.rate),
         answered_per_second: per_second(outcome.answered, outcome.seconds),
+        timeout_seconds: Some(plan.timeout.as_secs_f64()),
         sustained: trusted,
         not_sustained_because: outcome.not_sustained,
         lag: Some(quantiles(&outcome.lag)),
@@ -461,7 +450,7 @@ where
 /// above `max_lag` and above a fifth of the answers'.
 pub(crate) fn harness_limited(phase: &Phase, max_lag: Duration) -> Option<String> {
     let lag = phase.lag.as_ref()?;
-    let answers = restored(phase.series.iter().flat_map(|series| &series.histogram));
+    let answers = phase.times(|_| true, false);
     if answers.is_empty() {
         return None;
     }
@@ -483,22 +472,16 @@ pub(crate) fn harness_limited(phase: &Phase, max_lag: Duration) -> Option<String
     })
 }
 
-fn settings(options: &LatencyOptions) -> BTreeMap<String, Value> {
+fn settings(options: &LatencyOptions) -> impl IntoIterator<Item = (&'static str, Value)> {
     let loops: Vec<_> = options.loops.iter().map(|one| one.name()).collect();
-    BTreeMap::from([
-        ("users".to_owned(), json!(options.users)),
-        ("loops".to_owned(), json!(loops)),
-        ("ratePerSecond".to_owned(), json!(options.rate)),
-        ("restRatePerSecond".to_owned(), json!(options.rest_rate)),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        (
-            "warmUpSeconds".to_owned(),
-            json!(options.warm_up.as_secs_f64()),
-        ),
-    ])
+    [
+        ("users", json!(options.users)),
+        ("loops", json!(loops)),
+        ("ratePerSecond", json!(options.rate)),
+        ("restRatePerSecond", json!(options.rest_rate)),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("warmUpSeconds", json!(options.warm_up.as_secs_f64())),
+    ]
 }
 
 #[cfg(test)]

@@ -23,11 +23,13 @@ mod client;
 mod compare;
 mod dataset;
 mod environment;
+mod figures;
 mod hits;
 mod latency;
 mod neighbours;
 mod progress;
 mod recorder;
+mod repeat;
 mod report;
 mod scenarios;
 mod slo;
@@ -48,8 +50,8 @@ use crate::{
     stop::Stop,
 };
 
-/// How a command ended that did not fail; each has an exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a command ended that did not fail, from good to bad; each has an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Ended {
     /// 0.
     Well,
@@ -102,39 +104,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// A command that measures, as often as `--repeat` says.
+macro_rules! measured {
+    ($command:ident, $options:ident, $runtime:ident) => {{
+        let stop = Stop::on_signal()?;
+        repeat::run(&$options.output, |output| {
+            let mut options = $options.clone();
+            options.output = output;
+            $runtime.block_on($command::run(options, stop.clone()))
+        })
+    }};
+}
+
 fn run(cli: Cli) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     match cli.command {
-        Command::Latency(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(latency::run(options, stop))
-        }
-        Command::Capacity(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(capacity::run(options, stop))
-        }
-        Command::Soak(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(soak::run(options, stop))
-        }
-        Command::Staleness(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(staleness::run(options, stop))
-        }
-        Command::Chaos(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(chaos::run(options, stop))
-        }
-        Command::Neighbours(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(neighbours::run(options, stop))
-        }
-        Command::Watchers(options) => {
-            let stop = Stop::on_signal()?;
-            runtime.block_on(watchers::run(options, stop))
-        }
+        Command::Latency(options) => measured!(latency, options, runtime),
+        Command::Capacity(options) => measured!(capacity, options, runtime),
+        Command::Soak(options) => measured!(soak, options, runtime),
+        Command::Staleness(options) => measured!(staleness, options, runtime),
+        Command::Chaos(options) => measured!(chaos, options, runtime),
+        Command::Neighbours(options) => measured!(neighbours, options, runtime),
+        Command::Watchers(options) => measured!(watchers, options, runtime),
         Command::Hits(options) => {
             let stop = Stop::on_signal()?;
             runtime.block_on(hits::run(options, stop))

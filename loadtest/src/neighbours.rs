@@ -2,7 +2,7 @@
 //!
 //! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
 //! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
-//! all of them. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
+//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and beside the neighbour are measured in turn, over several rounds, so that a machine
 //! that slows down meanwhile slows both. Everything that is made is removed again.
 
 use std::{
@@ -22,10 +22,11 @@ use tonic::{Code, transport::Channel};
 use crate::{
     Ended,
     accounts::{Accounts, Role},
-    cli::{NeighboursOptions, Output},
+    cli::NeighboursOptions,
     client::{connect, signed},
     dataset::Table,
-    environment::{Environment, Stopwatch},
+    environment::Stopwatch,
+    figures::expected,
     latency::open,
     neighbours::{
         noise::{Counts, NoisyNeighbour},
@@ -33,7 +34,8 @@ use crate::{
     },
     progress,
     recorder::micros,
-    report::{FORMAT, Neighbour, Report, finish},
+    report::{Begun, Neighbour, Report, finish},
+    slo,
     stop::Stop,
     targets::Targets,
     tokens::Caller,
@@ -60,12 +62,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 enum Backend {
     DynamoDb,
     ParameterStore,
+    /// DynamoDB by its own API, past the service: the control.
+    Control,
 }
 
 /// The quiet tenant.
 struct Quiet {
     caller: Arc<Caller>,
     channels: Vec<Channel>,
+    table: Arc<Table>,
     /// Part of every key, so that no run reads another's.
     run: String,
     next: AtomicU64,
@@ -85,18 +90,19 @@ struct Measured {
 // === impl Backend ===
 
 impl Backend {
-    const ALL: [Self; 2] = [Self::DynamoDb, Self::ParameterStore];
+    const ALL: [Self; 3] = [Self::DynamoDb, Self::ParameterStore, Self::Control];
 
     fn name(self) -> &'static str {
         match self {
             Self::DynamoDb => "dynamodb",
             Self::ParameterStore => "parameter-store",
+            Self::Control => "control",
         }
     }
 
     fn tag(self) -> &'static str {
         match self {
-            Self::DynamoDb => "tenant",
+            Self::DynamoDb | Self::Control => "tenant",
             Self::ParameterStore => "param",
         }
     }
@@ -104,15 +110,12 @@ impl Backend {
 
 /// `loadtest neighbours`.
 pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::Result<Ended> {
-    let (begun, started_at) = (Instant::now(), crate::report::now());
-    let output = Output {
-        out: options.out.clone(),
-        slos: Vec::new(),
-    };
-    output.check()?;
+    let begun = Begun::now();
+    slo::check(&options.output.slos, &expected::neighbours(&options))?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
     let accounts = Accounts::of(&targets).await?;
-    let table = Table::of(&targets).await?;
+    let table = Arc::new(Table::of(&targets).await?);
     let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
     let quiet_tenant = format!("lt-q{run}");
     let noisy = noise::Place::of(&targets, format!("lt-n{run}")).await?;
@@ -125,6 +128,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         let quiet = Quiet {
             caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
             channels: channels(&targets).await?,
+            table: Arc::clone(&table),
             run,
             next: AtomicU64::new(0),
             rate: options.rate,
@@ -142,22 +146,10 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
     let measured = measured?;
     removed.0.and(removed.1)?;
     let report = Report {
-        format: FORMAT.to_owned(),
-        kind: "neighbours".to_owned(),
-        started_at,
-        seconds: begun.elapsed().as_secs_f64(),
-        interrupted: stop.is_set(),
-        environment: Environment::observe(&targets),
-        settings: settings(&options),
         neighbours: measured.rows(options.limit),
-        warnings: Vec::new(),
-        phases: Vec::new(),
-        staleness: Vec::new(),
-        capacity: Vec::new(),
-        soak: None,
-        slos: Vec::new(),
+        ..begun.report("neighbours", &targets, settings(&options), &stop)
     };
-    finish(report, &output)
+    finish(report, &options.output)
 }
 
 async fn channels(targets: &Targets) -> anyhow::Result<Vec<Channel>> {
@@ -262,6 +254,11 @@ impl Quiet {
     /// Reads a key that was never read before. Returns whether the service answered: there is no such key.
     async fn read(&self, backend: Backend) -> bool {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if backend == Backend::Control {
+            let key = format!("cold/{}/{number}", self.run);
+            let read = self.table.read_absent(&self.caller.tenant, &key);
+            return tokio::time::timeout(TIMEOUT, read).await == Ok(true);
+        }
         let index = usize::try_from(number).unwrap_or_default() % self.channels.len();
         let request = GetConfigRequest {
             key: format!("{}_config_cold/{}/{number}", backend.tag(), self.run),
@@ -279,7 +276,12 @@ impl Quiet {
 impl Measured {
     fn rows(&self, limit: f64) -> Vec<Neighbour> {
         let row = |((noise, backend), alone): (&(Noise, Backend), &Samples)| {
+            if *backend == Backend::Control {
+                return None;
+            }
             let beside = self.beside.get(&(*noise, *backend))?;
+            let control = (*noise, Backend::Control);
+            let control = ratio_of_p99(self.alone.get(&control)?, self.beside.get(&control)?);
             let counts = self.counts.get(noise).copied().unwrap_or_default();
             // Where reads fail without any noise, there is nothing to compare with.
             let ratio = ratio_of_p99(alone, beside).filter(|_| alone.failed() == 0);
@@ -292,6 +294,7 @@ impl Measured {
                 beside_failed: beside.failed(),
                 within_limit: ratio.as_ref().map(|ratio| ratio.value <= limit),
                 ratio_of_p99: ratio,
+                control,
                 limit,
                 accepted: counts.accepted,
                 refused: counts.refused,
@@ -303,14 +306,13 @@ impl Measured {
     }
 }
 
-fn settings(options: &NeighboursOptions) -> BTreeMap<String, serde_json::Value> {
-    BTreeMap::from([
-        ("ratePerSecond".to_owned(), json!(options.rate)),
-        ("rounds".to_owned(), json!(options.rounds)),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        ("limit".to_owned(), json!(options.limit)),
-    ])
+fn settings(
+    options: &NeighboursOptions,
+) -> impl IntoIterator<Item = (&'static str, serde_json::Value)> {
+    [
+        ("ratePerSecond", json!(options.rate)),
+        ("rounds", json!(options.rounds)),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("limit", json!(options.limit)),
+    ]
 }

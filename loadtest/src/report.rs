@@ -4,9 +4,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
 use hyper_util::client::proxy::matcher::Matcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,15 +18,22 @@ use crate::{
     Ended, Interrupted,
     cli::{Output, ReportOptions},
     environment::Environment,
+    figures::figures,
+    recorder::{histogram, micros},
     report::{capacity::Capacity, soak::Soak},
     slo::Verdict,
-    targets::is_proxied,
+    stop::Stop,
+    targets::{Targets, is_proxied},
 };
 
 pub(crate) mod capacity;
-mod page;
+pub(crate) mod export;
+pub(crate) mod page;
+mod propagation;
 pub(crate) mod soak;
 pub(crate) mod table;
+
+pub(crate) use propagation::*;
 
 /// The contract's name and version. Fields may be added within a version, and are optional then.
 pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
@@ -34,7 +43,7 @@ pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
 pub(crate) struct Report {
     /// Name and version of this format.
     pub(crate) format: String,
-    /// `latency`, `capacity`, `soak`, `staleness` or `neighbours`.
+    /// The command: `latency`, `capacity`, `soak`, `staleness`, `chaos`, `watchers`, `neighbours`.
     pub(crate) kind: String,
     /// When the run began, RFC 3339.
     pub(crate) started_at: String,
@@ -62,13 +71,19 @@ pub(crate) struct Report {
     /// Windows and trends; only in `soak`.
     #[serde(default)]
     pub(crate) soak: Option<Soak>,
+    /// Faults and what readers saw meanwhile, in the order in which they were caused; only in `chaos`.
+    #[serde(default)]
+    pub(crate) chaos: Vec<FaultRun>,
+    /// Changes on their way to many calls of WatchConfig; only in `watchers`.
+    #[serde(default)]
+    pub(crate) watchers: Option<Watchers>,
     /// What was demanded, and whether it was met.
     pub(crate) slos: Vec<Verdict>,
 }
 
 /// A quiet tenant's cold reads from one backend, alone and beside one noise. A read that failed counts as one that took its
 /// whole time limit.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Neighbour {
     /// What the noisy neighbour did: `secrets`, `lists`, `batches`, `watches`, `writes`, `all`.
     pub(crate) noise: String,
@@ -88,6 +103,10 @@ pub(crate) struct Neighbour {
     pub(crate) limit: f64,
     /// Whether it was kept; absent without a ratio.
     pub(crate) within_limit: Option<bool>,
+    /// The same ratio of reads by DynamoDB's own API, at the same times: how much slower the backend itself became. More
+    /// than that is the service's part.
+    #[serde(default)]
+    pub(crate) control: Option<Ratio>,
     /// Calls of the noisy neighbour that were answered.
     pub(crate) accepted: u64,
     /// Calls that were refused with RESOURCE_EXHAUSTED, as a whole or in part.
@@ -110,7 +129,7 @@ pub(crate) struct Ratio {
 }
 
 /// A load in one loop at one target.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Phase {
     /// `grpc`, `alb`, `edge`; `null` is the harness itself, at a target that does nothing.
     pub(crate) path: String,
@@ -126,8 +145,11 @@ pub(crate) struct Phase {
     pub(crate) users: Option<u32>,
     /// Questions a second that an open loop was to ask.
     pub(crate) offered_per_second: Option<f64>,
-    /// Answers a second, right or wrong.
+    /// Answers a second, right or wrong. The figure `rate` counts right answers only.
     pub(crate) answered_per_second: f64,
+    /// How long a request may take, in seconds. A failure counts as at least this long where all answers are summed up.
+    #[serde(default)]
+    pub(crate) timeout_seconds: Option<f64>,
     /// False: the rate was not sustained, and no time of this phase is given.
     pub(crate) sustained: bool,
     /// Why it was not.
@@ -149,7 +171,7 @@ pub(crate) struct Phase {
 }
 
 /// One kind of question with one kind of answer.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Series {
     /// Who asked.
     pub(crate) scenario: String,
@@ -169,9 +191,9 @@ pub(crate) struct Series {
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
-/// Times in microseconds. A percentile is given only if there are samples enough to speak of it (100 for p99, 1,000 for
-/// p99.9).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Times in microseconds. A percentile is given from 1 / (1 - quantile) samples (100 for p99, 1,000 for p99.9): with fewer,
+/// no sample is expected above it. It is known as well as its interval says, and stands alone from ten times as many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Quantiles {
     /// Samples.
     pub(crate) count: u64,
@@ -189,13 +211,29 @@ pub(crate) struct Quantiles {
     pub(crate) p999_us: Option<u64>,
     /// Longest.
     pub(crate) max_us: u64,
+    /// 95 % intervals of the percentiles by name: `p50`, `p90`, `p99`, `p99.9`.
+    #[serde(default)]
+    pub(crate) intervals: BTreeMap<String, Interval>,
 }
 
-/// One second of a phase.
+/// Between which times a percentile of the distribution lies with a probability of 95 %, whatever the distribution is:
+/// exact binomial order statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Interval {
+    /// Lower end.
+    pub(crate) low_us: u64,
+    /// Upper end; absent: unbounded, since there are too few samples for one.
+    pub(crate) high_us: Option<u64>,
+}
+
+/// One second of a phase, or ten in the later part of a long one. A request counts in the second in which it was due.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Tick {
     /// Since the phase began.
     pub(crate) second: u64,
+    /// How many seconds it holds.
+    #[serde(default = "one")]
+    pub(crate) seconds: u64,
     /// Answers.
     pub(crate) count: u64,
     /// Failures among them.
@@ -206,6 +244,9 @@ pub(crate) struct Tick {
     pub(crate) p99_us: Option<u64>,
     /// Longest, in microseconds.
     pub(crate) max_us: Option<u64>,
+    /// How late the latest request left, in microseconds; open loop only.
+    #[serde(default)]
+    pub(crate) lag_max_us: Option<u64>,
 }
 
 /// Use of the processors.
@@ -227,89 +268,6 @@ pub(crate) struct Cpu {
     pub(crate) limited_by: Option<String>,
 }
 
-/// How updates spread under one background load.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Staleness {
-    /// gRPC reads a second beside it.
-    pub(crate) background_per_second: f64,
-    /// Seconds in which updates were made.
-    pub(crate) seconds: f64,
-    /// How far apart two probes at a lagging replica were: how finely the times of replicas are known.
-    pub(crate) resolution: Option<Quantiles>,
-    /// What was observed, by how updates were made.
-    pub(crate) sources: Vec<SourceStaleness>,
-    /// What all reads together must not show.
-    pub(crate) history: History,
-    /// What the replicas count themselves, if their metrics could be read.
-    pub(crate) services: Option<ServiceCounts>,
-    /// The background load; absent without one.
-    pub(crate) background: Option<Phase>,
-}
-
-/// Updates by one source.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct SourceStaleness {
-    /// `dynamodb`, `put-config`, `parameter-store`.
-    pub(crate) source: String,
-    /// Updates a second that were wanted.
-    pub(crate) wanted_per_second: f64,
-    /// Updates that were acknowledged.
-    pub(crate) updates: u64,
-    /// Writes that failed, by reason.
-    pub(crate) failed_writes: BTreeMap<String, u64>,
-    /// Updates that were due while their location was still being written, or rested after a failure: not made.
-    #[serde(default)]
-    pub(crate) passed_over: u64,
-    /// Updates that an observer did not see in time.
-    pub(crate) lost: u64,
-    /// Updates that it was too early to judge when the run ended.
-    pub(crate) undecided: u64,
-    /// From the write's acknowledgement, in microseconds: `first_replica`, `last_replica`, `edge`, `order`; and by part,
-    /// as the invalidator's receipts say: `write_to_start`, `read`, `discover`, `fanout`; `acknowledge` is the write itself.
-    pub(crate) stages: BTreeMap<String, Quantiles>,
-    /// The distribution of each stage, as in `Series`.
-    pub(crate) histograms: BTreeMap<String, Vec<(u64, u64)>>,
-    /// Each update that all replicas saw.
-    pub(crate) timeline: Vec<Spread>,
-    /// Receipts that were found for these updates.
-    pub(crate) receipts: u64,
-}
-
-/// One update.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Spread {
-    /// When it was acknowledged, in milliseconds since updates began.
-    pub(crate) at_ms: u64,
-    /// From then until the first replica showed it, in microseconds; 0 if it did before.
-    pub(crate) first_us: u64,
-    /// And the last.
-    pub(crate) last_us: u64,
-}
-
-/// What the checker of the history says.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct History {
-    /// Reads that were checked.
-    pub(crate) reads: u64,
-    /// Reads that failed, by observer and reason.
-    pub(crate) failed_reads: BTreeMap<String, u64>,
-    /// Everything that must not be, in words.
-    pub(crate) violations: Vec<String>,
-}
-
-/// Differences of the replicas' counters over the run.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct ServiceCounts {
-    /// Replicas that were asked.
-    pub(crate) replicas: u32,
-    /// Changes that push did not bring and something else repaired, by what (`config_repairs_total`).
-    pub(crate) repaired: BTreeMap<String, u64>,
-    /// Changes that were applied, by source (`config_propagation_seconds_count`).
-    pub(crate) applied: BTreeMap<String, u64>,
-    /// Mean of their own `config_propagation_seconds`, by source, in microseconds.
-    pub(crate) mean_propagation_us: BTreeMap<String, f64>,
-}
-
 /// Failures that no good run has: answers that are wrong, and callers that are refused.
 const NEVER: [&str; 9] = [
     "wrong value",
@@ -324,8 +282,55 @@ const NEVER: [&str; 9] = [
 ];
 /// A larger part of an operation's failures makes its times worthless: failures are fast.
 const MANY_FAILURES: f64 = 0.05;
-/// This part of the wanted updates must have been made.
-const SUSTAINED_UPDATES: f64 = 0.9;
+/// A larger part of answers that did not come in time makes a run poor.
+const MANY_LATE: f64 = 0.001;
+/// As clients name them.
+const LATE: [&str; 2] = ["DEADLINE_EXCEEDED", "no answer in time"];
+
+/// The beginning of a run.
+pub(crate) struct Begun {
+    at: Instant,
+    started_at: String,
+}
+
+impl Begun {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            started_at: now(),
+        }
+    }
+
+    /// The result of this command, which ends now, without any figure.
+    pub(crate) fn report<N: Into<String>>(
+        &self,
+        kind: &str,
+        targets: &Targets,
+        settings: impl IntoIterator<Item = (N, Value)>,
+        stop: &Stop,
+    ) -> Report {
+        let settings = settings.into_iter();
+        Report {
+            format: FORMAT.to_owned(),
+            kind: kind.to_owned(),
+            started_at: self.started_at.clone(),
+            seconds: self.at.elapsed().as_secs_f64(),
+            interrupted: stop.is_set(),
+            environment: Environment::observe(targets),
+            settings: settings.map(|(name, value)| (name.into(), value)).collect(),
+            warnings: Vec::new(),
+            phases: Vec::new(),
+            staleness: Vec::new(),
+            neighbours: Vec::new(),
+            capacity: Vec::new(),
+            soak: None,
+            chaos: Vec::new(),
+            watchers: None,
+            slos: Vec::new(),
+        }
+    }
+}
 
 impl Report {
     /// Reads a result from its file.
@@ -427,8 +432,13 @@ impl Report {
                     found.push(format!("{name}: {share:.0}% of {operation} failed"));
                 }
             }
+            let asked: u64 = phase.series.iter().map(|series| series.count).sum();
+            #[expect(clippy::cast_precision_loss, reason = "counts")]
+            let many_late = MANY_LATE * asked as f64;
             for (code, count) in codes {
-                poor |= NEVER.contains(&code);
+                #[expect(clippy::cast_precision_loss, reason = "counts")]
+                let is_late = LATE.contains(&code) && count as f64 > many_late;
+                poor |= NEVER.contains(&code) || is_late;
                 let hint = match code {
                     "UNAUTHENTICATED" | "HTTP 401" => " (the token was refused: expired?)",
                     "HTTP 403" => " (the web ACL's rate limit? see unlimited_cidr_blocks)",
@@ -443,48 +453,15 @@ impl Report {
             .iter()
             .any(|phase| phase.path != "null" && phase.harness_limited_because.is_some());
         for part in &self.staleness {
-            poor |= !part.history.violations.is_empty();
-            for source in &part.sources {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "counts of a run of some minutes"
-                )]
-                let (made, wanted) = (
-                    source.updates as f64,
-                    source.wanted_per_second * part.seconds,
-                );
-                if made < SUSTAINED_UPDATES * wanted && !self.interrupted {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {made} updates were made, not {wanted:.0}: the rate was not sustained ({} were due while \
-                         their location was still being written, or rested after a failure)",
-                        source.source, source.passed_over
-                    ));
-                }
-                if source.lost > 0 {
-                    poor = true;
-                    found.push(format!(
-                        "{}: {} updates were lost",
-                        source.source, source.lost
-                    ));
-                }
-                if source.undecided > 0 {
-                    found.push(format!(
-                        "{}: it was too early to judge {} updates",
-                        source.source, source.undecided
-                    ));
-                }
-                for (reason, count) in &source.failed_writes {
-                    found.push(format!(
-                        "{}: {count} writes failed: {reason}",
-                        source.source
-                    ));
-                }
-            }
-            for (reason, count) in &part.history.failed_reads {
-                found.push(format!("{count} reads failed: {reason}"));
-            }
+            poor |= part.warn(self.interrupted, &mut found);
         }
+        for fault in &self.chaos {
+            poor |= fault.warn(&mut found);
+        }
+        poor |= self
+            .watchers
+            .as_ref()
+            .is_some_and(|it| it.heard < it.calls.into());
         for one in self
             .neighbours
             .iter()
@@ -538,6 +515,12 @@ impl Report {
                 beside.1 += failed;
             }
         }
+        for fault in &self.chaos {
+            let failed: u64 = fault.history.failed_reads.values().sum();
+            beside.0 += fault.history.reads + fault.updates + fault.failed_writes + failed;
+            beside.1 += fault.failed_writes + failed;
+        }
+        beside.0 += self.watchers.as_ref().map_or(0, |it| it.heard);
         for one in &self.neighbours {
             beside.0 += one.alone.count + one.beside.count;
             beside.1 += one.alone_failed + one.beside_failed;
@@ -552,7 +535,42 @@ impl Report {
     }
 }
 
+impl Quantiles {
+    /// The percentile of this name, as [`PERCENTILES`](crate::recorder::PERCENTILES) has it.
+    pub(crate) fn at(&self, name: &str) -> Option<u64> {
+        match name {
+            "p50" => self.p50_us,
+            "p90" => self.p90_us,
+            "p99" => self.p99_us,
+            "p99.9" => self.p999_us,
+            _ => None,
+        }
+    }
+}
+
 impl Phase {
+    /// The times of some of its answers together. With `charged`, a failure counts as at least the time-out: an answer that
+    /// never came must not make the percentiles better.
+    pub(crate) fn times(&self, wanted: impl Fn(&Series) -> bool, charged: bool) -> Histogram<u64> {
+        let timeout_us = self
+            .timeout_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|_| charged)
+            .map_or(0, micros);
+        let mut times = histogram(3);
+        for series in self.series.iter().filter(|series| wanted(series)) {
+            let least = if series.result == "failed" {
+                timeout_us
+            } else {
+                0
+            };
+            for (us, count) in &series.histogram {
+                times.saturating_record_n((*us).max(least), *count);
+            }
+        }
+        times
+    }
+
     /// By operation: how many were asked, and how many failed.
     fn failures(&self) -> BTreeMap<&str, (u64, u64)> {
         let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -566,7 +584,7 @@ impl Phase {
 }
 
 /// A file that is written whole beside its place, and removed again if it does not get there.
-struct Draft {
+pub(crate) struct Draft {
     draft: PathBuf,
     file: PathBuf,
 }
@@ -574,7 +592,7 @@ struct Draft {
 // === impl Draft ===
 
 impl Draft {
-    fn write(file: &Path, text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn write(file: &Path, text: &str) -> anyhow::Result<Self> {
         let draft = Self {
             draft: file.with_extension("draft"),
             file: file.to_owned(),
@@ -584,7 +602,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn publish(self) -> anyhow::Result<()> {
+    pub(crate) fn publish(self) -> anyhow::Result<()> {
         std::fs::rename(&self.draft, &self.file)
             .with_context(|| format!("cannot write {}", self.file.display()))
     }
@@ -613,10 +631,12 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         bail!("nothing was measured: no report is written");
     }
     let poor = report.warn();
-    report.slos = output.slos.iter().map(|slo| slo.judge(&report)).collect();
+    let found = figures(&report);
+    report.slos = output.slos.iter().map(|slo| slo.judge(&found)).collect();
     // Shown before it is written: a full disk costs the files, and not the result.
     println!("{}", table::render(&report));
     let written = report.write(&output.out);
+    let exported = export::write(std::slice::from_ref(&report), &output.export);
     if let Ok((json, html)) = &written {
         println!("result: {}", json.display());
         println!("page:   {}", html.display());
@@ -635,6 +655,7 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         );
     }
     written.context("measured, and not written")?;
+    exported.context("measured, and not written")?;
     let slow = |one: &Neighbour| one.within_limit == Some(false);
     let grows = report.soak.as_ref().is_some_and(Soak::grows);
     if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) || grows
@@ -659,13 +680,18 @@ pub(crate) fn command(options: &ReportOptions) -> anyhow::Result<Ended> {
     let beside = || options.result.with_file_name("report.html");
     let html = options.html.clone().unwrap_or_else(beside);
     println!("{}", table::render(&report));
+    export::write(std::slice::from_ref(&report), &options.export)?;
     Draft::write(&html, &page::render(&report)?)?.publish()?;
     println!("page: {}", html.display());
     Ok(Ended::Well)
 }
 
+fn one() -> u64 {
+    1
+}
+
 /// RFC 3339.
-pub(crate) fn now() -> String {
+fn now() -> String {
     time::OffsetDateTime::now_utc()
         .format(&time::format_description::well_known::Rfc3339)
         .unwrap_or_default()
@@ -681,6 +707,7 @@ pub(crate) fn schema_text() -> anyhow::Result<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cli::Export;
 
     /// A small result with everything in it.
     pub(crate) fn sample() -> Report {
@@ -711,6 +738,20 @@ pub(crate) mod tests {
         let mut broken = result;
         broken["phases"][0]["seconds"] = "many".into();
         assert!(!validator.is_valid(&broken));
+    }
+
+    #[test]
+    fn answers_that_did_not_come_in_time_make_a_run_poor() {
+        let with = |code: &str, count| {
+            let mut report = sample();
+            let series = &mut report.phases[1].series;
+            series[0].count = 3_000;
+            series[1].errors = [(code.to_owned(), count)].into();
+            report.warn()
+        };
+        assert!(!with("UNAVAILABLE", 4));
+        assert!(with("DEADLINE_EXCEEDED", 4) && with("no answer in time", 4));
+        assert!(!with("DEADLINE_EXCEEDED", 3), "0.1 %");
     }
 
     #[test]
@@ -755,6 +796,8 @@ pub(crate) mod tests {
         Output {
             out,
             slos: Vec::new(),
+            repeat: 1,
+            export: Export::default(),
         }
     }
 
@@ -810,6 +853,7 @@ pub(crate) mod tests {
         let options = ReportOptions {
             result: json,
             html: None,
+            export: Export::default(),
         };
         let error = command(&options).unwrap_err().to_string();
         assert!(error.ends_with("is not JSON; was it cut off?"), "{error}");
@@ -827,6 +871,7 @@ pub(crate) mod tests {
             p99_us: Some(us),
             p999_us: None,
             max_us: us,
+            intervals: BTreeMap::new(),
         };
         Neighbour {
             noise: "lists".to_owned(),
@@ -840,6 +885,7 @@ pub(crate) mod tests {
                 low: value - 0.1,
                 high: value + 0.1,
             }),
+            control: None,
             limit: 2.0,
             within_limit: ratio.map(|value| value <= 2.0),
             accepted: 10,

@@ -26,6 +26,8 @@ pub(crate) struct Call {
 pub(crate) struct Scenario {
     /// Its name, in reports and options.
     pub(crate) name: &'static str,
+    /// What such users request, as [`Operation::name`] says it.
+    pub(crate) operations: &'static [&'static str],
     /// Chooses the next request.
     pub(crate) next: fn(&World, &mut SmallRng) -> Call,
 }

@@ -21,6 +21,7 @@ use tagged_config_runtime::{
 use crate::{
     Ended,
     cli::SoakOptions,
+    figures::expected,
     latency::{self, Bench, harness_limited, open_phase},
     progress::{self, Live},
     recorder::{histogram, micros},
@@ -28,6 +29,7 @@ use crate::{
         Phase, Ratio, Report, finish,
         soak::{Soak, Trend, Window},
     },
+    slo,
     stop::Stop,
 };
 
@@ -45,6 +47,7 @@ const MIB: f64 = 1_048_576.0;
 pub(crate) async fn run(options: Box<SoakOptions>, stop: Stop) -> anyhow::Result<Ended> {
     let target = options.target;
     latency::check(&options.load, &[target])?;
+    slo::check(&options.output.slos, &expected::soak(&options))?;
     options.output.check()?;
     let bench = Bench::prepare(&options.load, &[target], &stop).await?;
     let mix = latency::mix_of(&options.load, target);
@@ -352,23 +355,14 @@ fn theil_sen(samples: &[(f64, f64)]) -> Option<Ratio> {
     })
 }
 
-fn settings(options: &SoakOptions) -> BTreeMap<String, Value> {
-    BTreeMap::from([
-        ("ratePerSecond".to_owned(), json!(options.rate)),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        (
-            "warmUpSeconds".to_owned(),
-            json!(options.warm_up.as_secs_f64()),
-        ),
-        (
-            "windowSeconds".to_owned(),
-            json!(options.window.as_secs_f64()),
-        ),
-        ("maxGrowth".to_owned(), json!(options.max_growth)),
-    ])
+fn settings(options: &SoakOptions) -> impl IntoIterator<Item = (&'static str, Value)> {
+    [
+        ("ratePerSecond", json!(options.rate)),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("warmUpSeconds", json!(options.warm_up.as_secs_f64())),
+        ("windowSeconds", json!(options.window.as_secs_f64())),
+        ("maxGrowth", json!(options.max_growth)),
+    ]
 }
 
 #[cfg(test)]

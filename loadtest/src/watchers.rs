@@ -1,17 +1,15 @@
-//! `loadtest watchers`: many WatchConfig calls, one change for each, and how long from the change's writing until each has
-//! heard of it.
+//! `loadtest watchers`: many WatchConfig calls, one change for each, and how long from the change's acknowledgement until
+//! each has it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use hdrhistogram::Histogram;
+use serde_json::json;
 use tagged_config_proto::v1::{
     WatchConfigRequest, WatchConfigResponse, config_service_client::ConfigServiceClient,
     watch_config_response::Event,
@@ -20,86 +18,74 @@ use tokio::task::JoinSet;
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
-    Ended, Interrupted,
+    Ended,
     accounts::Accounts,
     cli::{Source, WatchersOptions},
-    client::{connect, signed},
-    recorder::{histogram, quantiles},
+    client::signed,
+    figures::expected,
+    recorder::{buckets, histogram, quantiles},
+    report::{Begun, Report, Watchers, finish},
+    slo,
     staleness::{
-        cells::{Cell, Clock, Writer},
-        clean_up, prepare, tenants,
+        cells::Cell,
+        experiment::{Experiment, Setup, connect_all},
+        history::Shown,
     },
     stop::Stop,
     targets::Targets,
 };
 
-const SOURCES: [Source; 1] = [Source::Dynamodb];
 /// Calls that are opened at once.
 const OPENED_AT_ONCE: usize = 64;
 /// Longer than any run.
 const CALL: Duration = Duration::from_mins(30);
-/// A change that is not heard of for so long is lost.
+/// A change that a watcher does not have for so long is lost.
 const LOST: Duration = Duration::from_secs(30);
 /// Between two tenants' changes.
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// `loadtest watchers`.
 pub(crate) async fn run(options: Box<WatchersOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let begun = Begun::now();
+    slo::check(&options.output.slos, &expected::watchers())?;
+    options.output.check()?;
     let targets = Targets::find(&options.place).await?;
-    let mut channels = Vec::new();
-    for address in targets.need_grpc()? {
-        for _ in 0..options.connections {
-            channels.push(connect(address).await?);
-        }
-    }
-    let writer = Arc::new(Writer::of(&targets, &SOURCES, Vec::new()).await?);
-    let accounts = Arc::new(Accounts::of(&targets).await?);
-    let names = tenants(options.tenants, &SOURCES);
-    let made = prepare(options.tenants, &SOURCES, &names, &accounts, &writer, &stop).await;
-    let result = match made {
-        Ok(cells) => measure(&options, &cells, &channels, &writer, &stop).await,
-        Err(error) => Err(error),
+    let addresses = targets
+        .need_grpc()?
+        .iter()
+        .flat_map(|address| std::iter::repeat_n(address.clone(), options.connections as usize));
+    let channels = connect_all(&addresses.collect::<Vec<_>>()).await?;
+    let setup = Setup {
+        targets: &targets,
+        accounts: Arc::new(Accounts::of(&targets).await?),
+        sources: vec![Source::Dynamodb],
+        cells: options.tenants,
+        service: Vec::new(),
+        observers: Vec::new(),
+        stop: stop.clone(),
     };
-    clean_up(options.tenants, &SOURCES, &names, &accounts, &writer).await;
-    let (opened, heard) = result?;
-    if stop.is_set() {
-        return Err(Interrupted.into());
-    }
-    let times = quantiles(&heard);
-    let ms = |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{}", us.div_ceil(1_000)));
-    println!(
-        "{} watchers of {} tenants on {} connections, opened in {:.1} s",
-        options.watchers,
-        options.tenants,
-        channels.len(),
-        opened.as_secs_f64()
-    );
-    println!(
-        "from a change's writing until a watcher has it, ms: p50 {}  p90 {}  p99 {}  longest {}; heard by {} of {}",
-        ms(times.p50_us),
-        ms(times.p90_us),
-        ms(times.p99_us),
-        ms(Some(times.max_us)),
-        times.count,
-        options.watchers
-    );
-    Ok(if times.count == u64::from(options.watchers) {
-        Ended::Well
-    } else {
-        Ended::Poorly
-    })
+    let measuring =
+        setup.run(async |experiment: Experiment| measure(&options, &experiment, &channels).await);
+    let measured = measuring.await?;
+    let settings = [
+        ("watchers", json!(options.watchers)),
+        ("tenants", json!(options.tenants)),
+        ("connections", json!(options.connections)),
+    ];
+    let report = Report {
+        watchers: Some(measured),
+        ..begun.report("watchers", &targets, settings, &stop)
+    };
+    finish(report, &options.output)
 }
 
-/// How long opening took, and how long each watcher's change took in microseconds.
 async fn measure(
     options: &WatchersOptions,
-    cells: &[Arc<Cell>],
+    experiment: &Experiment,
     channels: &[Channel],
-    writer: &Writer,
-    stop: &Stop,
-) -> anyhow::Result<(Duration, Histogram<u64>)> {
-    let clock = Clock(Instant::now());
-    let begun: Arc<Vec<AtomicU64>> = Arc::new(cells.iter().map(|_| AtomicU64::new(0)).collect());
+) -> anyhow::Result<Watchers> {
+    let (cells, clock) = (&experiment.cells, experiment.clock);
+    let begun = Instant::now();
     let watches: Vec<(usize, Streaming<WatchConfigResponse>)> =
         stream::iter(0..options.watchers as usize)
             .map(|number| async move {
@@ -111,41 +97,80 @@ async fn measure(
             .buffer_unordered(OPENED_AT_ONCE)
             .try_collect()
             .await?;
-    let opened = clock.0.elapsed();
+    let opened_seconds = begun.elapsed().as_secs_f64();
     let mut listening = JoinSet::new();
     for (number, mut watch) in watches {
-        let (begun, cell) = (Arc::clone(&begun), Arc::clone(&cells[number]));
+        let cell = Arc::clone(&cells[number]);
         listening.spawn(async move {
             loop {
                 let event = watch.message().await.ok()??.event?;
                 if let Event::Upserted(entry) = event
-                    && cell.version_of(&entry.value) == Some((1, true))
+                    && cell.shown(&entry.value) == Shown::Version(1)
                 {
-                    let since = begun[number].load(Ordering::Acquire);
-                    return Some(clock.us().saturating_sub(since));
+                    return Some((number, clock.us()));
                 }
             }
         });
     }
+    let (mut acked_us, mut acknowledge) = (BTreeMap::new(), histogram(3));
     for (number, cell) in cells.iter().enumerate() {
-        if stop.is_set() {
+        if experiment.stop.is_set() {
             break;
         }
-        begun[number].store(clock.us(), Ordering::Release);
-        writer.write(cell, 1).await?;
+        let issued_us = clock.us();
+        experiment.writer.write(cell, 1).await?;
+        acked_us.insert(number, clock.us());
+        acknowledge.saturating_record(clock.us() - issued_us);
         tokio::time::sleep(BETWEEN).await;
     }
-    let mut heard = histogram(3);
+    let mut heard = Vec::new();
     let deadline = tokio::time::Instant::now() + LOST;
-    while let Ok(Some(one)) = tokio::time::timeout_at(deadline, listening.join_next()).await {
-        if let Some(us) = one.context("a watcher ended badly")? {
-            heard.saturating_record(us.max(1));
-        }
+    loop {
+        let next = tokio::select! {
+            next = tokio::time::timeout_at(deadline, listening.join_next()) => next,
+            () = experiment.stop.wait() => break,
+        };
+        let Ok(Some(one)) = next else { break };
+        heard.extend(one.context("a watcher ended badly")?);
     }
-    Ok((opened, heard))
+    let (each, last) = distributions(&acked_us, &heard);
+    Ok(Watchers {
+        calls: options.watchers,
+        tenants: options.tenants,
+        connections: u32::try_from(channels.len()).unwrap_or(u32::MAX),
+        opened_seconds,
+        changes: acked_us.len() as u64,
+        heard: each.len(),
+        acknowledge: (!acknowledge.is_empty()).then(|| quantiles(&acknowledge)),
+        last_watcher: (!last.is_empty()).then(|| quantiles(&last)),
+        each_watcher: (!each.is_empty()).then(|| quantiles(&each)),
+        last_watcher_histogram: buckets(&last),
+        each_watcher_histogram: buckets(&each),
+    })
 }
 
-/// A watch that has told its snapshot.
+type Times = hdrhistogram::Histogram<u64>;
+
+/// From when each change was acknowledged, and when which watcher had it: how long each watcher waited, and how long the last
+/// one of each change.
+fn distributions(acked_us: &BTreeMap<usize, u64>, heard: &[(usize, u64)]) -> (Times, Times) {
+    let (mut each, mut last) = (histogram(3), histogram(3));
+    let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
+    for (cell, at_us) in heard {
+        if let Some(acked_us) = acked_us.get(cell) {
+            let us = at_us.saturating_sub(*acked_us);
+            each.saturating_record(us);
+            let worst = worst.entry(*cell).or_default();
+            *worst = us.max(*worst);
+        }
+    }
+    for us in worst.values() {
+        last.saturating_record(*us);
+    }
+    (each, last)
+}
+
+/// A watch that has sent its snapshot.
 async fn open(cell: &Cell, channel: Channel) -> anyhow::Result<Streaming<WatchConfigResponse>> {
     let request = WatchConfigRequest {
         keys: vec![cell.key()],
@@ -154,16 +179,30 @@ async fn open(cell: &Cell, channel: Channel) -> anyhow::Result<Streaming<WatchCo
         .watch_config(signed(request, &cell.caller.token(), CALL))
         .await?
         .into_inner();
-    let mut told = false;
+    let mut has_key = false;
     while let Some(message) = watch.message().await? {
         match message.event {
-            Some(Event::Upserted(_)) => told = true,
+            Some(Event::Upserted(_)) => has_key = true,
             Some(Event::InSync(true)) => {
-                ensure!(told, "the snapshot lacks the key");
+                ensure!(has_key, "the snapshot lacks the key");
                 return Ok(watch);
             }
             _ => {}
         }
     }
-    anyhow::bail!("it ended before its snapshot was told")
+    anyhow::bail!("it ended before its snapshot was complete")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_of_one_change_are_one_sample() {
+        let acked_us = BTreeMap::from([(0, 1_000), (1, 5_000)]);
+        let heard = [(0, 1_500), (0, 1_900), (0, 900), (1, 5_200), (2, 9_000)];
+        let (each, last) = distributions(&acked_us, &heard);
+        assert_eq!((each.len(), last.len()), (4, 2));
+        assert_eq!((last.min(), last.max()), (200, 900));
+    }
 }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
 from . import commands
 from .errors import StackError
 from .layout import REPOSITORY, Layout, cargo_target
-from .progress import Step
+from .progress import Progress, Step
 from .settings import CONFIG_SERVICE, ORDER_SERVICE, Settings
 
 INVALIDATOR = "invalidator"
+HARNESS = "loadtest"
 BINARIES = (CONFIG_SERVICE, ORDER_SERVICE, INVALIDATOR)
 
 
@@ -20,19 +22,12 @@ def build(layout: Layout, settings: Settings, step: Step) -> None:
     """Runs cargo build, unless the stack has a folder of ready binaries, and packs the zip."""
     wanted = (INVALIDATOR,) if settings.docker_network else BINARIES
     if settings.bin_dir is None:
-        if settings.profile == "release":
-            command = ["cargo", "build", "--locked", "--release", *(flag for name in wanted for flag in ("-p", name))]
-        else:
+        if settings.profile == "dev":
             # The same selection as for the tests: another one would compile the dependencies again.
-            command = ["cargo", "build", "--locked", "--workspace", "--all-targets"]
-        commands.run(
-            command,
-            step=step,
-            log=layout.log("build"),
-            failure="cargo build failed",
-            timeout_seconds=3600,
-            cwd=REPOSITORY,
-        )
+            selection = ["--workspace", "--all-targets"]
+        else:
+            selection = ["--profile", settings.profile, *(flag for name in wanted for flag in ("-p", name))]
+        cargo_build(selection, layout, step)
     for name in wanted:
         if not binary(settings, name).is_file():
             raise StackError(f"{binary(settings, name)} is missing")
@@ -40,11 +35,32 @@ def build(layout: Layout, settings: Settings, step: Step) -> None:
     step.detail = ", ".join(wanted)
 
 
+def harness(layout: Layout, settings: Settings, progress: Progress) -> Path:
+    """Builds the load test's harness in the stack's profile. Returns the program."""
+    if settings.profile != "dev":
+        with progress.step("harness") as step:
+            cargo_build(["--profile", settings.profile, "-p", HARNESS], layout, step)
+    return binary(settings, HARNESS)
+
+
+def cargo_build(selection: list[str], layout: Layout, step: Step) -> None:
+    """Runs cargo build; the step shows how many crates are done."""
+    commands.run(
+        ["cargo", "build", "--locked", *selection],
+        step=step,
+        log=layout.log("build"),
+        failure="cargo build failed",
+        timeout_seconds=3600,
+        cwd=REPOSITORY,
+        environment=os.environ | {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "80"},
+    )
+
+
 def binary(settings: Settings, name: str) -> Path:
     """Where a binary of this stack's profile lies."""
     if settings.bin_dir is not None:
         return Path(settings.bin_dir) / name
-    return cargo_target() / ("release" if settings.profile == "release" else "debug") / name
+    return cargo_target() / ("debug" if settings.profile == "dev" else settings.profile) / name
 
 
 def pack(program: Path, archive: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -12,6 +13,9 @@ from typing import Callable, Mapping, Sequence
 
 from .errors import StackError
 from .progress import Step
+
+CRATES = re.compile(r"^\s*Building \[.*?\] (\d+)/(\d+)")
+"""Cargo's progress, which it draws over and over."""
 
 
 def run(
@@ -65,9 +69,13 @@ def run(
 
 def _copy(child: subprocess.Popen, output, last_line: list[str]) -> None:
     for line in child.stdout:
+        crates = CRATES.match(line)
+        if crates:
+            last_line[0] = "{} of {} crates".format(*crates.groups())
+            continue
         output.write(line)
         output.flush()
-        if line.strip():
+        if line.strip() and not (" of " in last_line[0] and line.lstrip().startswith("Compiling ")):
             last_line[0] = line.strip()
 
 

@@ -98,14 +98,15 @@ def require_image(image: str, variable: str, step: Step) -> None:
         )
 
 
-def build(layout: Layout, step: Step) -> dict[str, str]:
-    """Builds the images. Returns the image of each service; its tag is a hash of its content."""
+def build(layout: Layout, step: Step, profile: str) -> dict[str, str]:
+    """Builds the images; those of `dev` are of cargo's profile `local`, too. Returns the image of each service; its tag is a hash of its content."""
     images = {}
     docker = with_buildkit() or "docker"
     for service, dockerfile in DOCKERFILES.items():
         with tempfile.NamedTemporaryFile() as written:
             commands.run(
-                [docker, "build", "--file", dockerfile, "--iidfile", written.name, *arguments(revision()), "."],
+                [docker, "build", "--file", dockerfile, "--iidfile", written.name,
+                 "--build-arg", f"PROFILE={'release' if profile == 'release' else 'local'}", *arguments(revision()), "."],
                 step=step,
                 log=layout.log("images"),
                 failure=f"building the image of {service} failed",

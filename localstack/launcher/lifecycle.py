@@ -75,7 +75,7 @@ def up(
                 build.build(layout, stack, step)
             if in_containers:
                 with progress.step("images") as step:
-                    stack.images = containers.build(layout, step)
+                    stack.images = containers.build(layout, step, profile)
                     step.detail = ", ".join(stack.images.values())
             with progress.step("emulator") as step:
                 if is_new:

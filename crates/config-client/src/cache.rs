@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache as QuickCache;
-use tagged_config_domain::TenantId;
+use tagged_config_domain::{ConfigKey, KeyError, TenantId};
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Code, Status};
@@ -41,10 +41,21 @@ pub trait Observer: Send + Sync + 'static {
     fn fell_back(&self) {}
 }
 
-/// The number of keys is not one that can be watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a cache keeps 1 to {MAX_KEYS} keys of each tenant, not {0}")]
-pub struct BadKeys(usize);
+/// The keys cannot be watched.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadKeys {
+    /// There are none, or too many.
+    #[error("a cache keeps 1 to {MAX_KEYS} keys of each tenant, not {0}")]
+    Count(usize),
+    /// One is no key. config-service would refuse every watch of it.
+    #[error("{key:?} is no key: {problem}")]
+    Malformed {
+        /// Which.
+        key: String,
+        /// What is wrong with it.
+        problem: KeyError,
+    },
+}
 
 /// Observes nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,7 +101,13 @@ impl ConfigCache {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, BadKeys> {
         if config.keys.is_empty() || config.keys.len() > MAX_KEYS {
-            return Err(BadKeys(config.keys.len()));
+            return Err(BadKeys::Count(config.keys.len()));
+        }
+        for key in &config.keys {
+            ConfigKey::parse(key).map_err(|problem| BadKeys::Malformed {
+                key: key.clone(),
+                problem,
+            })?;
         }
         Ok(Self {
             client,

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value as Json, error::Category, value::RawValue};
+use tagged_config_domain::json::nesting;
 
 /// Levels of nesting that a value can be read with: those of serde_json.
 pub const MAX_NESTING: usize = 127;
@@ -197,6 +198,19 @@ pub fn deserialize_decimal<'de, D: Deserializer<'de>>(
         .ok_or_else(|| serde::de::Error::custom(NOT_A_DECIMAL))
 }
 
+/// A field that is a whole number, or a string of one, in any notation (`"7"`, `7.0`, `7e0`): for
+/// `#[serde(deserialize_with = ...)]`.
+pub fn deserialize_integer<'de, T: TryFrom<i64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let number = deserialize_decimal(deserializer)?;
+    let whole = number.is_integer().then(|| i64::try_from(number).ok());
+    whole
+        .flatten()
+        .and_then(|whole| T::try_from(whole).ok())
+        .ok_or_else(|| serde::de::Error::custom("it is no whole number of the size that is wanted"))
+}
+
 const NOT_A_DECIMAL: &str =
     "it is no decimal number of at most 28 digits, as a number or in a string";
 
@@ -261,26 +275,6 @@ fn fault(error: &serde_json::Error, at: &str) -> Fault {
             Category::Eof => "eof",
         },
     }
-}
-
-/// The deepest level of lists and objects in a JSON text.
-fn nesting(text: &str) -> usize {
-    let (mut level, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                level += 1;
-                deepest = deepest.max(level);
-            }
-            b']' | b'}' if !in_string => level = level.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -368,7 +362,6 @@ mod tests {
                 Fault::TooDeep
             );
         }
-        assert_eq!(nesting(r#"["[[[", "\"[", {"a": []}]"#), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod identity;
+pub mod json;
 pub mod key;
 pub mod location;
 pub mod record;

@@ -37,15 +37,15 @@ mod writes;
 pub const BACKEND: Backend = Backend("dynamodb");
 /// Largest value that is written, in bytes. An item may have 400 KB in all.
 pub const MAX_VALUE_BYTES: usize = 256 * 1024;
-/// Reads in flight, and of these, those of one tenant.
+/// Reads in flight, and of these, those of one tenant: what its quota of 1,000 a second needs at 4 ms a read.
 const MAX_READS: usize = 64;
-const MAX_READS_OF_A_TENANT: usize = 8;
+const MAX_READS_OF_A_TENANT: usize = 4;
 /// Pages in flight, and of these, those of one tenant. A page is up to 1 MB, as much as hundreds of reads.
 const MAX_PAGES: usize = 16;
-const MAX_PAGES_OF_A_TENANT: usize = 2;
-/// Writes in flight, and of these, those of one tenant.
+const MAX_PAGES_OF_A_TENANT: usize = 1;
+/// Writes in flight, and of these, those of one tenant: what its quota of 100 a second needs at 20 ms a write.
 const MAX_WRITES: usize = 32;
-const MAX_WRITES_OF_A_TENANT: usize = 4;
+const MAX_WRITES_OF_A_TENANT: usize = 2;
 /// What a consistent read of so many bytes costs: one read unit.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
 const READ_UNIT_BYTES: usize = 4 * 1024;
@@ -331,6 +331,7 @@ impl Store for DynamoDbStore {
             });
         }
         let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
+        admitted.charge(units_beyond_the_first(new.value.len()));
         let layers = self.locate(admitted.tenant(), name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
@@ -351,6 +352,7 @@ impl Store for DynamoDbStore {
                 (updated.then_some(version), false)
             } else {
                 let old = self.get(layers.first()).await?;
+                admitted.charge(extra_units(old.as_ref()));
                 precondition.check(old.as_ref().map(current))?;
                 let version = self.replace(id, old.as_ref(), new, now).await?;
                 (version, old.is_none())
@@ -384,6 +386,7 @@ impl Store for DynamoDbStore {
             let Some(old) = self.get(layers.first()).await? else {
                 return Err(StoreError::NotFound);
             };
+            admitted.charge(extra_units(Some(&old)));
             precondition.check(Some(current(&old)))?;
             if let Some(version) = self.delete_read(id, &old).await? {
                 return Ok(version);
@@ -392,6 +395,17 @@ impl Store for DynamoDbStore {
         }
         Err(StoreError::Contended)
     }
+}
+
+/// What a write of so many bytes, or a write's own read of them, costs beyond the unit that it was admitted for: one for each
+/// further 4 KiB.
+fn units_beyond_the_first(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(READ_UNIT_BYTES).saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+fn extra_units(read: Option<&Item>) -> u32 {
+    let value = read.and_then(|item| item.get(item::VALUE)?.as_s().ok());
+    units_beyond_the_first(value.map_or(0, String::len))
 }
 
 /// What a precondition is checked against.

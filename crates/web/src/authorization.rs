@@ -1,3 +1,5 @@
+//! Reads the bearer token's header.
+
 use http::{HeaderMap, header};
 
 /// The value of the one `Authorization` header. `None` if there is none, if it is not ASCII, or if there are several: two

@@ -8,7 +8,7 @@ use axum::{
     middleware::{Next, from_fn, map_request},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use tagged_config_runtime::telemetry;
 use tokio::time::timeout;
 use tower_http::{
@@ -35,6 +35,7 @@ pub fn layered(router: Router) -> Router {
     router
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(limit_time))
+        .layer(from_fn(refuse_encodings))
         .layer(from_fn(log))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
@@ -68,6 +69,21 @@ async fn log(request: Request, next: Next) -> Response {
         tracing::debug!({ telemetry::REQUEST_ID } = id, %method, path, status, "request");
     }
     response
+}
+
+/// No body is decoded here: a client that compressed one is told so, and that it may send it plain (RFC 9110, 15.5.16).
+async fn refuse_encodings(request: Request, next: Next) -> Response {
+    let encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if encodings.iter().all(is_plain) {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-encoding",
+        "The body must be sent without a Content-Encoding",
+    );
+    ([(header::ACCEPT_ENCODING, "identity")], problem).into_response()
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {
@@ -145,6 +161,18 @@ mod tests {
         let body = String::from_utf8(body.unwrap().into()).unwrap();
         assert!(body.contains("problem:internal"), "{body}");
         assert!(!body.contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused_with_what_is_accepted() {
+        for (encoding, status) in [("gzip", 415), ("identity", 200), ("Identity", 200)] {
+            let request = Request::get("/").header("content-encoding", encoding);
+            let request = request.body(Body::from("x")).unwrap();
+            let answer = router().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{encoding}");
+            let accepted = answer.headers().get("accept-encoding");
+            assert_eq!(accepted.is_some(), status == 415);
+        }
     }
 
     #[tokio::test(start_paused = true)]

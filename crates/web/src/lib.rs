@@ -6,6 +6,7 @@
 mod accept;
 mod authorization;
 mod body;
+mod chunks;
 pub mod cors;
 pub mod health;
 mod layers;
@@ -15,6 +16,7 @@ mod serve;
 pub use accept::{Acceptor, Slot};
 pub use authorization::authorization;
 pub use body::{BODY_TIMEOUT, BodyError, read_body};
+pub use chunks::{CHUNK_BYTES, Chunks};
 pub use layers::{HANDLER_TIMEOUT, layered};
 pub use problem::Problem;
 pub use serve::{HEAD_TIMEOUT, MAX_CONNECTIONS, serve};

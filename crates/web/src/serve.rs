@@ -16,10 +16,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::{Acceptor, Slot};
+use crate::{Acceptor, Chunks, Slot};
 
 /// Most connections of one listener.
 pub const MAX_CONNECTIONS: usize = 4_096;
@@ -29,6 +30,12 @@ pub const MAX_CONNECTIONS: usize = 4_096;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// In a drain, a connection without a request in progress is closed after this time, which answers need to be flushed.
 const FLUSH_TIME: Duration = Duration::from_millis(250);
+/// A client that takes no byte of an answer for so long is gone: nothing else ends a connection whose client never reads.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request's head: a token of 8 KiB, with room; API Gateway sends up to 10 KiB of its own.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// What a connection keeps of requests and answers in its buffers, each way.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves `router` until `stop`, then until every request that has arrived whole is answered. What has not arrived whole
 /// by then is not waited for.
@@ -56,11 +63,15 @@ async fn connection(stream: TcpStream, slot: Slot, router: Router, stop: Shutdow
     let requests = Arc::new(());
     let in_progress = Arc::downgrade(&requests);
     let service = service_fn(move |request| answer(router.clone(), request, requests.clone()));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut http = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     tokio::select! {
         ended = &mut http => return logged(ended),
@@ -80,11 +91,11 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let response = router.oneshot(request.map(Body::new)).await?;
     Ok(response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            // The reference lives as long as the body.
+        // The reference lives as long as the body.
+        Body::new(Chunks::of(body.map_frame(move |frame| {
             let _ = Arc::strong_count(&in_progress);
             frame
-        }))
+        })))
     }))
 }
 

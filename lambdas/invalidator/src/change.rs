@@ -1,4 +1,4 @@
-//! What an event says, ready to be sent.
+//! A decoded change, as it is journalled and sent.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Which tasks there are.
+//! Discovers config-service's tasks in Cloud Map.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -48,7 +48,7 @@ impl CloudMap {
         }
     }
 
-    async fn ask(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    async fn query(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let answer = self
             .client
             .discover_instances()
@@ -75,7 +75,7 @@ impl Discover for CloudMap {
     async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let mut attempt = 1;
         loop {
-            match self.ask().await {
+            match self.query().await {
                 Ok(mut found) => {
                     found.sort_unstable();
                     found.dedup();

@@ -9,7 +9,7 @@ use tagged_config_runtime::telemetry;
 use tagged_config_stores::{Entry, Journal};
 
 /// A journal that does not answer holds back no push for longer.
-const PATIENCE: Duration = Duration::from_millis(1_200);
+const APPEND_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// One attempt. A connection that died while the function was frozen then costs one attempt, and not the entry. A cold
 /// start has DNS and TLS in its first.
 const ATTEMPT: Duration = Duration::from_millis(600);
@@ -27,13 +27,13 @@ pub(crate) enum Journalled {
     Without,
 }
 
-/// The journal in this table, with attempts short enough for [`PATIENCE`].
+/// The journal in this table, with attempts short enough for [`APPEND_TIMEOUT`].
 pub(crate) fn connect(sdk: &SdkConfig, table: String) -> Journal {
     let timeouts = sdk
         .timeout_config()
         .map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder)
         .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(PATIENCE)
+        .operation_timeout(APPEND_TIMEOUT)
         .build();
     let sdk = sdk.to_builder().timeout_config(timeouts).build();
     Journal::new(&sdk, table)
@@ -59,7 +59,7 @@ pub(crate) async fn append_all(journal: Option<&impl Append>, entries: Vec<Entry
         return Journalled::Without;
     };
     let appends = entries.into_iter().map(|entry| async move {
-        let error = match tokio::time::timeout(PATIENCE, journal.append(&entry)).await {
+        let error = match tokio::time::timeout(APPEND_TIMEOUT, journal.append(&entry)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => telemetry::chain(&error),
             Err(_) => "no answer in time".to_owned(),

@@ -34,30 +34,44 @@ pub(super) struct Churn {
     pub(super) refused: u64,
 }
 
-impl Churn {
-    pub(super) fn add(&mut self, other: Self) {
-        self.requested += other.requested;
-        self.refused += other.refused;
-    }
+/// The neighbour, signed in.
+pub(super) struct NoisyNeighbour<'a> {
+    accounts: &'a Accounts,
+    table: &'a Table,
+    caller: Caller,
 }
 
-/// Goes on for a time, and leaves nothing behind.
-pub(super) async fn churn(
-    accounts: &Accounts,
-    table: &Table,
-    channels: &[Channel],
-    time: Duration,
-) -> anyhow::Result<Churn> {
-    let id = uuid::Uuid::new_v4().simple().to_string();
-    let tenant = format!("lt-n{}", &id[..6]);
-    accounts.ensure(&tenant, Role::Writer).await?;
-    let churned = match Caller::sign_in(accounts, &tenant).await {
-        Ok(caller) => Ok(request_all(&caller, channels, time).await),
-        Err(error) => Err(error),
-    };
-    table.clear(&tenant).await?;
-    accounts.remove(&tenant).await?;
-    churned
+// === impl NoisyNeighbour ===
+
+impl<'a> NoisyNeighbour<'a> {
+    /// A new tenant.
+    pub(super) async fn make(accounts: &'a Accounts, table: &'a Table) -> anyhow::Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let tenant = format!("lt-n{}", &id[..6]);
+        accounts.ensure(&tenant, Role::Writer).await?;
+        match Caller::sign_in(accounts, &tenant).await {
+            Ok(caller) => Ok(Self {
+                accounts,
+                table,
+                caller,
+            }),
+            Err(error) => {
+                accounts.remove(&tenant).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves nothing behind.
+    pub(super) async fn remove(self) -> anyhow::Result<()> {
+        self.table.clear(&self.caller.tenant).await?;
+        self.accounts.remove(&self.caller.tenant).await
+    }
+
+    /// Goes on for a time.
+    pub(super) async fn churn(&self, channels: &[Channel], time: Duration) -> Churn {
+        request_all(&self.caller, channels, time).await
+    }
 }
 
 async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> Churn {
@@ -82,7 +96,8 @@ async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> C
     }
     let mut whole = Churn::default();
     for one in calls.join_all().await {
-        whole.add(one);
+        whole.requested += one.requested;
+        whole.refused += one.refused;
     }
     whole
 }

@@ -30,13 +30,6 @@ impl Replica {
             .collect()
     }
 
-    /// Stops it for a time.
-    pub(super) async fn pause(&self, time: Duration) -> anyhow::Result<()> {
-        self.signal("STOP").await?;
-        tokio::time::sleep(time).await;
-        self.signal("CONT").await
-    }
-
     /// Ends it at once, and has the launcher start another one.
     pub(super) async fn kill_and_restart(&self) -> anyhow::Result<()> {
         self.signal("KILL").await?;
@@ -54,7 +47,8 @@ impl Replica {
         self.launcher(&["hide", &self.name, &seconds]).await
     }
 
-    async fn signal(&self, signal: &str) -> anyhow::Result<()> {
+    /// Sends it STOP, CONT or KILL.
+    pub(super) async fn signal(&self, signal: &str) -> anyhow::Result<()> {
         self.launcher(&["signal", &self.name, signal]).await
     }
 

@@ -27,8 +27,9 @@ use crate::{
     tokens::Caller,
 };
 
-/// The neighbour waits for no answer longer than this.
+/// The neighbour waits for no answer longer than this, but for the snapshot of a watch.
 const TIMEOUT: Duration = Duration::from_secs(3);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls of one kind that are under way at once; one that is due beyond that is not made.
 const MAX_IN_FLIGHT: u32 = 300;
 /// Longer than any run; the noise is stopped.
@@ -114,6 +115,14 @@ impl Noise {
         match self {
             Self::All => Self::KINDS.into(),
             kind => vec![kind],
+        }
+    }
+
+    fn timeout(self) -> Duration {
+        if self == Self::Watches {
+            SNAPSHOT_TIMEOUT
+        } else {
+            TIMEOUT
         }
     }
 
@@ -249,13 +258,13 @@ impl NoisyNeighbour {
             rate: kind.rate() * replicas,
             duration: FOR_EVER,
             max_in_flight: MAX_IN_FLIGHT,
-            timeout: TIMEOUT,
+            timeout: kind.timeout(),
         };
         let (calls, count) = (Arc::clone(&self.0), Arc::clone(&counts));
         open::run(plan, stop, move |_| {
             let (calls, count) = (Arc::clone(&calls), Arc::clone(&count));
             async move {
-                let result = tokio::time::timeout(TIMEOUT, calls.call(kind)).await;
+                let result = tokio::time::timeout(kind.timeout(), calls.call(kind)).await;
                 let result = result
                     .ok()
                     .map(|result| result.map_err(|status| status.code()));
@@ -307,7 +316,7 @@ impl Calls {
                 let request = WatchConfigRequest {
                     keys: keys.collect(),
                 };
-                let request = signed(request, &token, TIMEOUT);
+                let request = signed(request, &token, SNAPSHOT_TIMEOUT);
                 let mut events = client.watch_config(request).await?.into_inner();
                 while let Some(event) = events.message().await? {
                     match event.event {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::table::{Table, cell, time};
 
 /// The rates between which the limit of one path lies.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Capacity {
     /// `grpc`, `alb`, `edge`.
     pub(crate) path: String,
@@ -35,9 +35,9 @@ pub(crate) struct Step {
     pub(crate) requests: u64,
     /// Those that failed.
     pub(crate) failed: u64,
-    /// Median of all, in microseconds; absent where the rate was not sustained.
+    /// Median of all, in microseconds, a failure counted as at least the time-out; absent where the rate was not sustained.
     pub(crate) p50_us: Option<u64>,
-    /// 99th percentile of all, in microseconds; absent where the rate was not sustained.
+    /// 99th percentile of all, in microseconds, likewise; absent where the rate was not sustained.
     pub(crate) p99_us: Option<u64>,
     /// 99th percentile of how long after they were due requests were sent, in microseconds.
     pub(crate) lag_p99_us: Option<u64>,
@@ -47,6 +47,13 @@ pub(crate) struct Step {
     pub(crate) harness_limited: bool,
     /// Why the step did not hold; absent if it did.
     pub(crate) broken_because: Option<String>,
+}
+
+impl Step {
+    /// Whether it is of this rate, and held.
+    pub(crate) fn holds_at(&self, rate: Option<f64>) -> bool {
+        self.broken_because.is_none() && Some(self.offered_per_second) == rate
+    }
 }
 
 impl Capacity {

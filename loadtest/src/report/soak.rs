@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ratio, table::Table};
 
 /// Windows of one long open loop, and the trends over them.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Soak {
     /// How long each window is, in seconds.
     pub(crate) window_seconds: f64,
@@ -19,7 +19,7 @@ pub(crate) struct Soak {
 }
 
 /// Requests that were due in one window.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Window {
     /// When it began, in seconds since the loop did.
     pub(crate) at_seconds: f64,
@@ -34,7 +34,7 @@ pub(crate) struct Window {
 }
 
 /// One quantity over time.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Trend {
     /// `p99`, `memory`, `descriptors`.
     pub(crate) what: String,

@@ -1,8 +1,15 @@
 //! The table that a terminal shows.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
-use crate::report::{Neighbour, Phase, Quantiles, Report, Staleness};
+use crate::{
+    figures::{RECEIPT_STAGES, VISIBLE_STAGES},
+    recorder::{BARE, PERCENTILES, quantiles},
+    report::{Neighbour, Phase, Quantiles, Ratio, Report, Staleness},
+};
 
 /// Columns, the first ones to the left and the others to the right.
 pub(crate) struct Table {
@@ -67,17 +74,31 @@ impl fmt::Display for Table {
     }
 }
 
+/// The unit that suits a time in microseconds: its length in microseconds, its decimals and its name.
+fn unit(us: f64) -> (f64, usize, &'static str) {
+    if us < 1_000.0 {
+        (1.0, 0, "µs")
+    } else if us < 10_000.0 {
+        (1e3, 2, "ms")
+    } else if us < 1_000_000.0 {
+        (1e3, 1, "ms")
+    } else {
+        (1e6, 2, "s")
+    }
+}
+
 /// A time in microseconds, in the unit that suits it.
 pub(crate) fn time(us: f64) -> String {
-    if us < 1_000.0 {
-        format!("{us:.0} µs")
-    } else if us < 10_000.0 {
-        format!("{:.2} ms", us / 1e3)
-    } else if us < 1_000_000.0 {
-        format!("{:.1} ms", us / 1e3)
-    } else {
-        format!("{:.2} s", us / 1e6)
-    }
+    let (length, decimals, name) = unit(us);
+    format!("{:.decimals$} {name}", us / length)
+}
+
+/// A time and its interval, all in the unit of the time: `98.8 ms [64.9, -]`, where the upper end is unbounded.
+pub(crate) fn time_with_interval(us: f64, low: f64, high: Option<f64>) -> String {
+    let (length, decimals, _) = unit(us);
+    let end = |us: f64| format!("{:.decimals$}", us / length);
+    let high = high.map_or("-".to_owned(), end);
+    format!("{} [{}, {high}]", time(us), end(low))
 }
 
 /// All of a result.
@@ -112,9 +133,9 @@ pub(crate) fn render(report: &Report) -> String {
         phases.for_each(|phase| latency_rows(phase, &mut table));
         if !table.is_empty() {
             let explained = if loop_kind == "closed" {
-                "closed loop (users ask again when they have their answer)"
+                "closed loop (users send the next request when they have their answer)"
             } else {
-                "open loop (fixed rate, timed from when each question was due)"
+                "open loop (fixed rate, each request timed from when it was due)"
             };
             let _ = write!(text, "\n{explained}\n{table}");
             for phase in report.phases.iter().filter(|p| p.loop_kind == loop_kind) {
@@ -138,6 +159,7 @@ pub(crate) fn render(report: &Report) -> String {
     for part in &report.staleness {
         staleness(part, &mut text);
     }
+    crate::report::propagation::render(report, &mut text);
     if !report.neighbours.is_empty() {
         neighbours(&report.neighbours, &mut text);
     }
@@ -164,6 +186,11 @@ pub(crate) fn render(report: &Report) -> String {
 }
 
 fn neighbours(rows: &[Neighbour], text: &mut String) {
+    let ratio = |ratio: Option<Ratio>| {
+        ratio.map_or("-".to_owned(), |ratio| {
+            format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
+        })
+    };
     let mut table = Table::with_left(
         &[
             "noisy neighbour",
@@ -174,6 +201,7 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
             "p99 alone",
             "p99 beside",
             "ratio of p99 (95 %)",
+            "DynamoDB itself",
             "quiet failed",
             "noisy accepted",
             "refused",
@@ -188,13 +216,12 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
             one.noise.clone(),
             one.backend.clone(),
             one.beside.count.to_string(),
-            cell(one.alone.p50_us),
-            cell(one.beside.p50_us),
-            cell(one.alone.p99_us),
-            cell(one.beside.p99_us),
-            one.ratio_of_p99.map_or("-".to_owned(), |ratio| {
-                format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
-            }),
+            percentile(&one.alone, "p50"),
+            percentile(&one.beside, "p50"),
+            percentile(&one.alone, "p99"),
+            percentile(&one.beside, "p99"),
+            ratio(one.ratio_of_p99),
+            ratio(one.control),
             one.beside_failed.to_string(),
             one.accepted.to_string(),
             one.refused.to_string(),
@@ -210,7 +237,8 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
     }
     let _ = write!(
         text,
-        "\na quiet tenant's cold reads (open loop), alone and beside a noisy neighbour; a failed read counts as 5 s\n{table}"
+        "\na quiet tenant's cold reads (open loop), alone and beside a noisy neighbour; a failed read counts as 5 s; \
+         DynamoDB itself: the ratio of reads that do not go through the service\n{table}"
     );
 }
 
@@ -235,6 +263,30 @@ fn latency_table() -> Table {
 }
 
 fn latency_rows(phase: &Phase, table: &mut Table) {
+    if phase.series.len() > 1 {
+        let all = quantiles(&phase.times(|_| true, true));
+        let good = phase.series.iter().filter(|one| one.result != "failed");
+        let errors = phase.series.iter().flat_map(|one| one.errors.values());
+        let mut row = vec![
+            path(phase),
+            "all".to_owned(),
+            String::new(),
+            String::new(),
+            phase
+                .series
+                .iter()
+                .map(|one| one.count)
+                .sum::<u64>()
+                .to_string(),
+            format!("{:.0}", good.map(|one| one.per_second).sum::<f64>()),
+        ];
+        row.extend(quantile_cells(phase.sustained.then_some(&all)));
+        row.push(match errors.sum::<u64>() {
+            0 => String::new(),
+            failed => failed.to_string(),
+        });
+        table.row(row);
+    }
     for series in &phase.series {
         let errors: Vec<_> = series
             .errors
@@ -242,11 +294,7 @@ fn latency_rows(phase: &Phase, table: &mut Table) {
             .map(|(code, count)| format!("{code} x {count}"))
             .collect();
         let mut row = vec![
-            match &phase.null_of {
-                Some(of) => format!("baseline ({of})"),
-                None if phase.harness_limited_because.is_some() => format!("{} *", phase.path),
-                None => phase.path.clone(),
-            },
+            path(phase),
             series.scenario.clone(),
             series.operation.clone(),
             series.result.clone(),
@@ -259,24 +307,61 @@ fn latency_rows(phase: &Phase, table: &mut Table) {
     }
 }
 
+fn path(phase: &Phase) -> String {
+    match &phase.null_of {
+        Some(of) => format!("baseline ({of})"),
+        None if phase.harness_limited_because.is_some() => format!("{} *", phase.path),
+        None => phase.path.clone(),
+    }
+}
+
 fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
     let Some(times) = times else {
         return ["withheld", "", "", "", ""].map(ToOwned::to_owned);
     };
-    [
-        times.p50_us,
-        times.p90_us,
-        times.p99_us,
-        times.p999_us,
-        Some(times.max_us),
-    ]
-    .map(cell)
+    let [p50, p90, p99, p999] = PERCENTILES.map(|(name, _, _)| percentile(times, name));
+    [p50, p90, p99, p999, cell(Some(times.max_us))]
 }
 
 /// A time, or that there is none.
 pub(super) fn cell(us: Option<u64>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     us.map_or("-".to_owned(), |us| time(us as f64))
+}
+
+/// A percentile, with its interval unless it has ten times the samples that it needs.
+#[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
+pub(super) fn percentile(times: &Quantiles, name: &str) -> String {
+    let of_name = |(known, _, _): &&(&str, f64, u64)| *known == name;
+    let least = PERCENTILES
+        .iter()
+        .find(of_name)
+        .map_or(0, |(_, _, least)| *least);
+    match (times.at(name), times.intervals.get(name)) {
+        (Some(us), Some(interval)) if times.count < least * BARE => {
+            let high = interval.high_us.map(|us| us as f64);
+            time_with_interval(us as f64, interval.low_us as f64, high)
+        }
+        (us, _) => cell(us),
+    }
+}
+
+/// The stages of updates, those that readers see first.
+fn stages(all: &BTreeMap<String, Quantiles>) -> Vec<(&str, &Quantiles)> {
+    let mut stages: Vec<_> = all
+        .iter()
+        .map(|(name, times)| (name.as_str(), times))
+        .collect();
+    let rank = |stage: &str| {
+        let order = VISIBLE_STAGES
+            .iter()
+            .chain(&["edge", "order", "acknowledge"]);
+        order
+            .chain(&RECEIPT_STAGES)
+            .position(|known| *known == stage)
+    };
+    stages.sort_by_key(|(stage, _)| rank(stage).unwrap_or(usize::MAX));
+    stages
 }
 
 fn staleness(part: &Staleness, text: &mut String) {
@@ -292,19 +377,31 @@ fn staleness(part: &Staleness, text: &mut String) {
         2,
     );
     for source in &part.sources {
-        for stage in crate::slo::STAGES {
-            let Some(times) = source.stages.get(stage) else {
-                continue;
-            };
+        for (stage, times) in stages(&source.stages) {
+            let is_receipt = RECEIPT_STAGES.contains(&stage);
+            let is_part = is_receipt || stage == "acknowledge";
+            let name = stage.replace('_', " ");
             let mut row = vec![
                 source.source.clone(),
-                match stage {
-                    "first_replica" | "last_replica" | "edge" | "order" => stage.replace('_', " "),
-                    part => format!("  ({})", part.replace('_', " ")),
-                },
+                if is_part { format!("  ({name})") } else { name },
                 times.count.to_string(),
             ];
-            row.extend(quantile_cells(Some(times)));
+            let mut cells = quantile_cells(Some(times));
+            for (cell, (name, _, _)) in cells.iter_mut().zip(PERCENTILES) {
+                let floor = source.floors.get(stage).and_then(|floor| floor.at(name));
+                // The update may have been visible at once: the first read that could show it did.
+                if floor == Some(0) && times.at(name).is_some() {
+                    cell.insert_str(0, "<= ");
+                }
+            }
+            // Receipts have whole milliseconds: a time below one was none.
+            for cell in cells
+                .iter_mut()
+                .filter(|cell| is_receipt && cell.contains("µs"))
+            {
+                "< 1 ms".clone_into(cell);
+            }
+            row.extend(cells);
             if stage == "last_replica" {
                 row.push(source.lost.to_string());
             }
@@ -325,6 +422,13 @@ fn staleness(part: &Staleness, text: &mut String) {
             "a replica's times are known to {} (median distance of two probes; p99 {})",
             cell(resolution.p50_us),
             cell(resolution.p99_us)
+        );
+    }
+    let own: f64 = part.observers.iter().map(|one| one.reads_per_second).sum();
+    if own > 0.0 {
+        let _ = writeln!(
+            text,
+            "the observers themselves read {own:.0} times a second"
         );
     }
     let _ = writeln!(
@@ -380,6 +484,71 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn percentiles_of_few_samples_have_intervals() {
+        assert_eq!(
+            time_with_interval(98_800.0, 64_900.0, None),
+            "98.8 ms [64.9, -]"
+        );
+        assert_eq!(
+            time_with_interval(950.0, 80.0, Some(2_000.0)),
+            "950 µs [80, 2000]"
+        );
+        let text = render(&crate::report::tests::sample());
+        assert!(
+            text.contains("300 µs [300, -]"),
+            "p99 of 100 samples:\n{text}"
+        );
+        assert!(
+            !text.contains("] [") && text.contains(" 300 µs  300 µs  300 µs [300, -]"),
+            "p50 and p90 stand alone:\n{text}"
+        );
+    }
+
+    #[test]
+    fn all_answers_include_failures_as_the_time_out() {
+        let text = render(&crate::report::tests::sample());
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("grpc") && line.contains(" all "))
+            .unwrap();
+        assert!(row.contains(" 202 ") && row.contains("10.00 s"), "{row}");
+        assert!(row.ends_with("  2"), "failures: {row}");
+    }
+
+    #[test]
+    fn times_below_the_resolution_are_upper_bounds() {
+        let mut report = crate::report::tests::sample();
+        let source = &mut report.staleness[0].sources[0];
+        let zero = Quantiles {
+            p50_us: Some(0),
+            p90_us: Some(2_000),
+            ..Quantiles::default()
+        };
+        source.floors.insert("last_replica".to_owned(), zero);
+        let text = render(&report);
+        let row = text
+            .lines()
+            .find(|line| line.contains("last replica"))
+            .unwrap();
+        assert!(
+            row.contains("  <= 45.0 ms [45.0, 45.0]  45.0 ms [45.0, -]"),
+            "{row}"
+        );
+    }
+
+    #[test]
+    fn receipts_of_no_millisecond_are_no_microsecond() {
+        let mut report = crate::report::tests::sample();
+        let mut times = crate::recorder::histogram(3);
+        times.saturating_record_n(1, 30);
+        let stages = &mut report.staleness[0].sources[0].stages;
+        stages.insert("read".to_owned(), quantiles(&times));
+        let text = render(&report);
+        let row = text.lines().find(|line| line.contains("(read)")).unwrap();
+        assert!(row.contains("< 1 ms") && !row.contains("µs"), "{row}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{client::Operation, world::World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "batch",
+    operations: &["batch"],
     next,
 };
 

@@ -9,7 +9,11 @@ use crate::{
     world::World,
 };
 
-pub(super) const SCENARIO: Scenario = Scenario { name: "hot", next };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "hot",
+    operations: &["get"],
+    next,
+};
 
 fn next(world: &World, rng: &mut SmallRng) -> Call {
     let caller = world.caller(rng).clone();

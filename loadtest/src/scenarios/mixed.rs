@@ -11,6 +11,7 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "mixed",
+    operations: &["get", "get-absent"],
     next,
 };
 

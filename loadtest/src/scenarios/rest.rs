@@ -5,7 +5,11 @@ use rand::rngs::SmallRng;
 use super::{Call, Scenario, batch, hot};
 use crate::{client::Operation, world::World};
 
-pub(super) const SCENARIO: Scenario = Scenario { name: "rest", next };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "rest",
+    operations: &["get-if-changed", "batch"],
+    next,
+};
 
 fn next(world: &World, rng: &mut SmallRng) -> Call {
     if World::any(rng, 10) == 0 {

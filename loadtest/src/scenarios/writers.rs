@@ -10,6 +10,7 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "writers",
+    operations: &["put"],
     next,
 };
 

@@ -14,9 +14,11 @@ use std::{
 use anyhow::Context;
 use aws_sdk_ssm::{operation::delete_parameter::DeleteParameterError, types::ParameterType};
 use parking_lot::Mutex;
+use rand::{SeedableRng, rngs::SmallRng};
+use rand_distr::{Distribution, Exp};
 use serde_json::Value;
 use tagged_config_proto::v1::{PutConfigRequest, config_service_client::ConfigServiceClient};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::transport::Channel;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     cli::Source,
     client::{cents_of, signed},
     dataset::Table,
-    staleness::history::Write,
+    staleness::history::{Shown, Write},
     stop::Stop,
     targets::{self, Targets, need},
     tokens::Caller,
@@ -37,7 +39,7 @@ pub(crate) type Version = u64;
 pub(crate) const VERSION_LIMIT: Version = 1_000_000;
 /// The order that is priced: so that the discount's whole units, and the tax rate's millionths, are versions.
 pub(crate) const ORDER_CENTS: u64 = 100_000_000;
-/// Tenants' numbers are told apart by so much.
+/// Tenants differ in their numbers modulo this.
 const NUMBERS: u64 = 100;
 /// How long a write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +57,8 @@ pub(crate) struct Cell {
     pub(crate) caller: Arc<Caller>,
     /// The tenant's number, which a parameter's value names.
     pub(crate) number: u32,
-    /// The newest version that a write was begun for.
-    pub(crate) issued: AtomicU64,
+    /// The newest version that a write was begun for. Observers wait for its changes.
+    pub(crate) issued: watch::Sender<Version>,
     /// The newest version that was acknowledged.
     pub(crate) acked: AtomicU64,
     /// The newest version that was given to DynamoDB.
@@ -113,7 +115,7 @@ impl Cell {
             source,
             caller,
             number,
-            issued: AtomicU64::new(0),
+            issued: watch::Sender::new(0),
             acked: AtomicU64::new(0),
             given: AtomicI64::new(0),
             busy: tokio::sync::Mutex::default(),
@@ -163,40 +165,65 @@ impl Cell {
         }
     }
 
-    /// The version that a value shows, and whether it is this tenant's own; `None` if it is no such value.
-    pub(crate) fn version_of(&self, value: &str) -> Option<(Version, bool)> {
-        match self.source {
+    /// What a value of this location's key shows.
+    pub(crate) fn shown(&self, value: &str) -> Shown {
+        let (version, own) = match self.source {
             Source::Dynamodb | Source::PutConfig => {
-                let value: Value = serde_json::from_str(value).ok()?;
-                Some((
-                    value["v"].as_u64()?,
-                    value["tenant"].as_str()? == &*self.caller.tenant,
-                ))
+                let Ok(parsed) = serde_json::from_str::<Value>(value) else {
+                    return Shown::Torn;
+                };
+                let (Some(version), Some(tenant)) =
+                    (parsed["v"].as_u64(), parsed["tenant"].as_str())
+                else {
+                    return Shown::Torn;
+                };
+                (version, tenant == &*self.caller.tenant)
             }
-            Source::ParameterStore => self.of_rate(value),
+            Source::ParameterStore => match version_and_number(value) {
+                Some((version, number)) => (version, number == self.number),
+                None => return Shown::Torn,
+            },
+        };
+        if !own {
+            Shown::Foreign
+        } else if version < VERSION_LIMIT && value == self.value(version) {
+            Shown::Version(version)
+        } else {
+            Shown::Torn
         }
     }
 
-    /// The same of a priced order.
-    pub(crate) fn version_of_order(&self, order: &Value) -> Option<(Version, bool)> {
-        match self.source {
+    /// What a priced order shows of it. `None` if it is no such order.
+    pub(crate) fn shown_by_order(&self, order: &Value) -> Option<Shown> {
+        let own_number = u64::from(self.number) % NUMBERS;
+        let (version, own) = match self.source {
             Source::Dynamodb | Source::PutConfig => {
                 let cents = cents_of(order["discount"].as_str()?)?;
-                let own = cents % NUMBERS == u64::from(self.number) % NUMBERS;
-                Some((cents / NUMBERS, own))
+                // No discount is what an order without configuration has.
+                if cents == 0 && own_number != 0 {
+                    return Some(Shown::Absent);
+                }
+                (cents / NUMBERS, cents % NUMBERS == own_number)
             }
-            Source::ParameterStore => self.of_rate(order["taxRate"].as_str()?),
-        }
+            Source::ParameterStore => match version_and_number(order["taxRate"].as_str()?) {
+                Some((version, number)) => (version, number == self.number),
+                // The shared default.
+                None => return Some(Shown::Absent),
+            },
+        };
+        Some(if own {
+            Shown::Version(version)
+        } else {
+            Shown::Foreign
+        })
     }
+}
 
-    fn of_rate(&self, rate: &str) -> Option<(Version, bool)> {
-        let digits = rate.strip_prefix("0.").filter(|digits| digits.len() == 9)?;
-        let (version, number) = digits.split_at_checked(6)?;
-        Some((
-            version.parse().ok()?,
-            number.parse::<u32>().ok()? == self.number,
-        ))
-    }
+/// The version and the tenant's number that a rate shows; `None` if it is no rate of these.
+fn version_and_number(rate: &str) -> Option<(Version, u32)> {
+    let digits = rate.strip_prefix("0.").filter(|digits| digits.len() == 9)?;
+    let (version, number) = digits.split_at_checked(6)?;
+    Some((version.parse().ok()?, number.parse().ok()?))
 }
 
 // === impl Writer ===
@@ -316,7 +343,8 @@ impl Writer {
     }
 }
 
-/// Updates the cells of one source in turn, at a rate, for a time. A cell that is still being written is passed over.
+/// Updates the cells of one source in turn, for a time. The gaps are drawn from an exponential distribution with this mean
+/// rate, so that updates meet every phase of whatever is periodic. A cell that is still being written is passed over.
 pub(crate) async fn update_at(
     rate: f64,
     duration: Duration,
@@ -324,23 +352,17 @@ pub(crate) async fn update_at(
     writer: Arc<Writer>,
     clock: Clock,
     stop: Stop,
-) -> Updates {
+    seed: u64,
+) -> anyhow::Result<Updates> {
     let updates = Arc::new(Mutex::new(Vec::new()));
     let passed_over = Arc::new(AtomicU64::new(0));
-    let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
-    let begun = Instant::now();
-    let mut next = 0;
-    loop {
+    let begun = tokio::time::Instant::now();
+    for (next, at) in gaps(rate, duration, seed)?.enumerate() {
         tokio::select! {
-            _ = interval.tick() => {}
+            () = tokio::time::sleep_until(begun + at) => {}
             () = stop.wait() => break,
         }
-        if begun.elapsed() >= duration {
-            break;
-        }
-        next += 1;
         let (index, cell) = cells[next % cells.len()].clone();
         let (writer, updates) = (Arc::clone(&writer), Arc::clone(&updates));
         let passed_over = Arc::clone(&passed_over);
@@ -350,11 +372,12 @@ pub(crate) async fn update_at(
                 passed_over.fetch_add(1, Ordering::Relaxed);
                 return;
             };
-            let version = cell.issued.fetch_add(1, Ordering::AcqRel) + 1;
+            let version = *cell.issued.borrow() + 1;
             if version >= VERSION_LIMIT {
                 return;
             }
             let issued_us = clock.us();
+            cell.issued.send_replace(version);
             let written = tokio::time::timeout(WRITE_TIMEOUT, writer.write(&cell, version)).await;
             let acked_us = clock.us();
             let (store_version, failure) = match written {
@@ -382,10 +405,25 @@ pub(crate) async fn update_at(
     while under_way.join_next().await.is_some() {}
     let mut updates = std::mem::take(&mut *updates.lock());
     updates.sort_by_key(|update| update.write.issued_us);
-    Updates {
+    Ok(Updates {
         made: updates,
         passed_over: passed_over.load(Ordering::Relaxed),
-    }
+    })
+}
+
+/// When updates are due, from the beginning on. The same seed gives the same times.
+fn gaps(
+    rate: f64,
+    duration: Duration,
+    seed: u64,
+) -> anyhow::Result<impl Iterator<Item = Duration>> {
+    let law = Exp::new(rate).context("the rate of updates")?;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut at = 0.0;
+    Ok(std::iter::from_fn(move || {
+        at += law.sample(&mut rng);
+        (at < duration.as_secs_f64()).then(|| Duration::from_secs_f64(at))
+    }))
 }
 
 #[cfg(test)]
@@ -405,25 +443,70 @@ mod tests {
         for source in [Source::Dynamodb, Source::ParameterStore] {
             let cell = cell(source);
             for version in [0, 1, 9_999, 10_000, 999_999] {
-                assert_eq!(cell.version_of(&cell.value(version)), Some((version, true)));
+                assert_eq!(cell.shown(&cell.value(version)), Shown::Version(version));
             }
         }
         let item = cell(Source::Dynamodb);
-        let order = serde_json::json!({"discount": "123.07", "taxRate": "0.000123007"});
-        assert_eq!(item.version_of_order(&order), Some((123, true)));
-        let of_another = serde_json::json!({"discount": "123.08"});
-        assert_eq!(item.version_of_order(&of_another), Some((123, false)));
-        let parameter = cell(Source::ParameterStore);
-        assert_eq!(parameter.version_of_order(&order), Some((123, true)));
+        let priced =
+            |discount: &str, tax: &str| serde_json::json!({"discount": discount, "taxRate": tax});
+        let order = priced("123.07", "0.000123007");
+        assert_eq!(item.shown_by_order(&order), Some(Shown::Version(123)));
         assert_eq!(
-            parameter.version_of("0.000123008"),
-            Some((123, false)),
-            "another tenant's"
+            item.shown_by_order(&priced("123.08", "")),
+            Some(Shown::Foreign)
         );
+        assert_eq!(
+            item.shown_by_order(&priced("0.00", "")),
+            Some(Shown::Absent)
+        );
+        assert_eq!(item.shown_by_order(&serde_json::json!({})), None);
+        let parameter = cell(Source::ParameterStore);
+        assert_eq!(parameter.shown_by_order(&order), Some(Shown::Version(123)));
+        assert_eq!(
+            parameter.shown_by_order(&priced("", "0.19")),
+            Some(Shown::Absent)
+        );
+        assert_eq!(parameter.shown("0.000123008"), Shown::Foreign);
         for other in ["0.19", "", "x", "0.00012300é", "1.000123007"] {
-            assert_eq!(parameter.version_of(other), None, "{other}");
+            assert_eq!(parameter.shown(other), Shown::Torn, "{other}");
         }
-        assert_eq!(item.version_of("{}"), None);
+    }
+
+    #[test]
+    fn a_mix_of_two_versions_is_torn() {
+        let cell = cell(Source::Dynamodb);
+        let value = cell.value(12);
+        let mixed = value.replace("\"v\":12", "\"v\":13");
+        assert_ne!(mixed, value);
+        for torn in [
+            &mixed,
+            &value[..value.len() - 1],
+            "{}",
+            &format!("{value} "),
+        ] {
+            assert_eq!(cell.shown(torn), Shown::Torn, "{torn}");
+        }
+        assert_eq!(cell.shown(&value.replace("lt-s1", "lt-s2")), Shown::Foreign);
+    }
+
+    #[test]
+    fn updates_keep_their_mean_rate_and_no_phase() -> anyhow::Result<()> {
+        let of = |seed| gaps(5.0, Duration::from_secs(2_000), seed).map(Vec::from_iter);
+        let due = of(7)?;
+        assert!((9_500..10_500).contains(&due.len()), "{}", due.len());
+        // As many in each tenth of the 200 ms that a fixed rate would have between two.
+        let phase = |at: &Duration| usize::try_from(at.as_millis() % 200 / 20).unwrap();
+        let mut phases = [0; 10];
+        for at in &due {
+            phases[phase(at)] += 1;
+        }
+        assert!(
+            phases.iter().all(|count| (800..1_200).contains(count)),
+            "{phases:?}"
+        );
+        assert_eq!(due, of(7)?);
+        assert_ne!(due, of(8)?);
+        Ok(())
     }
 
     /// What order-service makes of it: the discount is the version, and the tenant's number in its cents.

@@ -1,131 +1,99 @@
-//! From everything that was observed to figures: when each update was seen where, and what must not have been.
+//! From everything that was observed to figures: when each update was seen where.
 
 use std::collections::BTreeMap;
 
+use hdrhistogram::Histogram;
+
 use super::{
-    Bench,
-    cells::{Update, Updates, Version},
-    history::{self, Findings, ObserverName, Rules, check},
-    observers::{Notes, Observer},
+    Part,
+    cells::Update,
+    experiment::Observed,
+    history::{Seen, Sighting, Window},
+    observers::Observer,
     receipts::Receipts,
 };
 use crate::{
     cli::Source,
-    recorder::{buckets, histogram, micros, quantiles},
-    report::{History, Phase, Quantiles, SourceStaleness, Spread, Staleness},
+    recorder::{buckets, histogram, micros, per_second, quantiles},
+    report::{ObserverReads, Phase, ServiceCounts, SourceStaleness, Spread, Staleness},
 };
 
-/// Violations that are told in full.
-const TOLD: usize = 100;
-
-/// What a part observed, to be judged.
-pub(super) struct Observed {
+/// What was observed beside the updates.
+pub(super) struct Beside {
     pub(super) rate: f64,
-    pub(super) seconds: f64,
-    pub(super) begun_us: u64,
-    /// By cell: the newest version that was begun before.
-    pub(super) before_versions: Vec<Version>,
-    pub(super) updates: BTreeMap<Source, Updates>,
-    pub(super) services: Option<crate::report::ServiceCounts>,
+    pub(super) load: Option<Phase>,
+    pub(super) services: Option<ServiceCounts>,
     pub(super) receipts: Receipts,
-    pub(super) background: Option<Phase>,
 }
 
-impl Bench<'_> {
-    /// Judges a part: what was seen when, and what must not have been.
-    pub(super) fn judge(&self, observed: &Observed, notes: &Notes) -> Staleness {
-        let names: Vec<ObserverName> = self
-            .observers
-            .iter()
-            .map(|observer| observer.name.clone())
-            .collect();
-        let cells: Vec<String> = self.cells.iter().map(|cell| cell.name()).collect();
-        let reads = std::mem::take(&mut *notes.reads.lock());
-        let all: Vec<(Source, &Update)> = observed
-            .updates
-            .iter()
-            .flat_map(|(source, updates)| updates.made.iter().map(|update| (*source, update)))
-            .collect();
-        // What was there before counts as written before the beginning.
-        let before = observed.before_versions.iter().enumerate();
-        let before = before.map(|(cell, version)| history::Write {
-            cell,
-            version: *version,
-            issued_us: 0,
-            acked_us: None,
-        });
-        let writes: Vec<_> = all
-            .iter()
-            .map(|(_, update)| update.write)
-            .chain(before)
-            .collect();
-        let rules = Rules {
-            lost_after_us: micros(self.options.lost_after),
-        };
-        let findings = check(&names, &writes, &reads, rules);
-        let mut blind = histogram(3);
-        for sighting in findings.sightings.iter().take(all.len()) {
-            let of_replicas = self.observers.iter().zip(&sighting.blind_us);
-            for (_, us) in of_replicas.filter(|(observer, _)| observer.is_replica()) {
-                if let Some(us) = us {
-                    blind.saturating_record(*us);
-                }
+impl Part<'_> {
+    /// The figures of a part.
+    pub(super) fn judge(&self, observed: &Observed, beside: Beside) -> Staleness {
+        let sources = self.options.sources.iter();
+        let sources = sources.map(|source| self.of_source(*source, observed, &beside.receipts));
+        let mut replicas = histogram(3);
+        let mut observers = Vec::new();
+        for (number, observer) in self.experiment.observers.iter().enumerate() {
+            let resolution = resolution(number, observed);
+            if observer.is_replica() {
+                // Both have the same bounds.
+                let _ = replicas.add(&resolution);
             }
+            let reads = observed.reads.iter().filter(|one| one.observer == number);
+            let failed = observed
+                .failures
+                .iter()
+                .filter(|one| one.observer == number);
+            let (reads, failed) = (reads.count() as u64, failed.count() as u64);
+            #[expect(clippy::cast_precision_loss, reason = "microseconds of a day")]
+            let seconds = (observed.ended_us - observed.begun_us) as f64 / 1e6;
+            observers.push(ObserverReads {
+                name: observer.name.clone(),
+                reads,
+                reads_per_second: per_second(reads, seconds),
+                failed,
+                resolution: (!resolution.is_empty()).then(|| quantiles(&resolution)),
+            });
         }
-        let told = findings.violations.iter().take(TOLD);
-        let mut violations: Vec<_> = told.map(|one| one.describe(&names, &cells)).collect();
-        if findings.violations.len() > TOLD {
-            violations.push(format!("and {} more", findings.violations.len() - TOLD));
-        }
-        let sources = self
-            .options
-            .sources
-            .iter()
-            .map(|source| self.of_source(*source, &all, &findings, observed));
         Staleness {
-            background_per_second: observed.rate,
+            background_per_second: beside.rate,
             seconds: observed.seconds,
-            resolution: (!blind.is_empty()).then(|| quantiles(&blind)),
+            resolution: (!replicas.is_empty()).then(|| quantiles(&replicas)),
+            observers,
             sources: sources.collect(),
-            history: History {
-                reads: reads.len() as u64,
-                failed_reads: notes.failures.lock().clone(),
-                violations,
-            },
-            services: observed.services.clone(),
-            background: observed.background.clone(),
+            history: self.experiment.history(observed, |_| false),
+            services: beside.services,
+            background: beside.load,
         }
     }
 
     fn of_source(
         &self,
         source: Source,
-        all: &[(Source, &Update)],
-        findings: &Findings,
         observed: &Observed,
+        receipts: &Receipts,
     ) -> SourceStaleness {
-        let mut stages = Stages::default();
+        let mut stages = Stages {
+            end_us: observed.ended_us,
+            ..Stages::default()
+        };
         let mut result = SourceStaleness {
             source: source.name().to_owned(),
-            wanted_per_second: self.wanted(source),
+            wanted_per_second: self.rate(source),
             updates: 0,
             failed_writes: BTreeMap::new(),
-            passed_over: observed
-                .updates
-                .get(&source)
-                .map_or(0, |updates| updates.passed_over),
+            passed_over: observed.passed_over.get(&source).copied().unwrap_or(0),
             lost: 0,
             undecided: 0,
             stages: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             histograms: BTreeMap::new(),
             timeline: Vec::new(),
             receipts: 0,
         };
-        for ((_, update), sighting) in all
-            .iter()
-            .zip(&findings.sightings)
-            .filter(|((made_by, _), _)| *made_by == source)
-        {
+        let updates = observed.updates.iter().zip(&observed.findings.sightings);
+        for ((_, update), sighting) in updates.filter(|((by, _), _)| *by == source) {
             if let Some(reason) = &update.failure {
                 *result.failed_writes.entry(reason.clone()).or_default() += 1;
             }
@@ -134,74 +102,153 @@ impl Bench<'_> {
             };
             result.updates += 1;
             result.lost += u64::from(sighting.lost);
-            result.undecided += u64::from(sighting.undecided && !sighting.lost);
-            stages.add("acknowledge", acked_us - update.write.issued_us);
-            let after = |seen: u64| seen.saturating_sub(acked_us);
-            let seen_by = |wanted: fn(&Observer) -> bool| -> Vec<Option<u64>> {
-                let all = self.observers.iter().zip(&sighting.seen_us);
-                all.filter(|(observer, _)| wanted(observer))
-                    .map(|(_, seen)| seen.map(after))
-                    .collect()
+            result.undecided += u64::from(sighting.undecided);
+            let issued_us = update.write.issued_us;
+            stages.add("acknowledge", acked_us - issued_us);
+            let replicas = self.seen_by(sighting, Observer::is_replica);
+            if let Some(replicas) = replicas {
+                let first_us = stages.until("first_replica", acked_us, replicas.first);
+                let last_us = stages.until("last_replica", acked_us, replicas.all);
+                result.timeline.push(Spread {
+                    at_ms: acked_us.saturating_sub(observed.begun_us) / 1_000,
+                    first_us,
+                    last_us,
+                });
+            }
+            for (first, all, observer) in [
+                (
+                    "edge_first",
+                    "edge_all",
+                    Observer::is_edge as fn(&Observer) -> bool,
+                ),
+                ("order_first", "order_all", Observer::is_orders),
+            ] {
+                if let Some(seen) = self.seen_by(sighting, observer) {
+                    stages.until(first, acked_us, seen.first);
+                    stages.until(all, acked_us, seen.all);
+                }
+            }
+            let Some(receipt) = receipts.get(&(self.location(update), update.store_version)) else {
+                continue;
             };
-            let replicas = seen_by(Observer::is_replica);
-            if let Some(all) = replicas.iter().copied().collect::<Option<Vec<_>>>() {
-                let (first, last) = (all.iter().min(), all.iter().max());
-                if let (Some(first), Some(last)) = (first, last) {
-                    stages.add("first_replica", *first);
-                    stages.add("last_replica", *last);
-                    result.timeline.push(Spread {
-                        at_ms: acked_us.saturating_sub(observed.begun_us) / 1_000,
-                        first_us: *first,
-                        last_us: *last,
-                    });
+            result.receipts += 1;
+            if let Some(took) = receipt.write_to_start {
+                stages.add("write_to_start", micros(took));
+                if let Some(replicas) = replicas {
+                    let started_us = issued_us.saturating_add(micros(took));
+                    stages.until("start_to_last", started_us, replicas.all);
                 }
             }
-            if let [Some(seen)] = seen_by(Observer::is_edge)[..] {
-                stages.add("edge", seen);
-            }
-            if let [Some(seen)] = seen_by(|o| !o.is_replica() && !o.is_edge())[..] {
-                stages.add("order", seen);
-            }
-            let place = self.cells[update.write.cell].location(&self.targets.parameter_root);
-            if let Some(receipt) = observed.receipts.get(&(place, update.store_version)) {
-                result.receipts += 1;
-                if let Some(took) = receipt.write_to_start {
-                    stages.add("write_to_start", micros(took));
-                }
-                stages.add("read", micros(receipt.read));
-                stages.add("discover", micros(receipt.discover));
-                stages.add("fanout", micros(receipt.fanout));
-            }
+            stages.add("read", micros(receipt.read));
+            stages.add("discover", micros(receipt.discover));
+            stages.add("fanout", micros(receipt.fanout));
         }
-        (result.stages, result.histograms) = stages.done();
+        stages.finish(&mut result);
         result
     }
+
+    /// When these observers saw an update; `None` if there is no such observer.
+    fn seen_by(&self, sighting: &Sighting, wanted: impl Fn(&Observer) -> bool) -> Option<Seen> {
+        let all = self.experiment.observers.iter().zip(&sighting.seen);
+        let mut seen = all.filter(|(observer, _)| wanted(observer)).peekable();
+        seen.peek()?;
+        Some(Seen::of_all(seen.map(|(_, seen)| *seen)))
+    }
+
+    fn location(&self, update: &Update) -> String {
+        let cell = &self.experiment.cells[update.write.cell];
+        cell.location(&self.targets.parameter_root)
+    }
+}
+
+/// How finely an observer's times are known, over the updates that it saw.
+fn resolution(number: usize, observed: &Observed) -> Histogram<u64> {
+    let mut times = histogram(3);
+    let sightings = observed
+        .findings
+        .sightings
+        .iter()
+        .take(observed.updates.len());
+    for window in sightings.filter_map(|sighting| sighting.seen.get(number)?.first) {
+        times.saturating_record(window.by_us - window.after_us);
+    }
+    times
 }
 
 /// Times by stage.
 #[derive(Default)]
-struct Stages(BTreeMap<&'static str, hdrhistogram::Histogram<u64>>);
-
-type Done = (
-    BTreeMap<String, Quantiles>,
-    BTreeMap<String, Vec<(u64, u64)>>,
-);
+struct Stages {
+    /// The end of the observation.
+    end_us: u64,
+    times: BTreeMap<&'static str, Histogram<u64>>,
+    floors: BTreeMap<&'static str, Histogram<u64>>,
+    unseen: BTreeMap<&'static str, u64>,
+}
 
 impl Stages {
     fn add(&mut self, stage: &'static str, us: u64) {
-        self.0
-            .entry(stage)
-            .or_insert_with(|| histogram(3))
-            .saturating_record(us);
+        let times = self.times.entry(stage).or_insert_with(|| histogram(3));
+        times.saturating_record(us);
     }
 
-    fn done(self) -> Done {
-        let named = self.0.into_iter();
-        named
-            .map(|(stage, times)| {
-                let stage = stage.to_owned();
-                ((stage.clone(), quantiles(&times)), (stage, buckets(&times)))
-            })
-            .unzip()
+    /// Adds the time from `since_us` until something was seen, with its lower bound, and returns it. What was not seen is not
+    /// left out, which would make the others look faster: it counts with the time until the end of the observation.
+    fn until(&mut self, stage: &'static str, since_us: u64, seen: Option<Window>) -> u64 {
+        let window = seen.unwrap_or_else(|| {
+            *self.unseen.entry(stage).or_default() += 1;
+            Window {
+                after_us: self.end_us,
+                by_us: self.end_us,
+            }
+        });
+        let floors = self.floors.entry(stage).or_insert_with(|| histogram(3));
+        floors.saturating_record(window.after_us.saturating_sub(since_us));
+        let us = window.by_us.saturating_sub(since_us);
+        self.add(stage, us);
+        us
+    }
+
+    fn finish(self, result: &mut SourceStaleness) {
+        for (stage, times) in self.times {
+            result.histograms.insert(stage.to_owned(), buckets(&times));
+            result.stages.insert(stage.to_owned(), quantiles(&times));
+        }
+        let floors = self.floors.into_iter();
+        result.floors = floors
+            .map(|(stage, us)| (stage.to_owned(), quantiles(&us)))
+            .collect();
+        let unseen = self.unseen.into_iter();
+        result.unseen = unseen
+            .map(|(stage, count)| (stage.to_owned(), count))
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_that_nobody_saw_is_in_the_percentiles() {
+        let mut stages = Stages {
+            end_us: 9_000_000,
+            ..Stages::default()
+        };
+        let seen = |after_us, by_us| Some(Window { after_us, by_us });
+        assert_eq!(stages.until("last_replica", 1_000, seen(500, 3_000)), 2_000);
+        assert_eq!(
+            stages.until("last_replica", 1_000, seen(4_000, 6_000)),
+            5_000
+        );
+        assert_eq!(stages.until("last_replica", 1_000_000, None), 8_000_000);
+        assert_eq!(stages.unseen["last_replica"], 1);
+        assert_eq!(stages.times["last_replica"].len(), 3);
+        let floors = &stages.floors["last_replica"];
+        assert_eq!(
+            (floors.min(), floors.len()),
+            (0, 3),
+            "not above the resolution"
+        );
+        assert!(floors.max() >= 7_990_000);
     }
 }

@@ -1,37 +1,40 @@
-//! Observers: every replica directly, the edge, and order-service's prices. Each probes what lags as often as it may,
-//! and at everything now and then.
+//! Observers: every replica directly, the edge, and order-service's prices. Each has a task for every location, which
+//! polls it while it lags, and now and then otherwise. All intervals are jittered by half, so that no poll keeps a phase.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use futures::future::join_all;
 use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use reqwest::{StatusCode, header};
 use serde_json::Value;
 use tagged_config_proto::v1::{GetConfigRequest, config_service_client::ConfigServiceClient};
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use crate::{
     client::{RestClient, code_name, order, signed},
     staleness::{
         cells::{Cell, Clock, ORDER_CENTS, Version},
-        history::{ObserverName, Read},
+        history::{CONFIRMATIONS, Read, Shown},
     },
     stop::Stop,
 };
 
-/// How often everything is looked at.
+/// How often a location that does not lag is read.
 pub(crate) const SWEEP: Duration = Duration::from_millis(500);
-/// How long one probe may take.
+/// How long one read may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// From a read that failed to the next one, at least.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// What is probed.
+/// What is read.
 pub(crate) enum Eye {
     /// One replica's gRPC.
     Replica(Channel),
@@ -43,46 +46,63 @@ pub(crate) enum Eye {
 
 /// An observer.
 pub(crate) struct Observer {
-    /// For people, and for the checker.
-    pub(crate) name: ObserverName,
+    /// For people.
+    pub(crate) name: String,
     eye: Eye,
     every: Duration,
-    /// By cell: the newest version seen.
-    seen: Vec<AtomicU64>,
+    /// The tasks that answered there, with their numbers.
+    tasks: Mutex<BTreeMap<String, u32>>,
+    /// By cell: the newest version that all tasks there have shown.
+    shown: Mutex<HashMap<usize, Arc<AtomicU64>>>,
 }
 
-/// What observers bring home.
+/// Every read of a run.
 #[derive(Default)]
 pub(crate) struct Notes {
-    /// Every answer, in the order of each observer.
+    /// Those that were answered.
     pub(crate) reads: Mutex<Vec<Read>>,
-    /// What was no answer, by observer and reason.
-    pub(crate) failures: Mutex<BTreeMap<String, u64>>,
-    servers: Mutex<HashMap<String, u32>>,
+    /// Those that were not.
+    pub(crate) failures: Mutex<Vec<Failure>>,
 }
 
-/// What one probe shows.
-struct Sight {
-    version: Version,
-    own: bool,
+/// A read that was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The observer's number.
+    pub(crate) observer: usize,
+    /// gRPC's code, the HTTP status, or what became of the connection.
+    pub(crate) code: String,
+    /// When it began.
+    pub(crate) started_us: u64,
+    /// When it had failed.
+    pub(crate) ended_us: u64,
+}
+
+/// An answer.
+struct Answer {
+    shown: Shown,
     stale: bool,
-    server: String,
+    server: Option<u32>,
+}
+
+/// What one task of one observer has seen of its location.
+#[derive(Default)]
+struct Progress {
+    /// The newest version that each task showed.
+    by_task: HashMap<u32, Version>,
+    /// The last versions, where answers do not name their task.
+    unnamed: VecDeque<Version>,
 }
 
 impl Observer {
-    /// An observer of so many cells, that probes so often.
-    pub(crate) fn new(
-        name: String,
-        ordered: bool,
-        eye: Eye,
-        every: Duration,
-        cells: usize,
-    ) -> Self {
+    /// An observer that polls so often what lags.
+    pub(crate) fn new(name: String, eye: Eye, every: Duration) -> Self {
         Self {
-            name: ObserverName { name, ordered },
+            name,
             eye,
             every,
-            seen: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            tasks: Mutex::default(),
+            shown: Mutex::default(),
         }
     }
 
@@ -96,103 +116,104 @@ impl Observer {
         matches!(self.eye, Eye::Edge(_))
     }
 
-    /// Whether it has seen everything that was acknowledged.
-    pub(crate) fn is_up_to_date(&self, cells: &[Arc<Cell>]) -> bool {
-        cells
-            .iter()
-            .zip(&self.seen)
-            .all(|(cell, seen)| seen.load(Ordering::Acquire) >= cell.acked.load(Ordering::Acquire))
+    /// Whether it is order-service.
+    pub(crate) fn is_orders(&self) -> bool {
+        matches!(self.eye, Eye::Orders(_))
     }
 
-    /// Probes each cell once. Fails with the reason if a cell cannot be read.
+    /// Whether all tasks there have shown everything that was acknowledged.
+    pub(crate) fn is_up_to_date(&self, cells: &[Arc<Cell>]) -> bool {
+        cells.iter().enumerate().all(|(number, cell)| {
+            self.shown_of(number).load(Ordering::Acquire) >= cell.acked.load(Ordering::Acquire)
+        })
+    }
+
+    fn shown_of(&self, cell: usize) -> Arc<AtomicU64> {
+        Arc::clone(self.shown.lock().entry(cell).or_default())
+    }
+
+    /// Reads each cell once. Fails with the reason if a cell cannot be read.
     pub(crate) async fn try_all(&self, cells: &[Arc<Cell>]) -> Result<(), String> {
         for cell in cells {
-            let problem = |reason: &str| format!("{}: {reason} of {}", self.name.name, cell.name());
-            let sight = self.probe(cell).await.map_err(|reason| problem(&reason))?;
-            if !sight.own {
+            let problem = |reason: &str| format!("{}: {reason} of {}", self.name, cell.name());
+            let answer = self.read(cell).await.map_err(|reason| problem(&reason))?;
+            if !matches!(answer.shown, Shown::Version(_)) {
                 return Err(problem("not the value"));
             }
         }
         Ok(())
     }
 
-    /// Probes until it is stopped.
+    /// Reads one cell until it is stopped.
     async fn watch(
         self: Arc<Self>,
-        number: usize,
-        cells: Arc<Vec<Arc<Cell>>>,
+        (number, index): (usize, usize),
+        cell: Arc<Cell>,
         notes: Arc<Notes>,
         clock: Clock,
         stop: Stop,
+        mut rng: SmallRng,
     ) {
-        let mut interval = tokio::time::interval(self.every);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut swept = None::<Instant>;
+        let mut issued = cell.issued.subscribe();
+        let shown = self.shown_of(index);
+        let mut progress = Progress::default();
+        let mut pause = self.every;
         while !stop.is_set() {
             tokio::select! {
-                _ = interval.tick() => {}
+                () = tokio::time::sleep(pause.mul_f64(rng.random_range(0.5..1.5))) => {}
+                // Whoever waits for the next sweep begins to poll.
+                Ok(()) = issued.changed(), if pause == SWEEP => {
+                    pause = self.every;
+                    continue;
+                }
                 () = stop.wait() => break,
             }
-            let all = swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
-            if all {
-                swept = Some(Instant::now());
-            }
-            let wanted = cells.iter().enumerate().filter(|(index, cell)| {
-                all || self.seen[*index].load(Ordering::Acquire)
-                    < cell.issued.load(Ordering::Acquire)
-            });
-            let probes = wanted.map(|(index, cell)| {
-                let notes = &notes;
-                let observer = &self;
-                async move {
-                    let started_us = clock.us();
-                    match observer.probe(cell).await {
-                        Ok(sight) => {
-                            observer.seen[index].fetch_max(sight.version, Ordering::AcqRel);
-                            let read = Read {
-                                observer: number,
-                                server: notes.server(&sight.server),
-                                cell: index,
-                                version: sight.version,
-                                own: sight.own,
-                                stale: sight.stale,
-                                started_us,
-                                ended_us: clock.us(),
-                            };
-                            notes.reads.lock().push(read);
-                        }
-                        Err(reason) => {
-                            let reason = format!("{}: {reason}", observer.name.name);
-                            *notes.failures.lock().entry(reason).or_default() += 1;
-                        }
-                    }
+            let started_us = clock.us();
+            let answer = self.read(&cell).await;
+            let ended_us = clock.us();
+            match answer {
+                Ok(answer) => {
+                    progress.add(&answer);
+                    let version = progress.shown_by_all(&self.tasks.lock());
+                    shown.fetch_max(version, Ordering::AcqRel);
+                    let lags = version < *issued.borrow_and_update();
+                    pause = if lags { self.every } else { SWEEP };
+                    notes.reads.lock().push(Read {
+                        observer: number,
+                        server: answer.server,
+                        cell: index,
+                        shown: answer.shown,
+                        stale: answer.stale,
+                        started_us,
+                        ended_us,
+                    });
                 }
-            });
-            join_all(probes).await;
+                Err(code) => {
+                    pause = self.every.max(AFTER_FAILURE);
+                    notes.failures.lock().push(Failure {
+                        observer: number,
+                        code,
+                        started_us,
+                        ended_us,
+                    });
+                }
+            }
         }
     }
 
-    async fn probe(&self, cell: &Cell) -> Result<Sight, String> {
+    async fn read(&self, cell: &Cell) -> Result<Answer, String> {
         match tokio::time::timeout(TIMEOUT, self.ask(cell)).await {
             Ok(answer) => answer,
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
 
-    async fn ask(&self, cell: &Cell) -> Result<Sight, String> {
+    async fn ask(&self, cell: &Cell) -> Result<Answer, String> {
         let token = cell.caller.token();
-        let sight = |found: Option<(Version, bool)>,
-                     stale: bool,
-                     server: String|
-         -> Result<Sight, String> {
-            // A value of another kind is nobody's of these.
-            let (version, own) = found.unwrap_or((0, false));
-            Ok(Sight {
-                version,
-                own,
-                stale,
-                server,
-            })
+        // A shared default in its place: the tenant's own value is absent.
+        let of = |value: &str, origin: &str| match origin {
+            "global" => Shown::Absent,
+            _ => cell.shown(value),
         };
         match &self.eye {
             Eye::Replica(channel) => {
@@ -200,19 +221,39 @@ impl Observer {
                     key: cell.key(),
                     ..Default::default()
                 };
-                let answer = ConfigServiceClient::new(channel.clone())
-                    .get_config(signed(request, &token, TIMEOUT))
-                    .await
-                    .map_err(|status| code_name(status.code()))?
-                    .into_inner();
-                sight(cell.version_of(&answer.value), answer.stale, String::new())
+                let mut client = ConfigServiceClient::new(channel.clone());
+                let answer = client.get_config(signed(request, &token, TIMEOUT)).await;
+                let (shown, stale) = match answer {
+                    Ok(answer) => {
+                        let entry = answer.get_ref();
+                        (of(&entry.value, &entry.origin), entry.stale)
+                    }
+                    Err(status) if status.code() == Code::NotFound => (Shown::Absent, false),
+                    Err(status) => return Err(code_name(status.code())),
+                };
+                Ok(Answer {
+                    shown,
+                    stale,
+                    server: Some(0),
+                })
             }
             Eye::Edge(client) => {
                 let url = client.url(&format!("/v1/config/{}?freshness=true", cell.key()));
-                let entry = json(client.client().get(url), token.header.clone()).await?;
-                let server = entry["servedBy"].as_str().unwrap_or_default().to_owned();
-                let value = entry["value"].as_str().unwrap_or_default();
-                sight(cell.version_of(value), entry["stale"] == true, server)
+                let Some(entry) = json(client.client().get(url), token.header.clone()).await?
+                else {
+                    return Ok(Answer {
+                        shown: Shown::Absent,
+                        stale: false,
+                        server: None,
+                    });
+                };
+                let text = |name: &str| entry[name].as_str();
+                let value = text("value").ok_or("not the agreed JSON")?;
+                Ok(Answer {
+                    shown: of(value, text("origin").unwrap_or_default()),
+                    stale: entry["stale"] == true,
+                    server: text("servedBy").map(|name| self.task(name)),
+                })
             }
             Eye::Orders(client) => {
                 let post = client
@@ -220,57 +261,134 @@ impl Observer {
                     .post(client.url("/v1/orders"))
                     .json(&order(ORDER_CENTS));
                 let priced = json(post, token.header.clone()).await?;
-                sight(cell.version_of_order(&priced), false, String::new())
+                let shown = priced.and_then(|priced| cell.shown_by_order(&priced));
+                Ok(Answer {
+                    shown: shown.ok_or("not the agreed JSON")?,
+                    stale: false,
+                    server: None,
+                })
             }
         }
     }
+
+    fn task(&self, name: &str) -> u32 {
+        let mut tasks = self.tasks.lock();
+        let next = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        *tasks.entry(name.to_owned()).or_insert(next)
+    }
 }
 
+// === impl Progress ===
+
+impl Progress {
+    fn add(&mut self, answer: &Answer) {
+        let version = match answer.shown {
+            Shown::Version(version) => version,
+            _ => 0,
+        };
+        if let Some(task) = answer.server {
+            let newest = self.by_task.entry(task).or_default();
+            *newest = version.max(*newest);
+        } else if self.by_task.is_empty() {
+            self.unnamed.push_back(version);
+            if self.unnamed.len() > CONFIRMATIONS {
+                self.unnamed.pop_front();
+            }
+        }
+    }
+
+    /// The newest version that each of these tasks has shown; without names, that the last answers have shown.
+    fn shown_by_all(&self, tasks: &BTreeMap<String, u32>) -> Version {
+        let of = |task: &u32| self.by_task.get(task).copied().unwrap_or(0);
+        let named = tasks.values().map(of).min();
+        let known = self.by_task.values().copied().min();
+        let unnamed = (!self.unnamed.is_empty()).then(|| match self.unnamed.len() {
+            CONFIRMATIONS => self.unnamed.iter().copied().min().unwrap_or(0),
+            _ => 0,
+        });
+        let all = [named, known, unnamed].into_iter().flatten();
+        all.min().unwrap_or(0)
+    }
+}
+
+/// The JSON of an answer; `None` if the service says that there is no such key.
 async fn json(
     request: reqwest::RequestBuilder,
-    authorization: reqwest::header::HeaderValue,
-) -> Result<Value, String> {
-    let answer = request
-        .header(reqwest::header::AUTHORIZATION, authorization)
-        .send()
-        .await
-        .map_err(|error| {
-            if error.is_connect() {
-                "cannot connect".to_owned()
-            } else {
-                "connection broke".to_owned()
-            }
-        })?;
+    authorization: header::HeaderValue,
+) -> Result<Option<Value>, String> {
+    let request = request.header(header::AUTHORIZATION, authorization);
+    let answer = request.send().await.map_err(|error| {
+        let reason = if error.is_connect() {
+            "cannot connect"
+        } else {
+            "connection broke"
+        };
+        reason.to_owned()
+    })?;
     let status = answer.status();
-    if !status.is_success() {
-        return Err(format!("HTTP {}", status.as_u16()));
+    let body = answer.json().await;
+    let body: Value = match status {
+        StatusCode::OK => body.map_err(|_| "not the agreed JSON".to_owned())?,
+        _ => body.unwrap_or_default(),
+    };
+    match status {
+        StatusCode::OK => Ok(Some(body)),
+        // A load balancer's or gateway's own 404 says nothing about the key.
+        StatusCode::NOT_FOUND if body["type"] == "urn:tagged-config:problem:not-found" => Ok(None),
+        other => Err(format!("HTTP {}", other.as_u16())),
     }
-    answer
-        .json()
-        .await
-        .map_err(|_| "not the agreed JSON".to_owned())
 }
 
-/// Has all of them probe until they are stopped.
+/// Has all of them read every cell until they are stopped.
 pub(crate) fn watch_all(
     observers: &[Arc<Observer>],
-    cells: &Arc<Vec<Arc<Cell>>>,
+    cells: &[Arc<Cell>],
     notes: &Arc<Notes>,
     clock: Clock,
     stop: &Stop,
+    seed: u64,
 ) -> JoinSet<()> {
+    let mut seeds = SmallRng::seed_from_u64(seed);
     let mut watches = JoinSet::new();
     for (number, observer) in observers.iter().enumerate() {
-        let (observer, cells, notes) = (Arc::clone(observer), Arc::clone(cells), Arc::clone(notes));
-        watches.spawn(observer.watch(number, cells, notes, clock, stop.clone()));
+        for (index, cell) in cells.iter().enumerate() {
+            watches.spawn(Arc::clone(observer).watch(
+                (number, index),
+                Arc::clone(cell),
+                Arc::clone(notes),
+                clock,
+                stop.clone(),
+                SmallRng::from_rng(&mut seeds),
+            ));
+        }
     }
     watches
 }
 
-impl Notes {
-    fn server(&self, name: &str) -> u32 {
-        let mut servers = self.servers.lock();
-        let next = u32::try_from(servers.len()).unwrap_or(u32::MAX);
-        *servers.entry(name.to_owned()).or_insert(next)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(version: Version, server: Option<u32>) -> Answer {
+        Answer {
+            shown: Shown::Version(version),
+            stale: false,
+            server,
+        }
+    }
+
+    #[test]
+    fn an_observer_polls_on_until_all_tasks_have_shown_an_update() {
+        let mut edge = Progress::default();
+        let tasks = BTreeMap::from([("a".to_owned(), 0), ("b".to_owned(), 1)]);
+        edge.add(&answer(3, Some(0)));
+        assert_eq!(edge.shown_by_all(&tasks), 0, "b has not answered");
+        edge.add(&answer(2, Some(1)));
+        assert_eq!(edge.shown_by_all(&tasks), 2);
+        let mut price = Progress::default();
+        for (version, wanted) in [(2, 0), (2, 0), (2, 2), (1, 1), (2, 1), (2, 1), (2, 2)] {
+            price.add(&answer(version, None));
+            assert_eq!(price.shown_by_all(&BTreeMap::new()), wanted);
+        }
     }
 }

@@ -44,3 +44,19 @@ pub(crate) fn gate(stores: &Stores, cache_bytes: u64) -> Gate {
     let answer_bytes = (cache_bytes / ANSWER_PART).max(MIN_ANSWER_BYTES);
     Gate::new(reads.chain(others), answer_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use tagged_config_stores::journal::{ENTRIES_PER_SECOND, ENTRIES_PER_WRITE};
+
+    use super::*;
+
+    /// Also where a tenant creates keys at its quota at every task of `terraform/aws/prod.tfvars`, scaled out.
+    #[test]
+    fn one_tenant_at_its_write_quota_does_not_use_up_the_journal() {
+        let entries = |tasks| u64::from(WRITES.per_second) * ENTRIES_PER_WRITE * tasks;
+        assert_eq!(ENTRIES_PER_SECOND, 5_333);
+        assert!(entries(3) <= ENTRIES_PER_SECOND / 8, "as it starts");
+        assert!(entries(20) <= ENTRIES_PER_SECOND * 4 / 5, "at its largest");
+    }
+}

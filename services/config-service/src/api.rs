@@ -11,7 +11,7 @@ use tagged_config_domain::{
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use read::LayerState;
 
@@ -40,8 +40,12 @@ pub(crate) const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 50;
 /// Keys of one batch that are read at once.
 const BATCH_CONCURRENCY: usize = 32;
+/// A key that was not read by then fails, where the caller gives no deadline. API Gateway waits 29 s.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(25);
 /// Bytes of values in one batch's answer. gRPC clients take 4 MiB by default.
 pub(crate) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// The same in JSON strings, where a byte may take six. API Gateway takes answers of 10 MB.
+const MAX_BATCH_JSON_BYTES: usize = 8 * 1024 * 1024;
 /// What a secret's read costs: it is decrypted, and never cached.
 const REVEAL_UNITS: u32 = 2;
 /// A page costs at least one unit for so many entries.
@@ -125,7 +129,7 @@ pub(crate) struct Page {
 /// When a last known value is served instead of waiting for the backend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fallback {
-    /// In time for a caller that waits so long; [`read::PATIENCE`] at most.
+    /// In time for a caller that waits so long; [`read::FALLBACK_AFTER`] at most.
     Within(Option<Duration>),
     /// At this moment.
     At(Instant),
@@ -136,10 +140,20 @@ impl Fallback {
         match self {
             Self::At(moment) => moment,
             Self::Within(deadline) => {
-                let wait = deadline.map_or(read::PATIENCE, |deadline| {
-                    read::PATIENCE.min(deadline * 3 / 4)
+                let wait = deadline.map_or(read::FALLBACK_AFTER, |deadline| {
+                    read::FALLBACK_AFTER.min(deadline * 3 / 4)
                 });
                 Instant::now() + wait
+            }
+        }
+    }
+
+    /// When a key of a batch that has no last known value fails, so that the others are answered in time.
+    fn give_up_at(self) -> Instant {
+        match self {
+            Self::At(moment) => moment,
+            Self::Within(deadline) => {
+                Instant::now() + deadline.map_or(BATCH_TIMEOUT, |deadline| deadline * 7 / 8)
             }
         }
     }
@@ -283,14 +297,15 @@ impl ConfigApi {
         }
     }
 
-    /// One key of a watch, read like any other; secrets are not watched.
+    /// One key of a watch, read like any other; secrets are not watched. An absence that is only the last known one is
+    /// `None`.
     pub(crate) async fn read_watched(
         &self,
         tenant: &TenantId,
         backend: &Backend,
         key: &str,
         layers: &Layers,
-    ) -> Result<Served, ApiError> {
+    ) -> Result<Option<Served>, ApiError> {
         let store = self
             .stores
             .by_backend(backend.0)
@@ -303,13 +318,19 @@ impl ConfigApi {
             }
         };
         let state = state.ok_or(ApiError::NotFound)?;
-        let record = state.record.ok_or(ApiError::NotFound)?;
+        let Some(record) = state.record else {
+            return if state.result == ReadResult::stale {
+                Ok(None)
+            } else {
+                Err(ApiError::NotFound)
+            };
+        };
         if record.secret {
             return Err(ApiError::Unimplemented(
                 "secrets are not watched; read them with GetConfig",
             ));
         }
-        Ok(Served {
+        Ok(Some(Served {
             // The value is shared with the cache until it is sent.
             permit: AnswerPermit::default(),
             key: key.to_owned(),
@@ -318,7 +339,7 @@ impl ConfigApi {
             source: store.backend(),
             result: state.result,
             age: state.since.elapsed(),
-        })
+        }))
     }
 
     /// Memory for an answer of so many bytes.
@@ -390,22 +411,36 @@ impl ConfigApi {
             .into_iter()
             .filter(|key| seen.insert(key.clone()))
             .collect();
+        let give_up_at = fallback.give_up_at();
         let fallback = Fallback::At(fallback.at());
         let reads = distinct.into_iter().map(|key| async move {
-            let answer = self.get(caller, &key, 0, fallback).await;
+            let answer = self.get(caller, &key, 0, fallback);
+            // One key that was never read must not take the whole batch beyond its deadline.
+            let answer = match timeout_at(give_up_at, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Err(ApiError::DeadlineExceeded),
+            };
             (key, answer)
         });
         let mut batch = Batch::default();
         let mut answers = stream::iter(reads).buffered(BATCH_CONCURRENCY);
-        let mut bytes = 0;
+        let (mut bytes, mut json_bytes) = (0, 0);
         while let Some((key, answer)) = answers.next().await {
             match answer {
-                Ok(served) if bytes + served.record.value.len() > MAX_BATCH_BYTES => {
-                    batch.errors.push((key, ApiError::BatchFull));
-                }
                 Ok(served) => {
-                    bytes += served.record.value.len();
-                    batch.entries.push(served);
+                    let value = &served.record.value;
+                    let sum = bytes + value.len();
+                    let json_sum = if sum > MAX_BATCH_BYTES {
+                        usize::MAX
+                    } else {
+                        json_bytes + bytes_in_json(value)
+                    };
+                    if json_sum > MAX_BATCH_JSON_BYTES {
+                        batch.errors.push((key, ApiError::BatchFull));
+                    } else {
+                        (bytes, json_bytes) = (sum, json_sum);
+                        batch.entries.push(served);
+                    }
                 }
                 Err(ApiError::NotFound) => batch.missing.push(key),
                 Err(error) => batch.errors.push((key, error)),
@@ -636,6 +671,16 @@ impl ConfigApi {
             permit: AnswerPermit::default(),
         })
     }
+}
+
+/// Bytes of a value in a JSON string.
+fn bytes_in_json(value: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    value.len() + value.bytes().map(escaped).sum::<usize>()
 }
 
 /// The error for the caller, after the log has what the caller is not shown.

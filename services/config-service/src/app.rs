@@ -13,7 +13,12 @@ use tagged_config_runtime::{
 use tagged_config_stores::{Journal, Stores, aws};
 use tagged_config_web as web;
 use tokio::{net::TcpListener, time::timeout};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic::service::Routes;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
 
 use crate::{
     api::ConfigApi,
@@ -39,6 +44,10 @@ use crate::{
 /// Most connections of a gRPC listener. A client process holds one or two, whatever it watches; the invalidator one.
 const MAX_GRPC_CONNECTIONS: usize = 1_024;
 const MAX_REFRESH_CONNECTIONS: usize = 128;
+/// Largest request to what needs no token, health and reflection: a service's name.
+const MAX_OPEN_REQUEST_BYTES: usize = 1024;
+/// For those, and after the public service's own limit: time in which a call's answer must begin.
+const OPEN_CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// The service, bound to its addresses.
 pub(crate) struct App {
@@ -145,19 +154,22 @@ impl App {
             stop: shutdown.clone(),
         });
         let grpc_server = server(connection_age)
-            .add_service(calls)
-            .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+            .timeout(OPEN_CALL_TIMEOUT)
+            .add_routes(open_services(health)?.add_service(calls))
             .serve_with_incoming_shutdown(
-                incoming(grpc, MAX_GRPC_CONNECTIONS, shutdown.clone()),
+                incoming(grpc, MAX_GRPC_CONNECTIONS, connection_age, shutdown.clone()),
                 shutdown.wait(),
             );
         let refresh_server = server(connection_age)
             .timeout(CALL_TIMEOUT)
             .add_service(refresh::service(changes, config.refresh, config.instance))
             .serve_with_incoming_shutdown(
-                incoming(refresh, MAX_REFRESH_CONNECTIONS, shutdown.clone()),
+                incoming(
+                    refresh,
+                    MAX_REFRESH_CONNECTIONS,
+                    connection_age,
+                    shutdown.clone(),
+                ),
                 shutdown.wait(),
             );
         let state = HttpState {
@@ -225,9 +237,18 @@ async fn serve(keys: &Authenticator<Jwks>, readiness: &Readiness, health: &Healt
     std::future::pending::<()>().await;
 }
 
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
+/// What needs no token: health, and reflection of the public service.
+fn open_services<H: Health>(health: HealthServer<H>) -> anyhow::Result<Routes> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTOR_SET)
+    };
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    Ok(
+        Routes::new(health.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
+            .add_service(v1.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES))
+            .add_service(v1alpha.max_decoding_message_size(MAX_OPEN_REQUEST_BYTES)),
+    )
 }
 
 /// Writes the metrics for CloudWatch, the keys' age among them.
@@ -240,11 +261,11 @@ async fn emit_metrics(
     stop: impl Future<Output = ()>,
 ) {
     let sampled = Arc::clone(&metrics);
-    let present = || {
+    let sample = || {
         sampled.set_keys_age(keys.keys_age());
         api.gauges()
     };
-    emf::emit_every(interval, metrics, present, backends, stop).await;
+    emf::emit_every(interval, metrics, sample, backends, stop).await;
 }
 
 /// Of the public service, and of the process as a whole.

@@ -10,6 +10,8 @@ mod cache;
 mod change;
 mod config;
 mod errors;
+#[cfg(test)]
+mod fixture;
 mod telemetry;
 mod transport;
 mod watch;

@@ -185,7 +185,8 @@ impl Watch {
                 continue;
             };
             let retryable = match &answer {
-                Ok(served) => served.result == ReadResult::stale,
+                Ok(None) => true,
+                Ok(Some(served)) => served.result == ReadResult::stale,
                 Err(error) => {
                     matches!(
                         error.answer().code,
@@ -196,6 +197,13 @@ impl Watch {
             if retryable {
                 self.retry.push(key);
             }
+            let answer = match answer {
+                Ok(Some(served)) => Ok(served),
+                // An absence that may be over does not end what was sent.
+                Ok(None) if *sent != Sent::Nothing => continue,
+                Ok(None) => Err(ApiError::NotFound),
+                Err(error) => Err(error),
+            };
             let (now, event) = match answer {
                 Ok(served) => (
                     Sent::Value {

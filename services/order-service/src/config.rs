@@ -29,7 +29,7 @@ pub(crate) struct Config {
     /// `TAGGED_CONFIG_AUDIENCE`
     pub(crate) audience: String,
     /// `TAGGED_CONFIG_ENDPOINTS`: config-service, `http://host:port`, several separated by commas; names are
-    /// resolved anew every few seconds. `TAGGED_CONFIG_DEADLINE` (2s): for one question to it, with retries.
+    /// resolved anew every few seconds. `TAGGED_CONFIG_DEADLINE` (2s): for one call to it, with retries.
     pub(crate) client: ClientConfig,
 }
 

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tagged_config_client::{
     CallerToken, ConfigCache, Entry, ReadError, Snapshot,
-    values::{Flag, deserialize_decimal},
+    values::{Flag, deserialize_decimal, deserialize_integer},
 };
 use tagged_config_domain::TenantId;
 use thiserror::Error;
@@ -40,7 +40,9 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Limits {
+    #[serde(deserialize_with = "deserialize_integer")]
     pub(crate) max_lines: usize,
+    #[serde(deserialize_with = "deserialize_integer")]
     pub(crate) max_quantity: u32,
 }
 
@@ -390,6 +392,26 @@ mod tests {
         for rate in ["2", "1e40", "true"] {
             let error = from_batch(batch(&[(TAX_RATE, rate), (CURRENCY, "\"USD\"")])).unwrap_err();
             assert!(error.to_string().contains(TAX_RATE), "{error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_whole_numbers_in_any_notation() {
+        let limits = |limits: &str| {
+            let answer = batch(&[(LIMITS, limits), (TAX_RATE, "0.2"), (CURRENCY, "\"USD\"")]);
+            from_batch(answer).map(|settings| settings.limits)
+        };
+        for value in ["7", "\"7\"", "7.0", "7e0", "\"7.0\""] {
+            let found = limits(&format!(r#"{{"maxLines": {value}}}"#)).unwrap();
+            assert_eq!((found.max_lines, found.max_quantity), (7, 1_000), "{value}");
+        }
+        for value in ["7.5", "-1", "true", "null", "\"x\"", "1e30"] {
+            let error = limits(&format!(r#"{{"maxQuantity": {value}}}"#)).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains(LIMITS) && error.contains("maxQuantity"),
+                "{error}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ locals {
   # For each widget its title and what it draws: a metric with its dimensions, and last how it is counted.
   widgets = {
     fast = {
-      title   = "Reads that asked the source, p50 / p99 (s)"
+      title   = "Reads that called the backend, p50 / p99 (s)"
       metrics = [for stat in ["p50", "p99"] : concat([var.metrics_namespace, "config_read_duration_seconds"], local.config_service, [{ stat = stat, label = stat }])]
     }
     hit_ratio = {

@@ -17,7 +17,7 @@ resource "aws_lambda_function" "invalidator" {
   #checkov:skip=CKV_AWS_272:Packages come from a bucket that only deployments may write; code signing needs an account-wide profile.
   #checkov:skip=CKV_AWS_173:Its environment holds no secret, only names.
   function_name = var.function_name
-  description   = "Tells every config-service task which cached location changed"
+  description   = "Notifies every config-service task of a changed location"
   role          = aws_iam_role.invalidator.arn
 
   filename         = var.package.filename

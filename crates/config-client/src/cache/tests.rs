@@ -599,7 +599,22 @@ async fn a_number_of_keys_that_cannot_be_watched_is_refused() {
             max_stale: Duration::ZERO,
         };
         let made = ConfigCache::new(f.cache.client.clone(), config, Arc::new(Unobserved));
-        assert_eq!(made.map(drop).unwrap_err(), BadKeys(keys));
+        assert_eq!(made.map(drop).unwrap_err(), BadKeys::Count(keys));
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_key_is_refused_before_it_fails_every_watch() {
+    let f = fixture().await;
+    for key in ["", "tenant_config_", "tenant_config_a//b", "x"] {
+        let config = CacheConfig {
+            keys: vec![KEY.to_owned(), key.to_owned()],
+            tenants: 1,
+            max_stale: Duration::ZERO,
+        };
+        let made = ConfigCache::new(f.cache.client.clone(), config, Arc::new(Unobserved));
+        let refused = made.map(drop).unwrap_err();
+        assert!(matches!(&refused, BadKeys::Malformed { key: named, .. } if named == key));
     }
 }
 

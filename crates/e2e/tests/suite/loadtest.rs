@@ -23,13 +23,13 @@ const SHAPE: [&str; 6] = ["--tenants", "3", "--keys", "5", "--value-bytes", "128
 /// The machine is busy with other tests: how late requests are sent is no failure.
 const ANY_LAG: [&str; 2] = ["--max-lag", "10s"];
 
-struct Ran {
+pub(crate) struct Ran {
     code: Option<i32>,
     output: String,
     errors: String,
 }
 
-async fn run(arguments: &[&str]) -> anyhow::Result<Ran> {
+pub(crate) async fn run(arguments: &[&str]) -> anyhow::Result<Ran> {
     let mut command = Command::new(program("loadtest")?);
     command
         .envs(role_credentials("load-test").await?)
@@ -45,7 +45,7 @@ async fn run(arguments: &[&str]) -> anyhow::Result<Ran> {
 }
 
 impl Ran {
-    fn exits(&self, code: i32) -> anyhow::Result<&Self> {
+    pub(crate) fn exits(&self, code: i32) -> anyhow::Result<&Self> {
         ensure!(
             self.code == Some(code),
             "exit code {:?}, not {code}\n{}\n{}",
@@ -56,7 +56,7 @@ impl Ran {
         Ok(self)
     }
 
-    fn says(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn says(&self, text: &str) -> anyhow::Result<()> {
         ensure!(
             self.output.contains(text) || self.errors.contains(text),
             "{text:?} is not in\n{}\n{}",
@@ -67,7 +67,7 @@ impl Ran {
     }
 }
 
-fn folder() -> anyhow::Result<PathBuf> {
+pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("loadtest-{}", Uuid::new_v4()));
     std::fs::create_dir(&folder)?;
     Ok(folder)
@@ -79,7 +79,7 @@ fn result(folder: &Path) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&result)?)
 }
 
-fn text(path: &Path) -> anyhow::Result<&str> {
+pub(crate) fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path is text")
 }
 
@@ -175,7 +175,9 @@ async fn loadtest_measures_latency_reports_and_compares() -> anyhow::Result<()> 
         .says("no figure is worse")?;
     let mut worse = report;
     for phase in worse["phases"].as_array_mut().unwrap() {
-        phase["answered_per_second"] = 0.1.into();
+        for series in phase["series"].as_array_mut().unwrap() {
+            series["per_second"] = 0.1.into();
+        }
     }
     let worse_file = out.join("worse.json");
     std::fs::write(&worse_file, worse.to_string())?;
@@ -301,6 +303,8 @@ async fn loadtest_measures_staleness() -> anyhow::Result<()> {
         "2",
         "--background",
         "0,20",
+        "--lost-after",
+        "15s",
         "--out",
         text(&out)?,
         "--slo",
@@ -319,13 +323,32 @@ async fn loadtest_measures_staleness() -> anyhow::Result<()> {
         );
         ensure!(part["history"]["reads"].as_u64() > Some(10));
         ensure!(part["services"]["replicas"].as_u64() > Some(1));
+        ensure!(
+            part["history"]["failed_reads"]
+                .as_object()
+                .unwrap()
+                .is_empty()
+        );
+        for observer in part["observers"].as_array().unwrap() {
+            ensure!(
+                observer["resolution"]["count"].as_u64() > Some(0),
+                "{observer}"
+            );
+        }
         for source in part["sources"].as_array().unwrap() {
             ensure!(source["updates"].as_u64() > Some(2), "{source}");
             ensure!(
                 source["receipts"].as_u64() > Some(0),
                 "no receipt was found: {source}"
             );
-            for stage in ["first_replica", "last_replica", "edge", "order", "fanout"] {
+            for stage in ["first_replica", "last_replica", "edge_all", "order_all"] {
+                ensure!(
+                    source["stages"][stage]["count"] == source["updates"],
+                    "{stage} of {source}"
+                );
+                ensure!(source["unseen"][stage].is_null(), "{stage} of {source}");
+            }
+            for stage in ["edge_first", "order_first", "fanout", "start_to_last"] {
                 ensure!(
                     source["stages"][stage]["count"].as_u64() > Some(0),
                     "{stage} of {source}"
@@ -403,7 +426,15 @@ async fn loadtest_measures_a_quiet_tenant_beside_a_noisy_neighbour_and_cleans_up
 
 #[tokio::test]
 async fn loadtest_refuses_an_output_folder_before_it_measures() -> anyhow::Result<()> {
-    for command in ["latency", "capacity", "soak", "staleness", "neighbours"] {
+    for command in [
+        "latency",
+        "capacity",
+        "soak",
+        "staleness",
+        "neighbours",
+        "chaos",
+        "watchers",
+    ] {
         run(&[command, "--out", "/proc/nope"])
             .await?
             .exits(64)?
@@ -433,7 +464,11 @@ async fn loadtest_refuses_what_it_cannot_measure() -> anyhow::Result<()> {
             &["--slo", "grpc.hit.p98<1ms"][..],
             "names nothing that is measured",
         ),
-        (64, &["--slo", "edge.p99<1s"][..], "measures no path"),
+        (
+            64,
+            &["--slo", "edge.p99<1s"][..],
+            "names nothing that is measured",
+        ),
         (64, &["--scenarios", "rest"][..], "has no gRPC form"),
         (64, &["--warm-up", "15"][..], "a time with its unit"),
         (64, &["--api-url", "localhost"][..], "is no URL"),

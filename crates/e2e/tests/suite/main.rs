@@ -12,6 +12,7 @@ mod contract;
 mod freshness;
 mod isolation;
 mod journey;
+mod liar;
 mod loadtest;
 mod logs;
 mod mirror;

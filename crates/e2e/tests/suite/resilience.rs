@@ -84,7 +84,7 @@ async fn with_its_backend_gone_it_answers_and_says_so() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn without_keys_nobody_is_let_in_and_nobody_is_told_no_for_good() -> anyhow::Result<()> {
+async fn without_keys_nobody_is_admitted_and_nobody_is_refused_for_good() -> anyhow::Result<()> {
     let service = Standalone::start_without_keys("http://127.0.0.1:1/jwks.json").await?;
     let status = grpc_client(&service.grpc, &Issuer::new().token("A1", "reader"))
         .await?

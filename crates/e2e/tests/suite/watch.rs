@@ -42,7 +42,7 @@ async fn next(watch: &mut Streaming<WatchConfigResponse>) -> anyhow::Result<Stri
 }
 
 #[tokio::test]
-async fn a_watch_tells_a_snapshot_and_then_every_change_of_its_tenant() -> anyhow::Result<()> {
+async fn a_watch_sends_a_snapshot_and_then_every_change_of_its_tenant() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let (user, other) = (stack.writer().await?, stack.writer().await?);
     stack.put_item(&user.tenant, "watched", "1").await?;
@@ -81,7 +81,7 @@ async fn a_watch_tells_a_snapshot_and_then_every_change_of_its_tenant() -> anyho
 }
 
 #[tokio::test]
-async fn deleting_an_override_tells_the_default() -> anyhow::Result<()> {
+async fn deleting_an_override_sends_the_default() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let user = stack.writer().await?;
     let name = format!("watched-{}", user.tenant);
@@ -126,7 +126,7 @@ async fn bad_watches_are_refused() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_admin_is_told_what_a_task_knows_of_a_key() -> anyhow::Result<()> {
+async fn an_admin_reads_what_a_task_knows_of_a_key() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let writer = stack.writer().await?;
     let admin = stack.user_of(&writer.tenant, "admin").await?;

@@ -1,4 +1,4 @@
-//! The single writes: each under a condition, and with its entry in the journal where there is one.
+//! Conditional writes of one item, each in one transaction with its entry in the journal, where there is one.
 
 use aws_sdk_dynamodb::{
     config::http::HttpResponse,

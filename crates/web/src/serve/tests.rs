@@ -15,6 +15,9 @@ use tokio::{
 use super::*;
 use crate::{BODY_TIMEOUT, BodyError, layered, read_body};
 
+/// More than the system's buffers of a connection hold.
+const LARGE: usize = 32 * 1024 * 1024;
+
 struct Server {
     address: SocketAddr,
     trigger: ShutdownTrigger,
@@ -36,6 +39,7 @@ async fn server(max_connections: usize) -> Server {
     let router = Router::new()
         .route("/", get(async || "hello"))
         .route("/put", put(put_body))
+        .route("/large", get(async || "x".repeat(LARGE)))
         .route(
             "/waits",
             get(async move || {
@@ -166,4 +170,42 @@ async fn the_drain_waits_for_a_request_in_progress_and_for_all_of_its_answer() {
     server.ended.await.unwrap();
     let refused = TcpStream::connect(server.address).await;
     assert!(refused.is_err(), "the listener is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_is_closed_after_the_write_timeout() {
+    let server = server(1).await;
+    let request = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+    let _deaf = server.send(&request.repeat(20)).await;
+    let started = Instant::now();
+    // The listener takes one connection: the next one is served when the first has ended.
+    let mut next = server.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(status_line(&mut next).await, "HTTP/1.1 200");
+    let open = started.elapsed();
+    assert!(open <= 2 * WRITE_TIMEOUT, "it was open for {open:?}");
+}
+
+#[tokio::test]
+async fn a_head_has_a_limit() {
+    let server = server(10).await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx-a: {}",
+        "a".repeat(2 * MAX_HEAD_BYTES)
+    );
+    let mut stream = server.send(&long).await;
+    assert_eq!(status_line(&mut stream).await, "HTTP/1.1 431");
+}
+
+/// What is not sent yet is held by the body, so that its memory is counted and the drain waits for it.
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_still_in_progress() {
+    let mut server = server(10).await;
+    let unread = server.send("GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut other = server.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    status_line(&mut other).await;
+    server.trigger.fire();
+    let early = timeout(8 * FLUSH_TIME, &mut server.ended).await;
+    assert!(early.is_err(), "most of the answer is not sent");
+    assert!(rest(unread).await.len() > LARGE);
+    server.ended.await.unwrap();
 }

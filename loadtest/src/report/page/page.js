@@ -1,5 +1,7 @@
 "use strict";
-const report = JSON.parse(document.getElementById("data").textContent);
+const data = JSON.parse(document.getElementById("data").textContent);
+// A comparison has two results; `report` and `figures` are then those of the base.
+const [{ report, figures, bounds }, other] = data.results;
 const page = document.getElementById("page");
 const tip = document.getElementById("tip");
 const colour = (index) => `var(--c${index % 8})`;
@@ -29,28 +31,23 @@ function time(us) {
 const tick = (us) => (us < 1e3 ? `${+us.toPrecision(3)} µs` : us < 1e6 ? `${+(us / 1e3).toPrecision(3)} ms` : `${+(us / 1e6).toPrecision(3)} s`);
 const number = (value) => Math.round(value).toLocaleString("en");
 const words = (name) => name.replaceAll("_", " ");
+const date = (one) => one.started_at.slice(0, 19).replace("T", " ");
 const pathName = (phase) => (phase.path === "null" ? `baseline (${phase.null_of})` : phase.path);
-const failures = (phase) => phase.series.reduce((sum, series) => sum + Object.values(series.errors).reduce((a, b) => a + b, 0), 0);
+const timesOf = (phase, wanted) => merged(phase.series.filter(wanted).map((series) => series.histogram));
+// SLOs that bound a time of this subject: a line in its charts.
+const boundsOf = (prefix) => bounds.filter((one) => one.figure.startsWith(`${prefix}.`)).map((one) => ({ us: one.us, name: `SLO ${one.slo}` }));
 
 function merged(histograms) {
   const counts = new Map();
   for (const histogram of histograms) for (const [us, count] of histogram) counts.set(us, (counts.get(us) || 0) + count);
   return [...counts].sort((a, b) => a[0] - b[0]);
 }
-function quantile(histogram, part) {
-  const total = histogram.reduce((sum, [, count]) => sum + count, 0);
-  let seen = 0;
-  for (const [us, count] of histogram) {
-    seen += count;
-    if (seen >= total * part) return us;
-  }
-  return null;
-}
 const size = (histogram) => histogram.reduce((sum, [, count]) => sum + count, 0);
 
 // --- charts
 
-const WIDTH = 520, HEIGHT = 260, LEFT = 64, RIGHT = 14, TOP = 12, BOTTOM = 36;
+// On a narrow screen a chart is drawn for fewer pixels, so that its text stays readable.
+const WIDTH = innerWidth < 520 ? 340 : 520, HEIGHT = 260, LEFT = 64, RIGHT = 14, TOP = 12, BOTTOM = 36;
 
 // Round values between two bounds on a log scale: 1, 2, 5 of each decade, or decades alone where there are many.
 function logTicks(low, high) {
@@ -78,8 +75,12 @@ function frame(xs, ys, xLabel) {
     svg.append(drawn("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: position, y2: position }));
     svg.append(drawn("text", { x: LEFT - 8, y: position + 4, "text-anchor": "end" }, label));
   }
+  let free = 0;
   for (const [position, label] of xs) {
     svg.append(drawn("line", { class: "grid", x1: position, x2: position, y1: TOP, y2: HEIGHT - BOTTOM }));
+    const half = label.length * 3.4;
+    if (position - half < free || position + half > WIDTH + 8) continue;
+    free = position + half + 6;
     svg.append(drawn("text", { x: position, y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, label));
   }
   svg.append(drawn("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }));
@@ -103,10 +104,10 @@ function hover(svg, lines, describe) {
   });
   svg.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
-function legend(lines) {
+function legend(lines, limits) {
   const box = element("div", { class: "legend" });
-  for (const line of lines) {
-    const mark = element("i", { style: `background:${line.colour}` });
+  for (const line of [...lines, ...(limits || []).map((one) => ({ name: one.name, colour: "var(--bad)", dashed: true }))]) {
+    const mark = element("i", line.dashed ? { class: "dashed", style: `color:${line.colour}` } : { style: `background:${line.colour}` });
     box.append(element("span", {}, mark, line.name));
   }
   return box;
@@ -115,12 +116,18 @@ function card(title, note, ...content) {
   return element("section", { class: "card" }, element("h3", {}, title), element("p", { class: "quiet" }, note), ...content);
 }
 
+const stroke = (line) => drawn("polyline", { points: line.points.map((p) => `${p.x.toFixed(1)},${p.y.toFixed(1)}`).join(" "), fill: "none", stroke: line.colour, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": line.dashed ? "5 4" : "none" });
+// A bound belongs into a chart if it is near what was measured.
+const near = (limits, low, high) => (limits || []).filter((one) => one.us > low / 10 && one.us < high * 10);
+
 // Part of all answers by time; the vertical axis is stretched towards 100 %, where the tail is.
-function distribution(title, note, sets) {
+function distribution(title, note, sets, limits) {
   const shown = sets.filter((set) => size(set.histogram) > 0);
   if (!shown.length) return null;
-  const low = Math.max(1, Math.min(...shown.map((set) => set.histogram[0][0])) * 0.8);
-  const high = Math.max(...shown.map((set) => set.histogram[set.histogram.length - 1][0])) * 1.2;
+  let low = Math.max(1, Math.min(...shown.map((set) => set.histogram[0][0]))), high = Math.max(...shown.map((set) => set.histogram[set.histogram.length - 1][0]));
+  const lines_ = near(limits, low, high);
+  low = Math.min(low, ...lines_.map((one) => one.us)) * 0.8;
+  high = Math.max(high, ...lines_.map((one) => one.us)) * 1.2;
   const x = (us) => LEFT + (Math.log(Math.max(us, low) / low) / Math.log(high / low)) * (WIDTH - LEFT - RIGHT);
   const nines = 4;
   const y = (part) => HEIGHT - BOTTOM - (Math.min(-Math.log10(Math.max(1 - part, 10 ** -nines)), nines) / nines) * (HEIGHT - TOP - BOTTOM);
@@ -129,6 +136,7 @@ function distribution(title, note, sets) {
     [[0, "0 %"], [0.5, "50 %"], [0.9, "90 %"], [0.99, "99 %"], [0.999, "99.9 %"], [0.9999, "99.99 %"]].map(([part, label]) => [y(part), label]),
     "time, log scale",
   );
+  for (const one of lines_) svg.append(drawn("line", { class: "bound", x1: x(one.us), x2: x(one.us), y1: TOP, y2: HEIGHT - BOTTOM }));
   const lines = shown.map((set, index) => {
     const total = size(set.histogram);
     let seen = 0;
@@ -138,36 +146,39 @@ function distribution(title, note, sets) {
       // A step that holds only the last sample would draw a tail that was not measured.
       points.push({ x: x(us), y: y(seen / total === 1 ? 1 - 0.5 / total : seen / total), us, part: seen / total });
     }
-    return { name: set.name, colour: set.colour || colour(index), points };
+    return { name: set.name, dashed: set.dashed, colour: set.colour || colour(index), points };
   });
-  for (const line of lines)
-    svg.append(drawn("polyline", { points: line.points.map((p) => `${p.x.toFixed(1)},${p.y.toFixed(1)}`).join(" "), fill: "none", stroke: line.colour, "stroke-width": 2, "stroke-linejoin": "round" }));
+  svg.append(...lines.map(stroke));
   hover(svg, lines, (line, point) => `${line.name}: ${(point.part * 100).toFixed(2)} % within ${time(point.us)}`);
-  return card(title, note, svg, legend(lines));
+  return card(title, note, svg, legend(lines, lines_));
 }
 
-function overTime(title, note, rows) {
+// Values by second: times on a log scale, or counts (`linear`).
+function overTime(title, note, rows, { limits, linear } = {}) {
   const shown = rows.map((row) => ({ ...row, values: row.values.filter((value) => value.us !== null && value.us !== undefined) })).filter((row) => row.values.length > 1);
   if (!shown.length) return null;
   const all = shown.flatMap((row) => row.values);
-  const low = Math.max(1, Math.min(...all.map((value) => value.us)) * 0.7), high = Math.max(...all.map((value) => value.us)) * 1.4;
+  const label = linear ? (value) => `${+value.toPrecision(3)}` : tick;
+  let low = Math.max(1, Math.min(...all.map((value) => value.us))), high = Math.max(...all.map((value) => value.us));
+  const lines_ = near(limits, low, high);
+  low = Math.min(low, ...lines_.map((one) => one.us)) * 0.7;
+  high = Math.max(high, ...lines_.map((one) => one.us)) * (linear ? 1.1 : 1.4);
   const last = Math.max(...all.map((value) => value.at));
   const x = (at) => LEFT + (at / (last || 1)) * (WIDTH - LEFT - RIGHT);
-  const y = (us) => HEIGHT - BOTTOM - (Math.log(Math.max(us, low) / low) / Math.log(high / low)) * (HEIGHT - TOP - BOTTOM);
-  const svg = frame(linearTicks(last).map((at) => [x(at), `${+at.toPrecision(3)}`]), logTicks(low, high).map((us) => [y(us), tick(us)]), "seconds");
+  const part = linear ? (value) => value / high : (us) => Math.log(Math.max(us, low) / low) / Math.log(high / low);
+  const y = (us) => HEIGHT - BOTTOM - part(us) * (HEIGHT - TOP - BOTTOM);
+  const svg = frame(linearTicks(last).map((at) => [x(at), `${+at.toPrecision(3)}`]), (linear ? linearTicks(high) : logTicks(low, high)).map((us) => [y(us), label(us)]), "seconds");
+  for (const one of lines_) svg.append(drawn("line", { class: "bound", x1: LEFT, x2: WIDTH - RIGHT, y1: y(one.us), y2: y(one.us) }));
   const lines = shown.map((row, index) => ({
-    name: row.name, colour: row.colour || colour(index), dots: row.dots,
+    name: row.name, colour: row.colour || colour(index), dots: row.dots, dashed: row.dashed,
     points: row.values.map((value) => ({ x: x(value.at), y: y(value.us), ...value })),
   }));
   for (const line of lines) {
-    if (line.dots) {
-      for (const p of line.points) svg.append(drawn("circle", { cx: p.x.toFixed(1), cy: p.y.toFixed(1), r: 2.2, fill: line.colour, "fill-opacity": 0.75 }));
-    } else {
-      svg.append(drawn("polyline", { points: line.points.map((p) => `${p.x.toFixed(1)},${p.y.toFixed(1)}`).join(" "), fill: "none", stroke: line.colour, "stroke-width": 2, "stroke-linejoin": "round" }));
-    }
+    if (!line.dots) svg.append(stroke(line));
+    else for (const p of line.points) svg.append(drawn("circle", { cx: p.x.toFixed(1), cy: p.y.toFixed(1), r: 2.2, fill: line.colour, "fill-opacity": 0.75 }));
   }
-  hover(svg, lines, (line, point) => `${line.name}, second ${(+point.at.toFixed(1))}: ${time(point.us)}`);
-  return card(title, note, svg, legend(lines));
+  hover(svg, lines, (line, point) => `${line.name}, second ${(+point.at.toFixed(1))}: ${linear ? label(point.us) : time(point.us)}`);
+  return card(title, note, svg, legend(lines, lines_));
 }
 
 // How many took how long, in bars of equal width on a log scale, one colour a set.
@@ -213,41 +224,61 @@ function table(head, rows, left = 1) {
     element("thead", {}, element("tr", {}, ...head.map((value, index) => cell("th", value, index)))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((value, index) => cell("td", value, index)))))));
 }
-const latencyCells = (latency) => (latency ? [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us].map(time) : ["withheld", "", "", "", ""]);
+// From so many samples a percentile stands without its interval: 10 / (1 - quantile).
+const BARE = { p50: 20, p90: 100, p99: 1000, "p99.9": 10000 };
+function percentile(latency, name) {
+  const us = latency[`${name.replace(".", "")}_us`], interval = latency.intervals?.[name];
+  if (us === null || !interval || latency.count >= BARE[name]) return time(us);
+  return withInterval(time(us), interval.high_us === null ? `${time(interval.low_us)} or more` : `${time(interval.low_us)} – ${time(interval.high_us)}`);
+}
+const latencyCells = (latency) => (latency ? [...Object.keys(BARE).map((name) => percentile(latency, name)), time(latency.max_us)] : ["withheld", "", "", "", ""]);
+// A figure's text has its interval in brackets, in the unit of its value.
+function shown(name) {
+  const [value, interval] = (figures[name]?.text ?? "-").split(" [");
+  if (!interval) return { value: value === "-" ? "–" : value, interval };
+  const [low, high] = interval.replace("]", "").split(", ");
+  const unit = value.includes(" ") ? ` ${value.split(" ")[1]}` : "";
+  return { value, interval: high === "-" ? `${low}${unit} or more` : `${low} – ${high}${unit}` };
+}
+const withInterval = (value, interval) => (interval ? element("span", { title: "95 % interval" }, value, element("small", {}, interval)) : value);
+const cellOf = (name) => withInterval(shown(name).value, shown(name).interval);
 
 // --- the page
 
+const TITLES = { latency: "Latency", staleness: "Staleness", neighbours: "Noisy neighbours", chaos: "Faults", watchers: "Watchers", capacity: "Capacity", soak: "Soak" };
+const machineOf = (one) => `commit ${one.environment.commit} · ${one.environment.cores} × ${one.environment.processor} · ${Math.round(one.seconds)} s${one.interrupted ? " · interrupted" : ""}`;
+
 function head() {
-  const title = report.kind[0].toUpperCase() + report.kind.slice(1);
-  const machine = report.environment;
-  page.append(
-    element("h1", {}, `Tagged Config · ${title}`),
-    element("p", { class: "quiet" }, `${report.started_at.slice(0, 19).replace("T", " ")} UTC · commit ${machine.commit} · ${machine.cores} × ${machine.processor} · ${Math.round(report.seconds)} s${report.interrupted ? " · interrupted" : ""}`),
-  );
+  page.append(element("h1", {}, `Tagged Config · ${TITLES[report.kind] ?? report.kind}`), element("p", { class: "quiet" }, `${date(report)} UTC · ${machineOf(report)}`));
   const tiles = element("div", { class: "tiles" });
-  const tile = (value, label) => tiles.append(element("div", { class: "tile" }, element("b", {}, value), element("span", {}, label)));
+  const tile = ({ value, interval }, label) => tiles.append(element("div", { class: "tile" }, element("b", {}, value), element("span", {}, label, interval ? element("small", {}, `95 %: ${interval}`) : "")));
+  const plain = (value) => ({ value, interval: "" });
   for (const phase of report.phases.filter((one) => one.path !== "null")) {
-    const hits = merged(phase.series.filter((series) => series.result === "hit").map((series) => series.histogram));
-    if (phase.loop === "closed") tile(`${number(phase.answered_per_second)}/s`, `${phase.path}: answers, closed loop, ${phase.users} users`);
-    else if (size(hits) >= 100) tile(time(quantile(hits, 0.99)), `${phase.path}: p99 of hits at ${number(phase.offered_per_second)}/s`);
+    const name = `${phase.loop}.${phase.path}`;
+    if (phase.loop === "closed") tile(shown(`${name}.rate`), `${phase.path}: right answers, closed loop, ${phase.users} users`);
+    else {
+      const statistic = figures[`${name}.p99`]?.value === null ? "max" : "p99";
+      tile(shown(`${name}.${statistic}`), `${phase.path}: ${statistic === "max" ? "longest" : "p99"} of all requests at ${number(phase.offered_per_second)}/s, failures included`);
+    }
+    if (figures[`${name}.hit.share`]?.value !== null) tile(shown(`${name}.hit.share`), `${phase.path}, ${phase.loop} loop: hits among cached reads`);
   }
-  for (const one of report.capacity || []) tile(one.held_per_second === null ? "–" : `${number(one.held_per_second)}/s`, `${one.path}: the highest rate that held`);
+  for (const one of report.capacity) tile(plain(one.held_per_second === null ? "–" : `${number(one.held_per_second)}/s`), `${one.path}: the highest rate that held`);
   for (const part of report.staleness) {
     for (const source of part.sources) {
-      const last = source.stages.last_replica;
-      if (last) tile(time(last.p99_us ?? last.max_us), `${source.source}: ${last.p99_us === null ? "longest" : "p99"} until all replicas show it${part.background_per_second ? `, beside ${number(part.background_per_second)} reads/s` : ""}`);
+      const name = `beside-${part.background_per_second}.staleness.${source.source}`;
+      const statistic = figures[`${name}.p99`]?.value === null ? "max" : "p99";
+      if (source.stages.last_replica) tile(shown(`${name}.${statistic}`), `${source.source}: ${statistic === "max" ? "longest" : "p99"} until all replicas show it${part.background_per_second ? `, beside ${number(part.background_per_second)} reads/s` : ""}`);
     }
   }
   if (report.staleness.length) {
-    const lost = report.staleness.flatMap((part) => part.sources).reduce((sum, source) => sum + source.lost, 0);
-    const updates = report.staleness.flatMap((part) => part.sources).reduce((sum, source) => sum + source.updates, 0);
-    tile(`${lost} of ${number(updates)}`, "updates lost");
-    tile(number(report.staleness.reduce((sum, part) => sum + part.history.violations.length, 0)), `violations in ${number(report.staleness.reduce((sum, part) => sum + part.history.reads, 0))} reads`);
+    const sum = (of) => report.staleness.flatMap((part) => part.sources).reduce((total, source) => total + of(source), 0);
+    tile(plain(`${sum((source) => source.lost)} of ${number(sum((source) => source.updates))}`), "updates lost");
+    tile(plain(number(report.staleness.reduce((total, part) => total + part.history.violations.length, 0))), `violations in ${number(report.staleness.reduce((total, part) => total + part.history.reads, 0))} reads`);
   }
   page.append(tiles);
   for (const warning of report.warnings) page.append(element("div", { class: "warning" }, warning));
   if (report.slos.length) {
-    page.append(element("h2", {}, "Demands"), element("section", { class: "card" }, table(["SLO", "", "measured"], report.slos.map((slo) => [
+    page.append(element("h2", {}, "SLOs"), element("section", { class: "card" }, table(["SLO", "", "measured"], report.slos.map((slo) => [
       slo.slo, element("span", { class: slo.met ? "good" : "bad" }, slo.met ? "met" : "breached"), slo.measured]), 3)));
   }
 }
@@ -255,29 +286,35 @@ function head() {
 function loopText(phase) {
   return phase.loop === "closed"
     ? `Closed loop: ${phase.users} users, each sending the next request when it has its answer. It shows how much the target can do; its times hide how long users would have waited.`
-    : `Open loop: ${number(phase.offered_per_second)} questions a second, whatever the answers do, each timed from when it was due (corrected for coordinated omission).`;
+    : `Open loop: ${number(phase.offered_per_second)} requests a second, whatever the answers do, each timed from when it was due (corrected for coordinated omission).`;
 }
+const overSeconds = (phase, of) => phase.timeline.map((one) => ({ at: one.second, us: of(one) }));
 
-function phaseSection(phase, index) {
+function phaseSection(phase) {
   const before = report.phases.find((one) => one.path === "null" && one.loop === phase.loop && one.null_of === phase.path);
   page.append(element("h2", {}, `${phase.path}, ${phase.loop} loop`), element("p", { class: "quiet" }, loopText(phase)));
   if (!phase.sustained) page.append(element("div", { class: "violation" }, `Not sustained, so no times are given: ${phase.not_sustained_because}.`));
   if (phase.harness_limited_because) page.append(element("div", { class: "violation" }, `Harness-limited, so the times are the harness's as much as the target's: ${phase.harness_limited_because}.`));
-  const byResult = [...new Set(phase.series.map((series) => series.result))];
-  const sets = byResult.map((result) => ({ name: result, histogram: merged(phase.series.filter((series) => series.result === result).map((series) => series.histogram)) }));
-  if (before) sets.push({ name: "baseline target (client overhead)", colour: "var(--c5)", histogram: merged(before.series.map((series) => series.histogram)) });
-  const row = (name, us) => ({ name, values: phase.timeline.map((one) => ({ at: one.second, us: one[us] })) });
+  const results = [...new Set(phase.series.map((series) => series.result))];
+  const sets = results.map((result) => ({ name: result, histogram: timesOf(phase, (series) => series.result === result) }));
+  if (before) sets.push({ name: "baseline target (client overhead)", colour: "var(--c5)", histogram: timesOf(before, () => true) });
+  const limits = boundsOf(`${phase.loop}.${phase.path}`);
+  const failed = phase.timeline.some((one) => one.errors);
   page.append(element("div", { class: "pair" },
-    ...[distribution("How long answers took", "Part of all answers within a time; upwards the tail is stretched.", sets),
-      overTime("Over the run", "Each second's median, 99th percentile and longest.", [row("p50", "p50_us"), row("p99", "p99_us"), row("max", "max_us")])].filter(Boolean)));
-  phaseTable(phase, before);
+    ...[distribution("How long answers took", "Part of all answers within a time; upwards the tail is stretched.", sets, limits),
+      overTime("Over the run", "Median, 99th percentile and longest of the requests that were due in each second.", [["p50", "p50_us"], ["p99", "p99_us"], ["max", "max_us"]].map(([name, key]) => ({ name, values: overSeconds(phase, (one) => one[key]) })), { limits }),
+      overTime("Client lag over the run", "How late the latest request of each second left: the harness's own part.", [{ name: "longest lag", colour: "var(--c5)", values: overSeconds(phase, (one) => one.lag_max_us) }]),
+      failed ? overTime("Errors over the run", "Failed requests a second, by when they were due.", [{ name: "errors", colour: "var(--bad)", values: overSeconds(phase, (one) => one.errors / (one.seconds ?? 1)) }], { linear: true }) : null].filter(Boolean)));
+  phaseTable(phase, before, `${phase.loop}.${phase.path}`);
 }
 
-function phaseTable(phase, before) {
-  const rows = phase.series.map((series) => [series.scenario, series.operation, series.result, number(series.count), number(series.per_second), ...latencyCells(series.latency), Object.entries(series.errors).map(([code, count]) => `${code} × ${count}`).join(", ")]);
-  if (before) for (const series of before.series) rows.push(["baseline target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), ""]);
+function phaseTable(phase, before, name) {
+  const errors = (series) => Object.entries(series.errors).map(([code, count]) => `${code} × ${count}`).join(", ");
+  const rows = [["all", "", "", number(phase.series.reduce((sum, series) => sum + series.count, 0)), shown(`${name}.rate`).value.replace("/s", ""), ...["p50", "p90", "p99", "p99.9", "max"].map((one) => cellOf(`${name}.${one}`)), shown(`${name}.errors`).value],
+    ...phase.series.map((series) => [series.scenario, series.operation, series.result, number(series.count), number(series.per_second), ...latencyCells(series.latency), errors(series)])];
+  if (before) for (const series of before.series) rows.push(["baseline target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), errors(series)]);
   const cpu = phase.cpu;
-  const notes = [];
+  const notes = [`All: failures count as ${phase.timeout_seconds ? `the time-out, ${phase.timeout_seconds} s` : "what they took"}; its rate is that of right answers.`];
   if (phase.lag) notes.push(`Requests were sent ${time(phase.lag.p50_us)} (p50), ${time(phase.lag.p99_us ?? phase.lag.max_us)} (p99) after they were due: that part of the times is the harness's own.`);
   if (cpu.harness_cores !== null) notes.push(`The harness kept ${cpu.harness_cores.toFixed(2)} of ${cpu.machine_cores} processors busy; the machine was busy to ${Math.round(cpu.machine_busy * 100)} %${cpu.machine_steal ? `, and ${Math.round(cpu.machine_steal * 100)} % was stolen` : ""}.`);
   if (phase.goose_requests) notes.push(`Goose counted ${number(phase.goose_requests)} requests, the warm-up included.`);
@@ -324,16 +361,23 @@ function breakdown(part) {
 function stalenessSection(part) {
   page.append(element("h2", {}, part.background_per_second ? `Updates beside ${number(part.background_per_second)} reads a second` : "Updates on a quiet system"),
     element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and polls, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median interval of two polls). An update that another overtook counts as seen when the later one is.`));
+  const place = `beside-${part.background_per_second}`;
+  const limits = boundsOf(`${place}.staleness`);
   const sets = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), histogram: source.histograms.last_replica || [] }));
   const dots = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), dots: true, values: source.timeline.map((one) => ({ at: one.at_ms / 1e3, us: Math.max(one.last_us, 1) })) }));
   page.append(element("div", { class: "pair" }, ...[
     bars("How long until every replica shows it", "Updates by time.", sets),
-    overTime("Over the run", "Each dot is an update: when it was acknowledged, and how long until every replica showed it.", dots),
-    distribution("Distribution", "Part of all updates that every replica shows within a time.", sets),
+    overTime("Over the run", "Each dot is an update: when it was acknowledged, and how long until every replica showed it.", dots, { limits }),
+    distribution("Distribution", "Part of all updates that every replica shows within a time.", sets, limits),
     breakdown(part)].filter(Boolean)));
-  const rows = part.sources.flatMap((source) => ["first_replica", "last_replica", "edge", "order", "acknowledge", "write_to_start", "read", "discover", "fanout"]
+  const receipts = STAGES.map(([stage]) => stage);
+  const order = ["last_replica", "first_replica", "edge_first", "edge_all", "edge", "order_first", "order_all", "order", "start_to_last", "acknowledge", ...receipts];
+  const isPart = (stage) => stage === "acknowledge" || receipts.includes(stage);
+  // Receipts have whole milliseconds: a time below one was none.
+  const cells = (stage, times) => latencyCells(times).map((cell) => (receipts.includes(stage) && (cell.textContent ?? cell).includes("µs") ? "< 1 ms" : cell));
+  const rows = part.sources.flatMap((source) => order
     .filter((stage) => source.stages[stage])
-    .map((stage) => [source.source, ["first_replica", "last_replica", "edge", "order"].includes(stage) ? words(stage) : `(part: ${words(stage)})`, number(source.stages[stage].count), ...latencyCells(source.stages[stage]), stage === "last_replica" ? element("span", { class: source.lost ? "bad" : "good" }, String(source.lost)) : ""]));
+    .map((stage) => [source.source, isPart(stage) ? `(part: ${words(stage)})` : words(stage), number(source.stages[stage].count), ...cells(stage, source.stages[stage]), stage === "last_replica" ? element("span", { class: source.lost ? "bad" : "good" }, String(source.lost)) : ""]));
   const services = part.services;
   const repaired = services ? Object.entries(services.repaired).map(([by, count]) => `${count} by ${by}`).join(", ") || "none" : "";
   page.append(element("section", { class: "card" }, table(["source", "until", "updates", "p50", "p90", "p99", "p99.9", "max", "lost"], rows, 2),
@@ -342,7 +386,7 @@ function stalenessSection(part) {
   for (const violation of part.history.violations) page.append(element("div", { class: "violation" }, violation));
   if (part.background) {
     page.append(element("h3", { style: "margin-top:18px" }, "The background load"));
-    phaseTable(part.background, null);
+    phaseTable(part.background, null, `${place}.${part.background.loop}.${part.background.path}`);
   }
 }
 
@@ -377,7 +421,7 @@ function errorTable() {
   }
   page.append(element("h2", {}, "Errors"), element("section", { class: "card" }, rows.length
     ? table(["where", "who", "what", "code", "count"], rows, 4)
-    : element("p", { style: "margin:0", class: "good" }, "None: every question had an answer, and the right one.")));
+    : element("p", { style: "margin:0", class: "good" }, "None: every request had an answer, and the right one.")));
 }
 
 function environment() {
@@ -388,10 +432,76 @@ function environment() {
   page.append(element("h2", {}, "Measured with"), element("section", { class: "card" }, table(["", ""], rows, 2)));
 }
 
-head();
-report.phases.filter((phase) => phase.path !== "null").forEach(phaseSection);
-report.staleness.forEach(stalenessSection);
-(report.capacity || []).forEach(capacitySection);
-if (report.soak) soakSection(report.soak);
-errorTable();
-environment();
+// What has no section of its own: lists of the result, a row for each entry; lists within them folded.
+const isTimes = (value) => value && typeof value === "object" && "p50_us" in value && "mean_us" in value;
+const isList = (value) => Array.isArray(value) && value.length && typeof value[0] === "object" && !Array.isArray(value[0]);
+function listTable(list) {
+  const isShown = (value) => isTimes(value) || ["string", "number", "boolean"].includes(typeof value);
+  const columns = [...new Set(list.flatMap(Object.keys))].filter((key) => list.some((one) => isShown(one[key])));
+  const cell = (key, value) => (isTimes(value) ? element("span", {}, percentile(value, "p50"), " / ", value.p99_us === null ? time(value.max_us) : percentile(value, "p99"))
+    : typeof value === "boolean" ? element("span", { class: value ? "good" : "bad" }, value ? "yes" : "no")
+    : typeof value !== "number" ? String(value ?? "–") : key.endsWith("_us") ? time(value) : `${+value.toFixed(3)}`);
+  const heading = (key) => words(key.replace(/_us$/, "")) + (list.some((one) => isTimes(one[key])) ? ": p50 / p99" : "");
+  return table(columns.map(heading), list.map((one) => columns.map((key) => cell(key, one[key]))), 2);
+}
+function listSection(name, list) {
+  const box = element("section", { class: "card" }, listTable(list));
+  page.append(element("h2", {}, TITLES[name] ?? words(name)), box);
+  for (const one of list) {
+    for (const [key, value] of Object.entries(one)) {
+      if (isList(value)) box.append(element("details", {}, element("summary", {}, words(`${one.path ?? one.name ?? ""} ${key}`.trim())), listTable(value)));
+      if (isList(value) && "at_seconds" in value[0]) page.append(overTime(`${words(key)} over the run`, "Median and 99th percentile.", ["p50_us", "p99_us"].map((statistic) => ({ name: statistic.slice(0, 3), values: value.map((point) => ({ at: point.at_seconds, us: point[statistic] })) }))) ?? "");
+      if (Array.isArray(value) && typeof value[0] === "string") for (const text of value) page.append(element("div", { class: "violation" }, `${one.name ?? one.path ?? ""} ${text}`.trim()));
+    }
+  }
+}
+
+function figureSection(open) {
+  const rows = Object.entries(figures).filter(([, figure]) => figure.compared).map(([name, figure]) => [name, figure.text, number(figure.n)]);
+  const list = element("details", open ? { open: "" } : {}, element("summary", {}, `${rows.length} figures, by the names that SLOs use`), table(["figure", "value [95 % interval]", "samples"], rows));
+  page.append(element("h2", {}, "Figures"), element("section", { class: "card" }, list));
+}
+
+// Two results, overlaid: the base dashed, the new one solid.
+function comparison() {
+  const fresh = other.report, runs = (count) => (count > 1 ? ` (the first of ${count} runs is drawn)` : "");
+  page.append(element("h1", {}, `Tagged Config · ${TITLES[report.kind] ?? report.kind}, compared`),
+    element("p", { class: "quiet" }, `Base: ${date(report)} UTC · ${machineOf(report)}${runs(data.runs[0])}`),
+    element("p", { class: "quiet" }, `New: ${date(fresh)} UTC · ${machineOf(fresh)}${runs(data.runs[1])}`));
+  const marks = { WORSE: "bad", GONE: "bad", better: "good" };
+  const compared = (rows) => table(["figure", "base", "new", "ratio", ""], rows.map(([name, before, after, ratio, mark]) => [name, before, after, ratio, element("span", { class: marks[mark] ?? "quiet" }, mark)]));
+  const changed = data.rows.filter((row) => row[4]);
+  page.append(element("h2", {}, "What changed"), element("section", { class: "card" }, changed.length ? compared(changed) : element("p", { class: "good", style: "margin:0" }, "No figure is better or worse beyond its interval and the threshold.")));
+  const pair = (title, note, sets) => distribution(title, note, sets.flatMap(({ name, before, after }, index) => [{ name: `${name}, base`, dashed: true, colour: colour(index), histogram: before }, { name: `${name}, new`, colour: colour(index), histogram: after }]));
+  const charts = [];
+  for (const phase of report.phases.filter((one) => one.path !== "null")) {
+    const twin = fresh.phases.find((one) => one.path === phase.path && one.loop === phase.loop);
+    if (!twin) continue;
+    const results = [...new Set([...phase.series, ...twin.series].map((series) => series.result))];
+    charts.push(pair(`${phase.path}, ${phase.loop} loop`, "Part of all answers within a time.", results.map((name) => ({ name, before: timesOf(phase, (one) => one.result === name), after: timesOf(twin, (one) => one.result === name) }))),
+      overTime(`${phase.path}, ${phase.loop} loop: p99 over the run`, "The 99th percentile of each second.", [[phase, "base"], [twin, "new"]].map(([one, name]) => ({ name, dashed: name === "base", colour: colour(0), values: overSeconds(one, (point) => point.p99_us) }))));
+  }
+  for (const part of report.staleness) {
+    const twin = fresh.staleness.find((one) => one.background_per_second === part.background_per_second);
+    if (twin) charts.push(pair(`Updates beside ${number(part.background_per_second)} reads a second`, "Part of all updates that every replica shows within a time.", part.sources.map((source) => ({ name: source.source, before: source.histograms.last_replica ?? [], after: twin.sources.find((one) => one.source === source.source)?.histograms.last_replica ?? [] }))));
+  }
+  page.append(element("div", { class: "pair" }, ...charts.filter(Boolean)));
+  page.append(element("h2", {}, "All figures"), element("section", { class: "card" }, compared(data.rows)));
+}
+
+if (other) comparison();
+else {
+  head();
+  report.phases.filter((phase) => phase.path !== "null").forEach(phaseSection);
+  report.staleness.forEach(stalenessSection);
+  report.capacity.forEach(capacitySection);
+  if (report.soak) soakSection(report.soak);
+  const own = ["phases", "staleness", "capacity", "soak", "slos", "warnings", "environment", "settings"];
+  for (const [name, value] of Object.entries(report).filter(([name, value]) => !own.includes(name) && value && typeof value === "object")) {
+    const list = Array.isArray(value) ? value : [value];
+    if (isList(list)) listSection(name, list);
+  }
+  errorTable();
+  figureSection(!report.phases.length && !report.staleness.length && !report.capacity.length);
+  environment();
+}

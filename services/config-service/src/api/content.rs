@@ -1,5 +1,7 @@
 //! Checks that a value is what its content type says, and that clients can parse it.
 
+use tagged_config_domain::json::nesting;
+
 use crate::errors::ApiError;
 
 /// The content type of a value that is written without one.
@@ -50,33 +52,13 @@ fn check_json(value: &str) -> Result<(), ApiError> {
             "the value is not JSON ({error}); for other values give their content type, such as text/plain"
         )));
     }
-    let depth = depth_of_json(value);
+    let depth = nesting(value);
     if depth > MAX_JSON_DEPTH {
         return Err(ApiError::Invalid(format!(
             "the value nests {depth} levels deep; at most {MAX_JSON_DEPTH} are allowed, since parsers of clients refuse more"
         )));
     }
     Ok(())
-}
-
-/// How deep arrays and objects nest in text that is JSON. Takes no stack.
-fn depth_of_json(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -128,18 +110,6 @@ mod tests {
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
-        for (json, depth) in [
-            ("1", 0),
-            (r#"["[[[", {"{\"[": []}]"#, 3),
-            (r#"{"a\\": [[1], [2]]}"#, 3),
-            ("[[],[],[]]", 2),
-        ] {
-            assert!(
-                serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok(),
-                "{json}"
-            );
-            assert_eq!(depth_of_json(json), depth, "{json}");
-        }
         assert!(check(&format!("\"{}\"", "[".repeat(1_000)), "").is_ok());
     }
 }

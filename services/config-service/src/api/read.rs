@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a reader waits for a read, from when the read began, before it takes the last known value.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const FALLBACK_AFTER: Duration = Duration::from_secs(1);
 
 /// The state of one layer after reading.
 pub(super) struct LayerState {
@@ -45,15 +45,21 @@ impl ConfigApi {
                 }
                 Lookup::Miss(_) => return None,
             };
-            if entry.starts_refresh(now) {
-                due.push(layer.clone());
-            }
             let found = entry.record.is_some();
             last = Some((layer.origin(), Some(LayerState::of(&entry, worst))));
+            if entry.is_refresh_due(now) {
+                due.push((layer, entry));
+            }
             if found {
                 break;
             }
         }
+        // Not before every layer is known: a miss of a later one reads it without these.
+        let due: Vec<_> = due
+            .into_iter()
+            .filter(|(_, entry)| entry.starts_refresh(now))
+            .map(|(layer, _)| layer.clone())
+            .collect();
         if let Some((_, Some(state))) = &last {
             self.count(store.backend(), state.result);
         }
@@ -95,14 +101,17 @@ impl ConfigApi {
             .iter()
             .all(|lookup| !matches!(lookup, Lookup::Miss(None)));
         let wait = if has_fallback {
-            Wait::AtMost(PATIENCE, fallback_at)
+            Wait::AtMost(FALLBACK_AFTER, fallback_at)
         } else {
             Wait::UntilDone
         };
         let reads = Resource::Reads(store.backend());
         let outcomes = match self.gate.admit(tenant, reads, 1) {
             Ok(admitted) => self.cache.fill(store, &admitted, &wanted, wait).await,
-            Err(refused) if !has_fallback => return Err(refused.into()),
+            // The caller's own write invalidates what it wrote: that must not be answered with the value before.
+            Err(refused) if !has_fallback || is_any_invalidated(&known) => {
+                return Err(refused.into());
+            }
             Err(_) => {
                 let refused = Arc::new(StoreError::Throttled {
                     backend: store.backend(),
@@ -196,6 +205,12 @@ impl ConfigApi {
             }
         }
     }
+}
+
+fn is_any_invalidated(known: &[Lookup]) -> bool {
+    known
+        .iter()
+        .any(|lookup| matches!(lookup, Lookup::Miss(Some(entry)) if entry.is_invalidated()))
 }
 
 impl LayerState {

@@ -4,11 +4,8 @@ use tagged_config_domain::{Quota, Revision};
 use tagged_config_testkit::{Issuer, MemoryStore};
 use tokio::time::advance;
 
-use super::{read::PATIENCE, *};
-use crate::{
-    cache::{CacheConfig, State, Surroundings},
-    change::pause::PauseDetector,
-};
+use super::{read::FALLBACK_AFTER, *};
+use crate::cache::State;
 
 pub(crate) struct Fixture {
     pub(crate) api: Arc<ConfigApi>,
@@ -21,46 +18,12 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn fixture() -> Fixture {
-    let metrics = Metrics::new();
-    let config = CacheConfig {
-        ttl: Duration::from_mins(1),
-        max_stale: Duration::from_hours(1),
-        bytes: 1 << 20,
-    };
-    let clock: crate::change::pause::Clock = Arc::new(|| 0);
-    let pauses = Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX));
-    let cache = Arc::new(Cache::new(
-        config,
-        Surroundings {
-            jitter: || 0.0,
-            unix_ms: || 0,
-        },
-        pauses,
-        WatchRegistry::new(),
-        Arc::clone(&metrics),
-    ));
-    let (tenant_store, shared_store) = (
-        Arc::new(MemoryStore::default()),
-        Arc::new(MemoryStore::layered()),
-    );
-    let stores = Stores::from_parts(vec![
-        ("tenant", tenant_store.clone()),
-        ("param", shared_store.clone()),
-    ]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let service = crate::fixture::service(Duration::from_mins(1));
     let issuer = Issuer::new();
     Fixture {
-        api: Arc::new(ConfigApi::new(
-            stores,
-            cache,
-            Arc::new(changes),
-            Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
-            metrics,
-            PageTokens::new(["secret"]),
-            "task".into(),
-        )),
-        tenant_store,
-        shared_store,
+        api: service.api,
+        tenant_store: service.tenant_store,
+        shared_store: service.shared_store,
         a: issuer.principal("A", "writer"),
         b: issuer.principal("B", "writer"),
         a_reader: issuer.principal("A", "reader"),
@@ -428,7 +391,7 @@ async fn a_backend_that_hangs_does_not_hold_back_known_values() {
             .result,
         ReadResult::stale
     );
-    assert!(started.elapsed() <= PATIENCE + Duration::from_millis(1));
+    assert!(started.elapsed() <= FALLBACK_AFTER + Duration::from_millis(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -741,6 +704,70 @@ async fn a_batchs_answer_is_bounded_in_bytes() {
     assert_eq!(batch.entries[0].key, keys[0], "in the order of the request");
 }
 
+#[tokio::test]
+async fn a_batchs_answer_is_bounded_in_json_too() {
+    let f = fixture();
+    let value = "\u{1}".repeat(256 * 1024);
+    let keys: Vec<String> = (0..12).map(|n| format!("tenant_config_c/{n}")).collect();
+    for n in 0..12 {
+        f.tenant_store.set("A", &format!("c/{n}"), record(&value));
+    }
+    let batch = f.api.batch(&f.a, keys, Fallback::Within(None)).await;
+    let entries = batch.unwrap().entries.len();
+    assert!(entries * 6 * value.len() < 9_000_000, "{entries} entries");
+    assert!(entries > 0);
+}
+
+/// A key that was never read does not take those that are known beyond the batch's deadline.
+#[tokio::test(start_paused = true)]
+async fn a_batch_answers_what_it_has_before_its_deadline() {
+    let f = fixture();
+    put(&f, &f.a, "tenant_config_known", "1").await.unwrap();
+    let get = f
+        .api
+        .get(&f.a, "tenant_config_known", 0, Fallback::Within(None));
+    get.await.unwrap();
+    f.tenant_store.hold_reads();
+    let keys = ["known", "cold"].map(|name| format!("tenant_config_{name}"));
+    let started = Instant::now();
+    let deadline = Duration::from_secs(2);
+    let batch = f
+        .api
+        .batch(&f.a, keys.into(), Fallback::Within(Some(deadline)));
+    let batch = batch.await.unwrap();
+    assert!(started.elapsed() < deadline);
+    assert_eq!(batch.entries.len(), 1);
+    assert_eq!(batch.errors[0].0, "tenant_config_cold");
+}
+
+/// Over its read quota a tenant waits, and is not answered with what its own write replaced.
+#[tokio::test(start_paused = true)]
+async fn a_write_is_never_followed_by_the_value_before() {
+    let mut f = fixture();
+    put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
+    let get = |f: &Fixture| {
+        let (api, a) = (Arc::clone(&f.api), f.a.clone());
+        async move {
+            api.get(&a, "tenant_config_x", 0, Fallback::Within(None))
+                .await
+        }
+    };
+    get(&f).await.unwrap();
+    let quota = |per_second, burst| Quota { per_second, burst };
+    let reads = f
+        .api
+        .stores
+        .all()
+        .map(|store| (Resource::Reads(store.backend()), quota(1, 0)));
+    let quotas = reads
+        .chain([(Resource::Writes, quota(10, 10))])
+        .collect::<Vec<_>>();
+    Arc::get_mut(&mut f.api).unwrap().gate = Gate::new(quotas, 1 << 20);
+    put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
+    let refused = get(&f).await.unwrap_err();
+    assert_eq!(refused.answer().code, tonic::Code::ResourceExhausted);
+}
+
 /// Finding H4: a page is charged what it costs.
 #[tokio::test(start_paused = true)]
 async fn pages_are_charged_by_their_size() {
@@ -785,7 +812,7 @@ async fn while_the_backend_hangs_known_values_are_served_soon() {
             .all(|served| served.result == ReadResult::stale)
     );
     assert!(
-        started.elapsed() <= PATIENCE + Duration::from_millis(100),
+        started.elapsed() <= FALLBACK_AFTER + Duration::from_millis(100),
         "{:?}",
         started.elapsed()
     );

@@ -85,6 +85,12 @@ async fn a_task_is_ready_only_after_its_first_keys() {
     }));
     assert_eq!(readyz(http).await, "503");
     assert_eq!(health(grpc).await, i32::from(Wire::NotServing));
+    // Without a token, nobody makes the task hold much.
+    let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    let service = "x".repeat(2 * MAX_OPEN_REQUEST_BYTES);
+    let refused = client.check(HealthCheckRequest { service }).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::OutOfRange);
     open.store(true, Ordering::SeqCst);
     // The fetch is repeated every second.
     let mut ticks = tokio::time::interval(Duration::from_millis(50));

@@ -225,8 +225,13 @@ impl Entry {
         }
     }
 
+    /// Whether a change was announced that the entry does not have.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.state == State::Invalidated
+    }
+
     /// Whether the entry should be read in the background now.
-    pub(super) fn is_refresh_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_refresh_due(&self, now: Instant) -> bool {
         match self.state {
             State::Fresh { refresh_from, .. } => now >= refresh_from,
             State::Failing { retry_at, .. } => now >= retry_at,

@@ -692,7 +692,7 @@ async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn inv3_a_detached_read_that_brought_something_else_makes_what_is_cached_doubtful() {
+async fn inv3_a_detached_read_that_brought_something_else_invalidates_what_is_cached() {
     let f = fixture();
     f.set("x", record("old", 1));
     f.value("x").await;
@@ -732,7 +732,7 @@ async fn inv3_what_a_detached_read_gave_its_readers_is_not_taken_back() {
 
 /// Nor by a read that was made before it and answers after it.
 #[tokio::test(start_paused = true)]
-async fn inv3_an_older_read_does_not_land_after_a_detached_newer_one() {
+async fn inv3_an_older_read_does_not_replace_a_detached_newer_one() {
     for is_cached in [true, false] {
         let f = fixture();
         if is_cached {

@@ -171,7 +171,7 @@ impl<J: ReadJournal> Sweeper<J> {
         if gap > MAX_GAP {
             tracing::warn!(
                 ?gap,
-                "too long without a sweep: everything is asked for again"
+                "too long without a sweep: all entries are invalidated"
             );
             self.pauses.invalidate_all();
             self.since_ms = started_ms;

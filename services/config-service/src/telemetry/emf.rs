@@ -28,7 +28,7 @@ const SERVICE: &str = "config-service";
 pub(crate) async fn emit_every(
     interval: Duration,
     metrics: Arc<Metrics>,
-    present: impl Fn() -> GaugeSnapshot,
+    sample: impl Fn() -> GaugeSnapshot,
     backends: Vec<Backend>,
     stop: impl Future<Output = ()>,
 ) {
@@ -42,7 +42,7 @@ pub(crate) async fn emit_every(
             () = &mut stop => true,
         };
         let mut text = String::new();
-        for line in emitter.lines(present(), unix_ms()) {
+        for line in emitter.lines(sample(), unix_ms()) {
             text.push_str(&line.to_string());
             text.push('\n');
         }
@@ -73,7 +73,7 @@ impl Emitter {
     }
 
     /// One line for each set of dimensions that has something to say.
-    fn lines(&mut self, present: GaugeSnapshot, now_ms: i64) -> Vec<Value> {
+    fn lines(&mut self, gauges: GaugeSnapshot, now_ms: i64) -> Vec<Value> {
         let mut lines = vec![line(
             now_ms,
             &[],
@@ -81,14 +81,14 @@ impl Emitter {
                 (
                     CONFIG_CACHE_BYTES.to_owned(),
                     "Bytes",
-                    json!(present.cache_bytes),
+                    json!(gauges.cache_bytes),
                 ),
                 (
                     CONFIG_CACHE_ENTRIES.to_owned(),
                     "Count",
-                    json!(present.cache_entries),
+                    json!(gauges.cache_entries),
                 ),
-                (CONFIG_WATCHES.to_owned(), "Count", json!(present.watches)),
+                (CONFIG_WATCHES.to_owned(), "Count", json!(gauges.watches)),
                 (
                     seconds_of(CONFIG_SIGNING_KEYS_AGE),
                     "Seconds",
@@ -117,7 +117,7 @@ impl Emitter {
             let value = (total_of(CONFIG_SWEEPS), "Count", json!(added));
             lines.push(line(now_ms, &[("result", result)], vec![value]));
         }
-        for (failure, bound) in present.bounds.by_failure() {
+        for (failure, bound) in gauges.bounds.by_failure() {
             let value = json!(bound.as_secs_f64());
             let value = (seconds_of(CONFIG_STALENESS_BOUND), "Seconds", value);
             lines.push(line(now_ms, &[("failure", failure)], vec![value]));

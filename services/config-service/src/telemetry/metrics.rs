@@ -261,7 +261,7 @@ impl Metrics {
         let read_duration = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
         registry.register_with_unit(
             CONFIG_READ_DURATION,
-            "Reads that asked the source, request to answer",
+            "Reads that called the backend, request to answer",
             Unit::Seconds,
             read_duration.clone(),
         );
@@ -420,14 +420,14 @@ impl Metrics {
     }
 
     /// The text exposition.
-    pub(crate) fn exposition(&self, present: GaugeSnapshot) -> String {
+    pub(crate) fn exposition(&self, gauges: GaugeSnapshot) -> String {
         self.cache_bytes
-            .set(i64::try_from(present.cache_bytes).unwrap_or(i64::MAX));
+            .set(i64::try_from(gauges.cache_bytes).unwrap_or(i64::MAX));
         self.cache_entries
-            .set(i64::try_from(present.cache_entries).unwrap_or(i64::MAX));
+            .set(i64::try_from(gauges.cache_entries).unwrap_or(i64::MAX));
         self.watches
-            .set(i64::try_from(present.watches).unwrap_or(i64::MAX));
-        for (failure, bound) in present.bounds.by_failure() {
+            .set(i64::try_from(gauges.watches).unwrap_or(i64::MAX));
+        for (failure, bound) in gauges.bounds.by_failure() {
             let labels = BoundLabels { failure };
             self.bounds.get_or_create(&labels).set(bound.as_secs_f64());
         }

@@ -14,7 +14,7 @@ use tagged_config_web::{Acceptor, Slot};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_util::io::poll_write_buf;
 use tonic::transport::{Server, server::Connected};
@@ -62,6 +62,8 @@ pub(crate) struct Connection<S = TcpStream> {
     stream: S,
     accepted: Accepted,
     opening: Option<Opening>,
+    /// When it is closed with whatever calls it still has; `None` never.
+    end: Option<Pin<Box<Sleep>>>,
     _slot: Option<Slot>,
     held: BytesMut,
     /// Something was written since the last flush.
@@ -86,37 +88,55 @@ pub(crate) fn server(connection_age: Duration) -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        // Sends GOAWAY; what is left after the grace is closed by [`Connection`]. With a grace of its own, tonic would
+        // close without a GOAWAY, under calls that begin meanwhile.
         .max_connection_age(connection_age)
-        .max_connection_age_grace(CONNECTION_GRACE)
 }
 
-/// What a listener accepts: at most so many connections at once. It never fails, so tonic's own accept loop, which
+/// What a listener accepts: at most so many connections at once, each closed [`CONNECTION_GRACE`] after its age. It never fails, so tonic's own accept loop, which
 /// repeats a failed accept at once, has nothing to repeat.
 pub(crate) fn incoming(
     listener: TcpListener,
     max_connections: usize,
+    connection_age: Duration,
     stop: Shutdown,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {
     let acceptor = Acceptor::new(listener, max_connections);
-    stream::unfold((acceptor, stop), async |(acceptor, stop)| {
-        let (stream, slot) = acceptor.accept().await;
-        let stopped = stop.wait();
-        let opening = Opening {
-            received: 0,
-            until: Box::pin(async move {
-                tokio::select! {
-                    () = stopped => {}
-                    () = sleep(PREFACE_TIMEOUT) => {}
-                }
-            }),
-        };
-        let connection = Connection {
-            opening: Some(opening),
-            _slot: Some(slot),
-            ..Connection::new(stream)
-        };
-        Some((Ok(connection), (acceptor, stop)))
-    })
+    let lifetime = connection_age + CONNECTION_GRACE;
+    stream::unfold(
+        (acceptor, stop, lifetime),
+        async |(acceptor, stop, lifetime)| {
+            let (stream, slot) = acceptor.accept().await;
+            let stopped = stop.wait();
+            let opening = Opening {
+                received: 0,
+                until: Box::pin(async move {
+                    tokio::select! {
+                        () = stopped => {}
+                        () = sleep(PREFACE_TIMEOUT) => {}
+                    }
+                }),
+            };
+            let connection = Connection {
+                opening: Some(opening),
+                end: Some(Box::pin(sleep(lifetime))),
+                _slot: Some(slot),
+                ..Connection::new(stream)
+            };
+            Some((Ok(connection), (acceptor, stop, lifetime)))
+        },
+    )
+}
+
+/// Ready when the connection must end.
+fn poll_end(end: &mut Option<Pin<Box<Sleep>>>, context: &mut Context<'_>) -> Poll<io::Error> {
+    match end {
+        Some(end) => end
+            .as_mut()
+            .poll(context)
+            .map(|()| io::ErrorKind::TimedOut.into()),
+        None => Poll::Pending,
+    }
 }
 
 // === impl Connection ===
@@ -127,6 +147,7 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
             stream,
             accepted: Accepted { at: Instant::now() },
             opening: None,
+            end: None,
             _slot: None,
             held: BytesMut::new(),
             is_new: false,
@@ -135,11 +156,11 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
 
     fn send_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.has_remaining() {
-            let sent = ready!(poll_write_buf(
-                Pin::new(&mut self.stream),
-                context,
-                &mut self.held
-            ))?;
+            let written = poll_write_buf(Pin::new(&mut self.stream), context, &mut self.held);
+            let sent = match written {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending => return poll_end(&mut self.end, context).map(Err),
+            };
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -177,6 +198,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                 ready!(opening.until.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+        }
+        if polled.is_pending() {
+            return poll_end(&mut self.end, context).map(Err);
         }
         polled
     }

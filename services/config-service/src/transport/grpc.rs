@@ -1,8 +1,13 @@
 //! The gRPC contract: convert, call [`ConfigApi`](crate::api::ConfigApi), convert. [`calls`] stands before it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use tagged_config_auth::{AuthError, Authenticator, JwksSource};
 use tagged_config_domain::{AnswerPermit, Precondition, Principal, Record};
 use tagged_config_proto::v1::{
@@ -226,13 +231,19 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             .watch(&self.caller, request.into_inner().keys)
             .map_err(status)?;
         let api = Arc::clone(self.api());
-        // Of the message that was sent last. It is returned when the transport takes the next one.
+        // Of the message that the transport took last. It is returned when the transport asks for the next one.
         let mut memory = AnswerPermit::default();
-        let events = watch.events(limits).map(move |event| match event {
-            Ok(mut event) => {
-                let _sent = std::mem::replace(&mut memory, event.take_permit());
-                Ok(watched(&api, event))
+        let mut events = Box::pin(watch.events(limits));
+        let events = stream::poll_fn(move |context| {
+            drop(std::mem::take(&mut memory));
+            let mut event = ready!(events.poll_next_unpin(context));
+            if let Some(Ok(event)) = &mut event {
+                memory = event.take_permit();
             }
+            Poll::Ready(event)
+        });
+        let events = events.map(move |event| match event {
+            Ok(event) => Ok(watched(&api, event)),
             Err(Ended::Stopping) => Err(Status::unavailable("this task stops; watch another one")),
             Err(Ended::TokenExpired) => Err(Status::unauthenticated("the token has expired")),
             Err(Ended::TokenRefused) => Err(status(ApiError::Unauthenticated)),

@@ -229,6 +229,7 @@ fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
 
 async fn get_config<S: JwksSource>(
     State(state): Shared<S>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     query: Result<Query<GetQuery>, axum::extract::rejection::QueryRejection>,
@@ -242,8 +243,13 @@ async fn get_config<S: JwksSource>(
         .get(&caller, &key, query.min_version, Fallback::Within(None))
         .await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
+    let mut memory = None;
     let mut response = match conditions.of_read(&tag) {
         Outcome::Content => {
+            if method != Method::HEAD {
+                let bytes = served.record.value.len() as u64;
+                memory = HeldMemory::of(state.api.admit_answer(caller.tenant(), bytes)?);
+            }
             let freshness = query.freshness.then(|| freshness(&state.api, &served));
             Json(entry(&served, freshness)).into_response()
         }
@@ -254,8 +260,6 @@ async fn get_config<S: JwksSource>(
         }
     };
     describe(response.headers_mut(), &state.api, &served, tag);
-    let bytes = served.record.value.len() as u64;
-    let memory = HeldMemory::of(state.api.admit_answer(caller.tenant(), bytes)?);
     Ok(hold(response, memory, Body::new))
 }
 

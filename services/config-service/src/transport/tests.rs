@@ -14,7 +14,6 @@ use tagged_config_proto::v1::{
     config_service_client::ConfigServiceClient, watch_config_response::Event,
 };
 use tagged_config_runtime::shutdown::{Readiness, Shutdown, ShutdownTrigger, shutdown_pair};
-use tagged_config_stores::Stores;
 use tagged_config_testkit::{AUDIENCE, ISSUER, Issuer, MemoryStore, SharedJwks};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,25 +24,14 @@ use tokio::{
 use tonic::{Code, body::Body, codec::CompressionEncoding, codegen::Service};
 use tower::ServiceExt;
 
-use crate::{
-    api::{ConfigApi, page_token::PageTokens},
-    cache::{Cache, CacheConfig, Surroundings},
-    change::{
-        Changes,
-        pause::{Clock, PauseDetector},
-        sweep::SweepHealth,
+use crate::transport::{
+    connection::{CONNECTION_GRACE, PREFACE_TIMEOUT, incoming, server},
+    grpc::{
+        Shared,
+        calls::{CALL_TIMEOUT, GrpcCalls},
     },
-    telemetry::metrics::Metrics,
-    transport::{
-        connection::{PREFACE_TIMEOUT, incoming, server},
-        grpc::{
-            Shared,
-            calls::{CALL_TIMEOUT, GrpcCalls},
-        },
-        http::{HttpState, router},
-        writes::Writes,
-    },
-    watch::registry::WatchRegistry,
+    http::{HttpState, router},
+    writes::Writes,
 };
 
 const KEY: &str = "tenant_config_x";
@@ -62,35 +50,7 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let metrics = Metrics::new();
-    let clock: Clock = Arc::new(|| 0);
-    let config = CacheConfig {
-        ttl: Duration::from_hours(1),
-        max_stale: Duration::from_hours(1),
-        bytes: 1 << 20,
-    };
-    let cache = Arc::new(Cache::new(
-        config,
-        Surroundings {
-            jitter: || 0.0,
-            unix_ms: || 0,
-        },
-        Arc::new(PauseDetector::new(Arc::clone(&clock), Duration::MAX)),
-        WatchRegistry::new(),
-        Arc::clone(&metrics),
-    ));
-    let store = Arc::new(MemoryStore::default());
-    let stores = Stores::from_parts(vec![("tenant", store.clone())]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
-    let api = Arc::new(ConfigApi::new(
-        stores,
-        cache,
-        Arc::new(changes),
-        Arc::new(SweepHealth::new(clock, Duration::from_secs(2))),
-        Arc::clone(&metrics),
-        PageTokens::new(["secret"]),
-        "task".into(),
-    ));
+    let service = crate::fixture::service(Duration::from_hours(1));
     let issuer = Issuer::new();
     let jwks = SharedJwks::of(issuer.jwks());
     let rules = TokenRules::new(ISSUER, AUDIENCE);
@@ -98,14 +58,14 @@ fn fixture() -> Fixture {
     let writes = Writes::default();
     let (trigger, stop) = shutdown_pair();
     let state = HttpState {
-        api: Arc::clone(&api),
+        api: Arc::clone(&service.api),
         authenticator: Arc::clone(&authenticator),
-        metrics,
+        metrics: service.metrics,
         readiness: Readiness::default(),
         writes: writes.clone(),
     };
     let calls = GrpcCalls::new(Shared {
-        api,
+        api: service.api,
         authenticator: Arc::clone(&authenticator),
         writes: writes.clone(),
         connection_age: Duration::from_hours(9),
@@ -118,7 +78,7 @@ fn fixture() -> Fixture {
             None,
             &tagged_config_web::cors::AllowedOrigins::default(),
         ),
-        store,
+        store: service.tenant_store,
         issuer,
         jwks,
         authenticator,
@@ -185,12 +145,21 @@ impl Fixture {
 
     /// On a real socket.
     async fn serve(&self, max_connections: usize) -> (SocketAddr, JoinHandle<()>) {
+        self.serve_for(max_connections, Duration::from_hours(1))
+            .await
+    }
+
+    async fn serve_for(
+        &self,
+        max_connections: usize,
+        age: Duration,
+    ) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = server(Duration::from_hours(1))
+        let serving = server(age)
             .add_service(self.calls.clone())
             .serve_with_incoming_shutdown(
-                incoming(listener, max_connections, self.stop.clone()),
+                incoming(listener, max_connections, age, self.stop.clone()),
                 self.stop.wait(),
             );
         let serving = async move { serving.await.unwrap() };
@@ -232,11 +201,17 @@ async fn a_call_without_a_valid_token_is_refused_before_its_body_is_read() {
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_body_does_not_come_ends() {
     let f = fixture();
-    let started = Instant::now();
-    let request = without_body(Some(&f.authorization()));
-    let answer = f.calls.clone().call(request).await.unwrap();
-    assert_eq!(code(&answer), Code::DeadlineExceeded);
-    assert!(started.elapsed() <= CALL_TIMEOUT + Duration::from_millis(10));
+    for given in [None, Some("99999999H")] {
+        let started = Instant::now();
+        let mut request = without_body(Some(&f.authorization()));
+        if let Some(given) = given {
+            let given = HeaderValue::from_static(given);
+            request.headers_mut().insert("grpc-timeout", given);
+        }
+        let answer = f.calls.clone().call(request).await.unwrap();
+        assert_eq!(code(&answer), Code::DeadlineExceeded);
+        assert!(started.elapsed() <= CALL_TIMEOUT + Duration::from_millis(10));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,6 +344,32 @@ async fn h2_client(address: SocketAddr) -> (H2Client, JoinHandle<Result<(), h2::
     let connection = tokio::spawn(connection);
     pings.ping(h2::Ping::opaque()).await.unwrap();
     (client, connection)
+}
+
+/// Calls that begin later go to another connection, and those that run may end.
+#[tokio::test]
+async fn a_connection_at_its_age_gets_goaway() {
+    let f = fixture();
+    let (address, _serving) = f.serve_for(10, Duration::from_millis(200)).await;
+    let (client, connection) = h2_client(address).await;
+    let ended = timeout(CONNECTION_GRACE / 2, connection).await;
+    ended.expect("GOAWAY").unwrap().unwrap();
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_cannot_outlive_its_connections_age_and_grace() {
+    let f = fixture();
+    let (address, _serving) = f.serve_for(10, Duration::from_secs(1)).await;
+    let started = Instant::now();
+    let (mut client, connection) = h2_client(address).await;
+    // Its body never ends.
+    let request = Request::post(format!("http://{address}/x"))
+        .body(())
+        .unwrap();
+    let (_answer, _body) = client.send_request(request, false).unwrap();
+    let _ = connection.await.unwrap();
+    assert!(started.elapsed() <= CONNECTION_GRACE + Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 const STRIPES: usize = 64;
 /// Watches at once: in total, and of one tenant.
 const MAX_WATCHES: usize = 20_000;
-const MAX_TENANT_WATCHES: usize = 10_000;
+const MAX_TENANT_WATCHES: usize = MAX_WATCHES / 4;
 /// Keys of all watches at once: in total, and of one tenant.
 const MAX_KEYS: usize = 500_000;
 const MAX_TENANT_KEYS: usize = 100_000;
@@ -41,7 +41,7 @@ struct Used {
     keys: usize,
 }
 
-/// A watch's place in the hub; leaves it when dropped.
+/// A watch's registration; it ends when this is dropped.
 pub(crate) struct Registration {
     registry: Arc<WatchRegistry>,
     tenant: TenantId,

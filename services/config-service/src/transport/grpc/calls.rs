@@ -25,7 +25,7 @@ use crate::{
 
 /// Room before the caller's deadline in which our own answer still reaches it.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
-/// Time for a call without a deadline, its body's arrival included. A watch is answered at once; its stream has other limits.
+/// Time for a call, its body's arrival included, whatever deadline it has. A watch is answered at once; its stream has other limits.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest request: a value, with room for the key and the framing. It holds after decompression, too.
 const MAX_REQUEST_BYTES: usize = 512 * 1024;
@@ -88,7 +88,9 @@ impl<S: JwksSource> Service<Request<Body>> for GrpcCalls<S> {
 
     fn call(&mut self, request: Request<Body>) -> Call {
         let shared = Arc::clone(&self.0);
-        let limit = deadline(request.headers()).unwrap_or(CALL_TIMEOUT);
+        let limit = deadline(request.headers())
+            .unwrap_or(CALL_TIMEOUT)
+            .min(CALL_TIMEOUT);
         let known = shared
             .authenticator
             .verified(authorization(request.headers()));

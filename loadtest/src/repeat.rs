@@ -1,0 +1,87 @@
+//! `--repeat`: a command several times, each run into a folder of its own, and a summary of all.
+
+use anyhow::Context;
+
+use crate::{
+    Ended, Usage,
+    cli::{Export, Output},
+    compare,
+    report::{Report, export},
+};
+
+/// Runs a command as often as its output says. The worst end of all runs is the end.
+pub(crate) fn run(
+    output: &Output,
+    mut once: impl FnMut(Output) -> anyhow::Result<Ended>,
+) -> anyhow::Result<Ended> {
+    if output.repeat == 1 {
+        return once(output.clone());
+    }
+    let folder = |number: u32| output.out.join(number.to_string());
+    // A comparison takes all runs of a folder for runs of one kind.
+    if folder(output.repeat + 1).join("result.json").exists() {
+        let out = output.out.display();
+        return Err(Usage(format!(
+            "--out {out} holds more runs than --repeat: name another folder"
+        ))
+        .into());
+    }
+    let (mut reports, mut worst) = (Vec::new(), Ended::Well);
+    for number in 1..=output.repeat {
+        eprintln!("run {number} of {}", output.repeat);
+        let own = Output {
+            out: folder(number),
+            repeat: 1,
+            export: Export::default(),
+            ..output.clone()
+        };
+        let file = own.out.join("result.json");
+        let ended = once(own).with_context(|| format!("run {number} of {}", output.repeat))?;
+        reports.push(Report::read(&file)?);
+        worst = worst.max(ended);
+        if ended == Ended::Interrupted {
+            break;
+        }
+    }
+    println!("{}", compare::summary(&reports));
+    export::write(&reports, &output.export)?;
+    Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn runs_are_kept_apart_and_the_worst_end_counts() -> anyhow::Result<()> {
+        let out = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
+        let output = Output {
+            out: out.clone(),
+            slos: Vec::new(),
+            repeat: 3,
+            export: Export {
+                csv: Some(out.join("all.csv")),
+                junit: None,
+            },
+        };
+        let mut ends = vec![Ended::Well, Ended::Breached, Ended::Poorly];
+        let ended = run(&output, |output| {
+            assert!(output.repeat == 1 && output.export.csv.is_none());
+            sample().write(&output.out)?;
+            ends.pop().context("three runs")
+        })?;
+        assert_eq!(ended, Ended::Breached);
+        assert!(out.join("3/result.json").exists());
+        let csv = std::fs::read_to_string(out.join("all.csv"))?;
+        assert!(csv.contains("\n3,open.grpc.hit.p50,us,300,"), "{csv}");
+        let fewer = Output {
+            repeat: 2,
+            ..output
+        };
+        let error = run(&fewer, |_| Ok(Ended::Well)).unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+        std::fs::remove_dir_all(out)?;
+        Ok(())
+    }
+}
