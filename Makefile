@@ -59,6 +59,14 @@ local-down: ## Stop the stack and remove its state
 loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more options)
 	@scripts/loadtest latency --target grpc,edge --duration 10s --warm-up 2s --out target/loadtest/latency $(ARGS)
 
+.PHONY: loadtest-capacity
+loadtest-capacity: ## Raise the rate on the local stack until it breaks: the knee of gRPC and edge (1 to 2 minutes)
+	@scripts/loadtest capacity --target grpc,edge --p99 50ms --duration 2s --timeout 2s --out target/loadtest/capacity $(ARGS)
+
+.PHONY: loadtest-soak
+loadtest-soak: ## Run one rate on the local stack for half an hour, and judge how memory, descriptors and times grow
+	@scripts/loadtest soak --out target/loadtest/soak $(ARGS)
+
 .PHONY: loadtest-staleness
 loadtest-staleness: ## Measure on the local stack how long updates take to be visible everywhere
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)

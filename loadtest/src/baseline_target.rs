@@ -1,14 +1,26 @@
-//! A target that does nothing: it answers every call with a constant. What the harness measures of it is the harness,
-//! and the least that a network call costs here. A process of its own, as a real target is.
+//! The baseline target: a process of its own, as a real target is, that answers each request of a load test at once and
+//! rightly, from the seed's rule and without a cache or a store. What the harness measures of it is the client overhead, and
+//! the least that a network call costs on this machine.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
-use axum::{Json, Router, routing::any};
-use serde_json::json;
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{
+        HeaderMap, StatusCode,
+        header::{AUTHORIZATION, ETAG, IF_NONE_MATCH},
+    },
+    response::{IntoResponse, Response as HttpResponse},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tagged_config_proto::v1::{
     BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
     ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
@@ -21,13 +33,14 @@ use tokio::{
     net::TcpListener,
     process::{Child, Command},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use crate::Ended;
-
-/// Bytes of the constant value.
-const VALUE_BYTES: usize = 200;
-const KEY: &str = "tenant_config_loadtest/k0001";
+use crate::{
+    Ended, client,
+    dataset::Dataset,
+    scenarios::{mixed, writers},
+    tokens::tenant_of,
+};
 
 /// The target's process. Ends with this value.
 pub(crate) struct BaselineTarget {
@@ -39,11 +52,12 @@ pub(crate) struct BaselineTarget {
 }
 
 impl BaselineTarget {
-    /// Starts one.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    /// Starts one that answers with this dataset's values.
+    pub(crate) async fn start(dataset: Dataset) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where is this program?")?;
         let mut process = Command::new(program)
-            .arg("baseline-target")
+            .args(["baseline-target", "--value-bytes"])
+            .arg(dataset.value_bytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -67,7 +81,7 @@ impl BaselineTarget {
 }
 
 /// `loadtest baseline-target`: serves until standard input ends, which it does with whoever started this.
-pub(crate) async fn serve() -> anyhow::Result<Ended> {
+pub(crate) async fn serve(dataset: Dataset) -> anyhow::Result<Ended> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let grpc = TcpListener::bind(any_port).await?;
     let http = TcpListener::bind(any_port).await?;
@@ -75,14 +89,18 @@ pub(crate) async fn serve() -> anyhow::Result<Ended> {
     let mut rest = Vec::new();
     let mut input = tokio::io::stdin();
     tokio::select! {
-        ended = answer(grpc, http) => ended?,
+        ended = answer(dataset, grpc, http) => ended?,
         _ = input.read_to_end(&mut rest) => {}
     }
     Ok(Ended::Well)
 }
 
 /// Answers on both; ends with an error only.
-pub(crate) async fn answer(grpc: TcpListener, http: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn answer(
+    dataset: Dataset,
+    grpc: TcpListener,
+    http: TcpListener,
+) -> anyhow::Result<()> {
     let incoming =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::TcpListenerStream::new(grpc), |s| {
             s.inspect(|s| {
@@ -90,11 +108,14 @@ pub(crate) async fn answer(grpc: TcpListener, http: TcpListener) -> anyhow::Resu
             })
         });
     let grpc = tonic::transport::Server::builder()
-        .add_service(ConfigServiceServer::new(Constant))
+        .add_service(ConfigServiceServer::new(Answers(dataset)))
         .serve_with_incoming(incoming);
-    let entry = json!({"key": KEY, "value": value(), "origin": "tenant"});
-    let answer = Router::new().fallback(any(async || ([("x-config-cache", "hit")], Json(entry))));
-    let http = axum::serve(http, answer);
+    let http = axum::serve(
+        axum::serve::ListenerExt::tap_io(http, |stream| {
+            let _ = stream.set_nodelay(true);
+        }),
+        rest(dataset),
+    );
     tokio::select! {
         ended = grpc => ended?,
         ended = http => ended?,
@@ -102,83 +123,246 @@ pub(crate) async fn answer(grpc: TcpListener, http: TcpListener) -> anyhow::Resu
     Ok(())
 }
 
-struct Constant;
+/// What a seeded service knows.
+#[derive(Clone, Copy)]
+struct Answers(Dataset);
 
-fn value() -> String {
-    "x".repeat(VALUE_BYTES)
+// === impl Answers ===
+
+impl Answers {
+    /// What this tenant finds by this key: a seeded one, the shared parameter, or nothing.
+    fn entry(&self, tenant: &str, key: &str) -> Option<GetConfigResponse> {
+        let (value, origin) = if key == mixed::PARAMETER {
+            ("0.1".to_owned(), "global")
+        } else {
+            let name = key.strip_prefix("tenant_config_loadtest/")?;
+            let value = match (name.strip_prefix('k'), name.strip_prefix('w')) {
+                (Some(number), _) => self.0.value(tenant, number.parse().ok()?),
+                (_, Some(number)) => writers::value(tenant, number.parse().ok()?),
+                _ => return None,
+            };
+            (value, "tenant")
+        };
+        Some(GetConfigResponse {
+            key: key.to_owned(),
+            value,
+            version: 1,
+            source: "dynamodb".to_owned(),
+            cached: true,
+            origin: origin.to_owned(),
+            content_type: "application/json".to_owned(),
+            ..Default::default()
+        })
+    }
+}
+
+// === gRPC ===
+
+fn grpc_tenant(metadata: &MetadataMap) -> Result<String, Status> {
+    let token = metadata.get("authorization").map(|token| token.to_str());
+    let tenant = token.and_then(|token| tenant_of(token.ok()?));
+    tenant.ok_or_else(|| Status::unauthenticated("no tenant"))
+}
+
+fn not_measured<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("no scenario calls this"))
 }
 
 #[tonic::async_trait]
-impl ConfigService for Constant {
+impl ConfigService for Answers {
     type WatchConfigStream = tokio_stream::Empty<Result<WatchConfigResponse, Status>>;
 
     async fn get_config(
         &self,
-        _: Request<GetConfigRequest>,
+        request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
-        Ok(Response::new(GetConfigResponse {
-            key: KEY.to_owned(),
-            value: value(),
-            version: 1,
-            source: "dynamodb".to_owned(),
-            cached: true,
-            origin: "tenant".to_owned(),
-            content_type: "application/json".to_owned(),
-            ..Default::default()
-        }))
+        let entry = self.entry(&grpc_tenant(request.metadata())?, &request.get_ref().key);
+        entry
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found("no such key"))
     }
 
     async fn batch_get_config(
         &self,
-        _: Request<BatchGetConfigRequest>,
+        request: Request<BatchGetConfigRequest>,
     ) -> Result<Response<BatchGetConfigResponse>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
-    }
-
-    async fn list_config(
-        &self,
-        _: Request<ListConfigRequest>,
-    ) -> Result<Response<ListConfigResponse>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
+        let tenant = grpc_tenant(request.metadata())?;
+        let keys = request.get_ref().keys.iter();
+        Ok(Response::new(BatchGetConfigResponse {
+            entries: keys.filter_map(|key| self.entry(&tenant, key)).collect(),
+            ..Default::default()
+        }))
     }
 
     async fn put_config(
         &self,
         _: Request<PutConfigRequest>,
     ) -> Result<Response<PutConfigResponse>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
+        Ok(Response::new(PutConfigResponse { version: 1 }))
+    }
+
+    async fn list_config(
+        &self,
+        _: Request<ListConfigRequest>,
+    ) -> Result<Response<ListConfigResponse>, Status> {
+        not_measured()
     }
 
     async fn delete_config(
         &self,
         _: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
+        not_measured()
     }
 
     async fn explain_config(
         &self,
         _: Request<ExplainConfigRequest>,
     ) -> Result<Response<ExplainConfigResponse>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
+        not_measured()
     }
 
     async fn watch_config(
         &self,
         _: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
-        Err(Status::unimplemented(
-            "the baseline target answers GetConfig",
-        ))
+        not_measured()
+    }
+}
+
+// === REST ===
+
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<String>,
+}
+
+fn rest(dataset: Dataset) -> Router {
+    Router::new()
+        .route(
+            "/v1/config/{*key}",
+            get(rest_get).put(async || Json(json!({"version": 1}))),
+        )
+        .route("/v1/config:batchGet", post(rest_batch))
+        .route(
+            "/v1/orders",
+            post(async |Json(order): Json<Value>| Json(client::priced(&order))),
+        )
+        .with_state(Arc::new(Answers(dataset)))
+}
+
+fn rest_tenant(headers: &HeaderMap) -> Result<String, StatusCode> {
+    let token = headers.get(AUTHORIZATION).map(|token| token.to_str());
+    let tenant = token.and_then(|token| tenant_of(token.ok()?));
+    tenant.ok_or(StatusCode::UNAUTHORIZED)
+}
+
+fn json_of(entry: &GetConfigResponse) -> Value {
+    json!({"key": entry.key, "value": entry.value, "origin": entry.origin, "cached": entry.cached})
+}
+
+async fn rest_get(
+    State(answers): State<Arc<Answers>>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Result<HttpResponse, StatusCode> {
+    let entry = answers.entry(&rest_tenant(&headers)?, &key);
+    let entry = entry.ok_or(StatusCode::NOT_FOUND)?;
+    let known = [("x-config-cache", "hit"), (ETAG.as_str(), "\"1\"")];
+    Ok(if headers.contains_key(IF_NONE_MATCH) {
+        (StatusCode::NOT_MODIFIED, known).into_response()
+    } else {
+        (known, Json(json_of(&entry))).into_response()
+    })
+}
+
+async fn rest_batch(
+    State(answers): State<Arc<Answers>>,
+    headers: HeaderMap,
+    Json(wanted): Json<Keys>,
+) -> Result<Json<Value>, StatusCode> {
+    let tenant = rest_tenant(&headers)?;
+    let found = wanted
+        .keys
+        .iter()
+        .filter_map(|key| answers.entry(&tenant, key));
+    let entries: Vec<Value> = found.map(|entry| json_of(&entry)).collect();
+    Ok(Json(json!({"entries": entries})))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    use super::*;
+    use crate::{
+        cli::{Shape, Target},
+        client::{Client, RestClient},
+        scenarios::Mix,
+        tokens::tests::callers,
+        world::World,
+    };
+
+    pub(crate) const SHAPE: Shape = Shape {
+        tenants: 2,
+        keys: 5,
+        value_bytes: 200,
+    };
+
+    /// One in this process: its gRPC address and its base URL.
+    pub(crate) async fn started(shape: &Shape) -> (String, String) {
+        let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let places = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
+        tokio::spawn(answer(Dataset::of(shape), grpc, http));
+        (places.0.to_string(), format!("http://{}", places.1))
+    }
+
+    /// So that what checking an answer costs is in the baseline, too.
+    #[tokio::test]
+    async fn every_answer_to_every_scenario_is_right() -> anyhow::Result<()> {
+        let (grpc, url) = started(&SHAPE).await;
+        let timeout = Duration::from_secs(10);
+        let rest = || RestClient::new(&url, 1, timeout);
+        let clients = [
+            (
+                Target::Grpc,
+                Client::grpc(&[grpc], 1, timeout, Some(rest()?)).await?,
+            ),
+            (Target::Edge, Client::Rest(rest()?)),
+        ];
+        let callers = callers(&["lt-00001", "lt-00002"]);
+        for (target, client) in clients {
+            // Another value than the seed's is a wrong one.
+            for (shape, is_right) in [
+                (SHAPE, true),
+                (
+                    Shape {
+                        value_bytes: 201,
+                        ..SHAPE
+                    },
+                    false,
+                ),
+            ] {
+                let world = World::new(callers.clone(), Dataset::of(&shape), 1.0)?;
+                let mut rng = SmallRng::seed_from_u64(1);
+                let mut errors = BTreeMap::new();
+                for _ in 0..300 {
+                    let call = (Mix::default_of(target).pick(&mut rng).next)(&world, &mut rng);
+                    let answer = client.send(&call.caller, &call.operation).await;
+                    if let Some(code) = answer.error {
+                        *errors.entry((call.operation.name(), code)).or_insert(0) += 1;
+                    }
+                }
+                assert_eq!(errors.is_empty(), is_right, "{errors:?}");
+                assert!(
+                    errors.keys().all(|(_, code)| code == "wrong value"),
+                    "{errors:?}"
+                );
+            }
+        }
+        Ok(())
     }
 }

@@ -25,13 +25,17 @@ eval \"$(make -s local-env)\" after `make local`.";
 pub(crate) enum Command {
     /// Measure latency by path and cache result, in a closed and in an open loop
     Latency(Box<LatencyOptions>),
+    /// Raise the rate until the 99th percentile or the failures exceed a limit: the knee of each path
+    Capacity(Box<CapacityOptions>),
+    /// Run one rate for a long time, and judge the trends of memory, descriptors and the 99th percentile; exits 2 if one grows
+    Soak(Box<SoakOptions>),
     /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
     Staleness(Box<StalenessOptions>),
     /// Measure how much a noisy neighbour slows a quiet tenant's cold reads; exits 2 above --limit
     Neighbours(Box<NeighboursOptions>),
     /// Measure how long a change takes to reach many WatchConfig calls
     Watchers(Box<WatchersOptions>),
-    /// Ask one question at a fixed rate, with the tokens of a file in turn; prints JSON
+    /// Send one request at a fixed rate, with the tokens of a file one after the other; prints JSON
     Hits(Box<HitsOptions>),
     /// Cause faults around the local stack, and judge what readers saw against what was promised
     Chaos(Box<ChaosOptions>),
@@ -47,7 +51,7 @@ pub(crate) enum Command {
     Schema,
     /// The baseline target that the harness measures itself with
     #[command(hide = true)]
-    BaselineTarget,
+    BaselineTarget(BaselineOptions),
 }
 
 /// Where the system under test is. What is not given is taken from Terraform's outputs, then from the environment.
@@ -164,10 +168,43 @@ pub(crate) enum Target {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Loop {
-    /// Users who ask again when they have their answer: how much can it do
+    /// Users who send the next request when they have their answer: how much can it do
     Closed,
-    /// Questions at a fixed rate, whatever the answers do; timed from when each was due: how fast is it at that rate
+    /// Requests at a fixed rate, whatever the answers do; timed from when each was due: how fast is it at that rate
     Open,
+}
+
+/// What requests are sent, by whom, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoadOptions {
+    /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
+    #[arg(long, value_name = "NAME=WEIGHT,...")]
+    pub(crate) scenarios: Option<Mix>,
+    /// Over gRPC, connections to each replica; over REST, pools of connections: a slow answer makes its pool open another one
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) connections: u32,
+    /// How long a request may take before it counts as failed
+    #[arg(long, default_value = "10s", value_parser = duration, overrides_with = "timeout")]
+    pub(crate) timeout: Duration,
+    /// Requests of an open loop in flight, at most
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) max_in_flight: u32,
+    /// An open loop whose lag is above this, and above a fifth of the answers' times (99th percentiles), is harness-limited
+    #[arg(long, default_value = "1ms", value_parser = duration)]
+    pub(crate) max_lag: Duration,
+    /// Skew of the Zipf distribution over tenants and keys
+    #[arg(long, default_value_t = 1.0, value_parser = skew)]
+    pub(crate) zipf: f64,
+    /// Use the ID tokens in this file, one in a line, instead of signing in; their tenants must be seeded ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Seed of the random choices
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    #[command(flatten)]
+    pub(crate) place: Where,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -181,43 +218,79 @@ pub(crate) struct LatencyOptions {
     /// Users of the closed loop
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub(crate) users: u32,
-    /// Questions a second of the open loop, over gRPC
+    /// Requests a second of the open loop, over gRPC
     #[arg(long, default_value_t = 500.0, value_parser = rate)]
     pub(crate) rate: f64,
-    /// Questions a second of the open loop, through load balancer or edge
+    /// Requests a second of the open loop, through load balancer or edge
     #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(crate) rest_rate: f64,
-    /// How long each loop of each target is measured
+    /// How long each loop of each target is measured, and its baseline before it
     #[arg(long, default_value = "15s", value_parser = duration, overrides_with = "duration")]
     pub(crate) duration: Duration,
     /// How long each loop runs before it is measured
     #[arg(long, default_value = "3s", value_parser = duration, overrides_with = "warm_up")]
     pub(crate) warm_up: Duration,
-    /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
-    #[arg(long, value_name = "NAME=WEIGHT,...")]
-    pub(crate) scenarios: Option<Mix>,
-    /// Connections to each replica or URL
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(crate) connections: u32,
-    /// How long a question may take before it counts as failed
-    #[arg(long, default_value = "10s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-    /// Questions of the open loop that may be under way at once
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) max_in_flight: u32,
-    /// Skew of the Zipf distribution over tenants and keys
-    #[arg(long, default_value_t = 1.0, value_parser = skew)]
-    pub(crate) zipf: f64,
-    /// Use the ID token in this file for every call instead of signing in; its tenant must be a seeded one
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Seed of the random choices
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
     #[command(flatten)]
-    pub(crate) shape: Shape,
+    pub(crate) load: LoadOptions,
     #[command(flatten)]
-    pub(crate) place: Where,
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CapacityOptions {
+    /// Where the load goes; several are measured one after the other
+    #[arg(long = "target", default_values = ["grpc"], value_delimiter = ',')]
+    pub(crate) targets: Vec<Target>,
+    /// Requests a second of the first step, over gRPC
+    #[arg(long, default_value_t = 500.0, value_parser = rate, overrides_with = "from")]
+    pub(crate) from: f64,
+    /// Requests a second of the first step, through load balancer or edge
+    #[arg(long, default_value_t = 50.0, value_parser = rate, overrides_with = "rest_from")]
+    pub(crate) rest_from: f64,
+    /// No step is above this rate
+    #[arg(long, default_value_t = 100_000.0, value_parser = rate)]
+    pub(crate) max_rate: f64,
+    /// The search ends when the rate that broke is less than this above the one that held
+    #[arg(long, default_value = "10%", value_parser = percent)]
+    pub(crate) precision: f64,
+    /// A step holds if the 99th percentile of all requests is at most this; a failed one counts as one above it
+    #[arg(long, default_value = "10ms", value_parser = duration, overrides_with = "p99")]
+    pub(crate) p99: Duration,
+    /// How long each step is measured
+    #[arg(long, default_value = "3s", value_parser = duration, overrides_with = "duration")]
+    pub(crate) duration: Duration,
+    /// How long each step runs before it is measured
+    #[arg(long, default_value = "500ms", value_parser = duration, overrides_with = "warm_up")]
+    pub(crate) warm_up: Duration,
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SoakOptions {
+    /// Where the load goes
+    #[arg(long, default_value = "grpc")]
+    pub(crate) target: Target,
+    /// Requests a second
+    #[arg(long, default_value_t = 200.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long it runs
+    #[arg(long, default_value = "30m", value_parser = duration, overrides_with = "duration")]
+    pub(crate) duration: Duration,
+    /// How long it runs before that, unmeasured: caches fill
+    #[arg(long, default_value = "1m", value_parser = duration, overrides_with = "warm_up")]
+    pub(crate) warm_up: Duration,
+    /// There is a 99th percentile, and a sample of memory and descriptors, for each window of this length
+    #[arg(long, default_value = "1m", value_parser = duration, overrides_with = "window")]
+    pub(crate) window: Duration,
+    /// Memory, descriptors and the 99th percentile may grow by this part of their median over the run; above it, the exit
+    /// code is 2
+    #[arg(long, default_value = "10%", value_parser = percent)]
+    pub(crate) max_growth: f64,
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -320,7 +393,7 @@ pub(crate) struct WatchersOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct HitsOptions {
-    /// gRPC address of one server, which is asked for a key
+    /// gRPC address of one server, where a key is read
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -340,7 +413,7 @@ pub(crate) struct HitsOptions {
     /// Bytes that a right answer has at least: the value, or the body
     #[arg(long, value_name = "BYTES")]
     pub(crate) least_bytes: usize,
-    /// ID tokens, one in a line; the requests take them in turn
+    /// ID tokens, one in a line; the requests use one after the other
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
     /// Send each line as it is: it is the whole Authorization header, not an ID token
@@ -352,20 +425,20 @@ pub(crate) struct HitsOptions {
     /// Send from one thread that never sleeps, for rates above 10,000 a second; takes a whole processor
     #[arg(long)]
     pub(crate) spin: bool,
-    /// How long it is asked
+    /// How long requests are sent
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How long it is asked before that, unmeasured
+    /// How long they are sent before that, unmeasured
     #[arg(long, value_parser = duration)]
     pub(crate) warm_up: Option<Duration>,
-    /// Address of the server's refresh port: also write the key of these tenants anew, in turn and every 100 ms, as the
-    /// invalidator does; the credential is TAGGED_CONFIG_REFRESH_CREDENTIAL
+    /// Address of the server's refresh port: also write the key of these tenants, one after the other and every 100 ms, as
+    /// the invalidator does; the credential is TAGGED_CONFIG_REFRESH_CREDENTIAL
     #[arg(long, value_name = "HOST:PORT", requires_all = ["grpc", "rewritten_tenants"])]
     pub(crate) rewrite: Option<String>,
     /// The tenants whose key is written
     #[arg(long, value_name = "TENANT,...", value_delimiter = ',')]
     pub(crate) rewritten_tenants: Vec<String>,
-    /// Connections, which the requests take in turn; over HTTP/1 these are pools, which open more connections when they need them
+    /// Over gRPC, connections; over REST, pools of connections: a slow answer makes its pool open another one
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) connections: u32,
 }
@@ -408,6 +481,13 @@ pub(crate) struct UnseedOptions {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct BaselineOptions {
+    /// Bytes of each value
+    #[arg(long, default_value_t = 200)]
+    pub(crate) value_bytes: u32,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ReportOptions {
     /// A result
     #[arg(default_value = "target/loadtest/result.json")]
@@ -447,6 +527,15 @@ pub(crate) struct CompareOptions {
     /// Differences below this are noise, whatever their ratio
     #[arg(long, default_value = "100us", value_parser = duration)]
     pub(crate) noise: Duration,
+}
+
+impl Loop {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
 }
 
 impl Target {

@@ -1,4 +1,4 @@
-//! Asks the service, over gRPC or REST, and checks the answer: its key, its owner, its value.
+//! Sends requests to the service, over gRPC or REST, and checks the answer: its key, its owner, its value.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use serde_json::Value;
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, GetConfigRequest, GetConfigResponse, PutConfigRequest,
+    BatchGetConfigRequest, GetConfigRequest, PutConfigRequest,
     config_service_client::ConfigServiceClient,
 };
 use tonic::{
@@ -26,17 +26,17 @@ use crate::{
 
 mod rest;
 
-pub(crate) use rest::{RestClient, cents_of, order};
+pub(crate) use rest::{RestClient, cents_of, order, priced};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A question that a scenario asks.
+/// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum Operation {
     /// One key.
     Get(Wanted),
-    /// One key, as who has the answer already and asks whether it changed. REST only.
+    /// One key, with the ETag of the last answer (If-None-Match). REST only.
     GetIfChanged(Wanted),
     /// Many keys in one call.
     Batch(Vec<Wanted>),
@@ -80,11 +80,11 @@ pub(crate) enum Client {
     Rest(RestClient),
 }
 
-// === impl Question ===
+// === impl Operation ===
 
-impl Question {
+impl Operation {
     /// As reports spell it.
-    pub(crate) fn operation(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Get(Wanted {
                 expect: Expect::Absent,
@@ -103,22 +103,22 @@ impl Question {
 
 impl Wanted {
     fn is_right(&self, key: &str, value: &str, origin: &str) -> bool {
-        key == self.key
-            && match &self.expect {
-                Expect::Value(wanted) => value == wanted && origin == "tenant",
-                Expect::Number => value.parse::<f64>().is_ok() && origin == "global",
-                Expect::Of(tenant) => {
-                    origin == "tenant"
-                        && serde_json::from_str::<Value>(value)
-                            .is_ok_and(|value| value["tenant"] == **tenant)
-                }
-                Expect::Absent => false,
+        let is_mine = key == self.key && origin == "tenant";
+        match &self.expect {
+            Expect::Value(wanted) => value == wanted && is_mine,
+            Expect::Number => key == self.key && value.parse::<f64>().is_ok() && origin == "global",
+            Expect::Of(tenant) => {
+                let parsed = serde_json::from_str::<Value>(value);
+                is_mine && parsed.is_ok_and(|value| value["tenant"] == **tenant)
             }
+            Expect::Absent => false,
+        }
     }
 
-    fn judge(&self, entry: &GetConfigResponse) -> Answer {
-        if self.is_right(&entry.key, &entry.value, &entry.origin) {
-            Answer::good(CacheResult::of(entry.cached, entry.stale))
+    /// Judges an answer with a value.
+    fn judge(&self, key: &str, value: &str, origin: &str, result: CacheResult) -> Answer {
+        if self.is_right(key, value, origin) {
+            Answer::good(result)
         } else {
             Answer::failed("wrong value")
         }
@@ -149,14 +149,16 @@ impl Client {
         })
     }
 
-    /// Asks, and judges the answer. Never fails itself: that there was none is an answer too.
-    pub(crate) async fn ask(&self, caller: &Caller, question: &Question) -> Answer {
+    /// Sends a request and judges the answer. Never fails itself: that there was none is an answer too.
+    pub(crate) async fn send(&self, caller: &Caller, operation: &Operation) -> Answer {
         match self {
-            Self::Rest(client) => client.ask(caller, question).await,
+            Self::Rest(client) => client.send(caller, operation).await,
             Self::Grpc {
                 orders: Some(client),
                 ..
-            } if matches!(question, Question::Order { .. }) => client.ask(caller, question).await,
+            } if matches!(operation, Operation::Order { .. }) => {
+                client.send(caller, operation).await
+            }
             Self::Grpc {
                 channels,
                 next,
@@ -166,7 +168,7 @@ impl Client {
                 let channel = &channels[next.fetch_add(1, Ordering::Relaxed) % channels.len()];
                 match tokio::time::timeout(
                     *timeout,
-                    grpc(channel.clone(), &caller.token(), question, *timeout),
+                    grpc(channel.clone(), &caller.token(), operation, *timeout),
                 )
                 .await
                 {
@@ -192,18 +194,22 @@ pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
 async fn grpc(
     channel: Channel,
     token: &Token,
-    question: &Question,
+    operation: &Operation,
     timeout: Duration,
 ) -> Result<Answer, Status> {
     let mut client = ConfigServiceClient::new(channel);
-    match question {
-        Question::Get(wanted) | Question::GetIfChanged(wanted) => {
+    match operation {
+        Operation::Get(wanted) | Operation::GetIfChanged(wanted) => {
             let request = GetConfigRequest {
                 key: wanted.key.clone(),
                 ..Default::default()
             };
             match client.get_config(signed(request, token, timeout)).await {
-                Ok(entry) => Ok(wanted.judge(entry.get_ref())),
+                Ok(entry) => {
+                    let entry = entry.get_ref();
+                    let result = CacheResult::of(entry.cached, entry.stale);
+                    Ok(wanted.judge(&entry.key, &entry.value, &entry.origin, result))
+                }
                 Err(status)
                     if status.code() == Code::NotFound && wanted.expect == Expect::Absent =>
                 {
@@ -212,7 +218,7 @@ async fn grpc(
                 Err(status) => Err(status),
             }
         }
-        Question::Batch(wanted) => {
+        Operation::Batch(wanted) => {
             let keys = wanted.iter().map(|one| one.key.clone()).collect();
             let request = BatchGetConfigRequest {
                 keys,
@@ -232,7 +238,7 @@ async fn grpc(
             });
             Ok(judge_batch(wanted, &found.collect::<Vec<_>>()))
         }
-        Question::Put { key, value } => {
+        Operation::Put { key, value } => {
             let request = PutConfigRequest {
                 key: key.clone(),
                 value: value.clone(),
@@ -245,7 +251,7 @@ async fn grpc(
                 Answer::failed("no version")
             })
         }
-        Question::Order { .. } => Ok(Answer::failed("order-service is not known")),
+        Operation::Order { .. } => Ok(Answer::failed("not a call of gRPC")),
     }
 }
 
@@ -303,47 +309,29 @@ mod tests {
     #[test]
     fn a_wrong_answer_is_a_failure() {
         let mine = wanted("k", Expect::Value("v".to_owned()));
-        let entry = |key: &str, value: &str, origin: &str| GetConfigResponse {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            origin: origin.to_owned(),
-            cached: true,
-            ..Default::default()
+        let error = |wanted: &Wanted, (key, value, origin): (&str, &str, &str)| {
+            wanted.judge(key, value, origin, CacheResult::Hit).error
         };
-        assert_eq!(
-            mine.judge(&entry("k", "v", "tenant")).result,
-            CacheResult::Hit
-        );
+        assert_eq!(error(&mine, ("k", "v", "tenant")), None);
         for wrong in [
-            entry("other", "v", "tenant"),
-            entry("k", "other", "tenant"),
-            entry("k", "v", "global"),
+            ("other", "v", "tenant"),
+            ("k", "other", "tenant"),
+            ("k", "v", "global"),
         ] {
             assert_eq!(
-                mine.judge(&wrong).error.as_deref(),
+                error(&mine, wrong).as_deref(),
                 Some("wrong value"),
                 "{wrong:?}"
             );
         }
         let written = wanted("k", Expect::Of("lt-00001".into()));
+        let by = |tenant: &str| format!(r#"{{"tenant":"{tenant}"}}"#);
+        assert_eq!(error(&written, ("k", &by("lt-00001"), "tenant")), None);
+        let foreign = error(&written, ("k", &by("lt-00002"), "tenant"));
+        assert!(foreign.is_some(), "another tenant's value");
+        let absent = wanted("k", Expect::Absent);
         assert!(
-            written
-                .judge(&entry("k", r#"{"tenant":"lt-00001"}"#, "tenant"))
-                .error
-                .is_none()
-        );
-        assert!(
-            written
-                .judge(&entry("k", r#"{"tenant":"lt-00002"}"#, "tenant"))
-                .error
-                .is_some(),
-            "another tenant's value"
-        );
-        assert!(
-            wanted("k", Expect::Absent)
-                .judge(&entry("k", "v", "tenant"))
-                .error
-                .is_some(),
+            error(&absent, ("k", "v", "tenant")).is_some(),
             "it must not be there"
         );
     }

@@ -209,6 +209,10 @@ fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
         if first.interrupted || other.interrupted {
             notes.push("a run was interrupted".to_owned());
         }
+        let mut phases = first.phases.iter().chain(&other.phases);
+        if phases.any(|one| one.path != "null" && one.harness_limited_because.is_some()) {
+            notes.push("an open loop was harness-limited: its times are upper bounds".to_owned());
+        }
     }
     for list in [&mut fatal, &mut notes] {
         list.sort_unstable();
@@ -321,6 +325,7 @@ impl Side {
             Kind::Rate | Kind::Amount => b < a * (1.0 - tolerance.threshold),
             Kind::Share => 1.0 - b > (1.0 - a) * more && a - b > SHARE_TOLERANCE,
             Kind::Errors => b - a > ERRORS_TOLERANCE,
+            Kind::Growth => b - a > tolerance.threshold,
             Kind::Count => b > a,
             Kind::Neutral => false,
         }
@@ -369,7 +374,12 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::sample;
+    use crate::report::{
+        Ratio,
+        capacity::Capacity,
+        soak::{Soak, Trend},
+        tests::sample,
+    };
 
     const TOLERANCE: Tolerance = Tolerance {
         threshold: 0.2,
@@ -455,6 +465,59 @@ mod tests {
             gone.iter().all(|name| name.starts_with("open.grpc.")) && gone.len() > 8,
             "{gone:?}"
         );
+    }
+
+    #[test]
+    fn knees_and_trends_are_compared_by_their_intervals() {
+        let knee = |held, broken, harness_limited| {
+            let mut report = sample();
+            report.capacity = vec![Capacity {
+                path: "grpc".to_owned(),
+                held_per_second: held,
+                broken_per_second: broken,
+                harness_limited,
+                ..Capacity::default()
+            }];
+            report
+        };
+        let base = || [knee(Some(2_000.0), Some(2_200.0), false)];
+        let of = |new: Report| changed(&base(), &[new]).pop().map(|(_, change)| change);
+        assert_eq!(of(knee(Some(1_800.0), Some(1_900.0), false)), None);
+        let half = (Some(1_000.0), Some(1_100.0));
+        assert_eq!(of(knee(half.0, half.1, false)), Some(Change::Worse));
+        let limited = of(knee(half.0, half.1, true));
+        assert_eq!(
+            limited,
+            Some(Change::Unclear),
+            "the target's knee is higher"
+        );
+        assert_eq!(of(knee(None, Some(1.5), false)), Some(Change::Gone));
+        assert_eq!(
+            of(knee(Some(3_000.0), Some(3_200.0), false)),
+            Some(Change::Better)
+        );
+        let grows = |value: f64, width: f64| {
+            let mut report = sample();
+            report.soak = Some(Soak {
+                trends: vec![Trend {
+                    what: "memory".to_owned(),
+                    of: "config-1".to_owned(),
+                    growth: Some(Ratio {
+                        value,
+                        low: value - width,
+                        high: value + width,
+                    }),
+                    ..Trend::default()
+                }],
+                ..Soak::default()
+            });
+            report
+        };
+        let of = |new| changed(&[grows(0.01, 0.02)], &[new]).pop();
+        assert_eq!(of(grows(0.15, 0.02)), None, "within the threshold");
+        let name = || "config-1.soak.memory.growth".to_owned();
+        assert_eq!(of(grows(0.3, 0.02)), Some((name(), Change::Worse)));
+        assert_eq!(of(grows(0.3, 0.4)), Some((name(), Change::Unclear)));
     }
 
     /// The cache stopped working: every hit is a miss now.

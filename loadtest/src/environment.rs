@@ -1,6 +1,10 @@
 //! What a figure was measured with: commit, machine, and what its processors did meanwhile.
 
-use std::{collections::BTreeMap, process::Command, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    process::Command,
+    time::Instant,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,9 +12,9 @@ use tagged_config_runtime::env::{Env, ProcessEnv};
 
 use crate::{report::Cpu, targets::Targets};
 
-/// The harness is taken for the limit when it keeps this part of the processors busy by itself.
+/// The harness is the limit when one of its threads, or all together, keep this part of a processor, or of all, busy.
 const HARNESS_LIMIT: f64 = 0.9;
-/// The machine is taken for the limit when this part of it is busy.
+/// The machine is the limit when this part of it is busy or stolen.
 const MACHINE_LIMIT: f64 = 0.95;
 /// Clock ticks of `/proc`, a second: `sysconf(_SC_CLK_TCK)` is 100 on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
@@ -41,8 +45,17 @@ pub(crate) struct Environment {
 /// A reading of the clocks of the processors.
 pub(crate) struct Stopwatch {
     begun: Instant,
-    harness: Option<f64>,
-    machine: Option<(f64, f64)>,
+    threads: HashMap<String, f64>,
+    machine: Option<Machine>,
+}
+
+/// Clock ticks of all processors.
+#[derive(Clone, Copy)]
+struct Machine {
+    busy: f64,
+    /// What the hypervisor gave to others.
+    steal: f64,
+    total: f64,
 }
 
 impl Environment {
@@ -112,63 +125,137 @@ impl Stopwatch {
     pub(crate) fn start() -> Self {
         Self {
             begun: Instant::now(),
-            harness: harness_seconds(),
-            machine: machine_seconds(),
+            threads: thread_seconds(),
+            machine: Machine::read(),
         }
     }
 
     /// What the processors did since then.
     pub(crate) fn read(&self) -> Cpu {
         let elapsed = self.begun.elapsed().as_secs_f64().max(1e-3);
-        let harness_cores = self
-            .harness
-            .zip(harness_seconds())
-            .map(|(then, now)| (now - then) / elapsed);
-        let machine_busy =
-            self.machine
-                .zip(machine_seconds())
-                .map(|((busy, total), (busy_now, total_now))| {
-                    ((busy_now - busy) / (total_now - total).max(1e-3)).clamp(0.0, 1.0)
-                });
-        let machine_cores = cores();
-        let limited_by = if harness_cores
-            .is_some_and(|cores| cores > HARNESS_LIMIT * f64::from(machine_cores))
-        {
-            Some("harness")
-        } else if machine_busy.is_some_and(|busy| busy > MACHINE_LIMIT) {
-            Some("machine")
-        } else {
-            None
+        let since = |(thread, now): (&String, &f64)| {
+            (now - self.threads.get(thread).unwrap_or(&0.0)).max(0.0) / elapsed
         };
-        Cpu {
+        // Threads that ended meanwhile are not in it: the harness keeps its own.
+        let threads: Vec<f64> = thread_seconds().iter().map(since).collect();
+        let harness_cores = (!threads.is_empty()).then(|| threads.iter().sum::<f64>());
+        let busiest_thread = threads.into_iter().reduce(f64::max);
+        let spent = self
+            .machine
+            .zip(Machine::read())
+            .map(|(then, now)| now.since(then));
+        let machine_cores = cores();
+        let machine_busy = spent.map(|(busy, _)| busy);
+        let machine_steal = spent.map(|(_, steal)| steal);
+        let mut cpu = Cpu {
             harness_cores,
+            busiest_thread,
             machine_cores,
             machine_busy,
-            limited_by: limited_by.map(ToOwned::to_owned),
-        }
+            machine_steal,
+            limited_by: None,
+        };
+        cpu.limited_by = limited_by(&cpu).map(ToOwned::to_owned);
+        cpu
     }
 }
 
-/// Processor time of this process, in seconds (proc(5), `/proc/self/stat`, fields 14 and 15).
-fn harness_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let ticks = |index: usize| {
-        after_name
-            .split_whitespace()
-            .nth(index)?
-            .parse::<f64>()
-            .ok()
-    };
-    Some((ticks(11)? + ticks(12)?) / TICKS)
+fn limited_by(cpu: &Cpu) -> Option<&'static str> {
+    let above = |value: Option<f64>, limit: f64| value.is_some_and(|value| value > limit);
+    let taken = cpu.machine_busy.zip(cpu.machine_steal);
+    if above(cpu.busiest_thread, HARNESS_LIMIT)
+        || above(
+            cpu.harness_cores,
+            HARNESS_LIMIT * f64::from(cpu.machine_cores),
+        )
+    {
+        Some("harness")
+    } else if above(taken.map(|(busy, steal)| busy + steal), MACHINE_LIMIT) {
+        Some("machine")
+    } else {
+        None
+    }
 }
 
-/// Busy and total time of all processors, in seconds (proc(5), `/proc/stat`).
-fn machine_seconds() -> Option<(f64, f64)> {
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    let fields = stat.lines().next()?.split_whitespace().skip(1).take(8);
-    let fields: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
-    let total: f64 = fields.iter().sum();
-    let idle = fields.get(3)? + fields.get(4)?;
-    Some(((total - idle) / TICKS, total / TICKS))
+impl Machine {
+    /// All processors together (proc(5), `/proc/stat`).
+    fn read() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.split_whitespace().skip(1).take(8);
+        let fields: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+        let &[user, nice, system, idle, iowait, irq, softirq, steal] = fields.as_slice() else {
+            return None;
+        };
+        let busy = user + nice + system + irq + softirq;
+        Some(Self {
+            busy,
+            steal,
+            total: busy + idle + iowait + steal,
+        })
+    }
+
+    /// The parts of the time since then that were busy, and stolen.
+    fn since(self, then: Self) -> (f64, f64) {
+        let total = (self.total - then.total).max(1.0);
+        let part = |ticks: f64| (ticks / total).clamp(0.0, 1.0);
+        (part(self.busy - then.busy), part(self.steal - then.steal))
+    }
+}
+
+/// Processor time of each thread of this process, in seconds (proc(5), `/proc/self/task/TID/stat`, fields 14 and 15).
+fn thread_seconds() -> HashMap<String, f64> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let seconds = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (_, after_name) = stat.rsplit_once(')')?;
+        let mut fields = after_name.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<f64>().ok();
+        Some((
+            task.file_name().to_string_lossy().into_owned(),
+            (ticks()? + ticks()?) / TICKS,
+        ))
+    };
+    tasks.flatten().filter_map(seconds).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_not_busy_time() {
+        let at = |line: &str| Machine::parse(line).unwrap();
+        let then = at("cpu  10 0 10 100 0 0 0 0 0 0\ncpu0 1");
+        let now = at("cpu  40 0 20 140 10 0 0 10 0 0\ncpu0 1");
+        assert_eq!(now.since(then), (0.4, 0.1));
+        assert!(Machine::parse("cpu  10 0").is_none());
+        assert!(Machine::parse("").is_none());
+    }
+
+    #[test]
+    fn one_busy_thread_is_the_limit_on_any_number_of_cores() {
+        let cpu = |busiest, harness, busy, steal| Cpu {
+            busiest_thread: Some(busiest),
+            harness_cores: Some(harness),
+            machine_cores: 16,
+            machine_busy: Some(busy),
+            machine_steal: Some(steal),
+            limited_by: None,
+        };
+        assert_eq!(limited_by(&cpu(0.95, 1.1, 0.1, 0.0)), Some("harness"));
+        assert_eq!(limited_by(&cpu(0.8, 14.5, 0.9, 0.0)), Some("harness"));
+        assert_eq!(limited_by(&cpu(0.2, 0.3, 0.5, 0.46)), Some("machine"));
+        assert_eq!(limited_by(&cpu(0.2, 0.3, 0.5, 0.4)), None);
+        assert_eq!(limited_by(&Cpu::default()), None, "nothing is known");
+    }
+
+    #[test]
+    fn this_process_has_threads_that_used_some_time() {
+        let cpu = Stopwatch::start().read();
+        assert!(cpu.busiest_thread <= cpu.harness_cores && cpu.busiest_thread.is_some());
+    }
 }

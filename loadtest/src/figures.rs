@@ -2,7 +2,7 @@
 //! JUnit and the page read these figures.
 //!
 //! A name is `[PLACE.]SUBJECT[.PART].STATISTIC`. The place is the loop (`open`), the load beside updates (`beside-500`), or
-//! both; an SLO that leaves it out must hold in each place.
+//! both, or what a trend is of (`config-1`); an SLO that leaves it out must hold in each place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ use crate::{
     report::{
         FaultRun, Neighbour, Phase, Quantiles, Report, Series, SourceStaleness, Staleness,
         Watchers,
+        capacity::Capacity,
+        soak::Trend,
         table::{time, time_with_interval},
     },
 };
@@ -30,7 +32,7 @@ pub(crate) struct Figure {
     pub(crate) value: Result<f64, String>,
     /// Samples that it is made of.
     pub(crate) n: u64,
-    /// Its 95 % interval, where it has one; an upper end that is absent is unbounded.
+    /// Its 95 % interval, where it has one, or the rates between which a knee lies; an upper end that is absent is unbounded.
     pub(crate) interval: Option<(f64, Option<f64>)>,
     /// Whether there are samples enough to show the number without its interval.
     pub(crate) is_bare: bool,
@@ -57,6 +59,8 @@ pub(crate) enum Kind {
     Amount,
     /// A ratio: less is better.
     Ratio,
+    /// A growth as a fraction of the median: less is better.
+    Growth,
     /// Neither is better.
     Neutral,
 }
@@ -96,6 +100,12 @@ pub(crate) fn figures(report: &Report) -> Figures {
     }
     for one in &report.neighbours {
         all.neighbour(one);
+    }
+    for one in &report.capacity {
+        all.knee(one);
+    }
+    for one in report.soak.iter().flat_map(|soak| &soak.trends) {
+        all.within(one.of.as_str(), |all| all.trend(one));
     }
     for one in &report.chaos {
         all.fault(one);
@@ -137,7 +147,7 @@ impl Kind {
         match self {
             Self::Time => "us",
             Self::Rate => "per second",
-            Self::Share | Self::Errors => "fraction",
+            Self::Share | Self::Errors | Self::Growth => "fraction",
             Self::Count | Self::Amount => "count",
             Self::Ratio => "ratio",
             Self::Neutral => "",
@@ -152,6 +162,7 @@ impl Kind {
             Self::Share | Self::Errors => format!("{:.3}%", value * 100.0),
             Self::Count | Self::Amount => format!("{value}"),
             Self::Ratio | Self::Neutral => format!("{value:.2}"),
+            Self::Growth => format!("{:+.1}%", value * 100.0),
         }
     }
 
@@ -168,7 +179,7 @@ impl Kind {
     pub(crate) fn parse(self, bound: &str) -> Result<f64, String> {
         match self {
             Self::Time => cli::duration(bound).map(|duration| duration.as_secs_f64() * 1e6),
-            Self::Share | Self::Errors => cli::percent(bound),
+            Self::Share | Self::Errors | Self::Growth => cli::percent(bound),
             _ => bound
                 .trim_end_matches("/s")
                 .parse::<f64>()
@@ -514,6 +525,32 @@ impl Collector {
         });
     }
 
+    /// The highest rate that held, and the lowest that broke. A rate that the harness could not send is no upper end.
+    fn knee(&mut self, one: &Capacity) {
+        let held = one.held_per_second;
+        let broken = one.broken_per_second.filter(|_| !one.harness_limited);
+        let at_it = one.steps.iter().filter(|step| step.holds_at(held));
+        self.put(
+            &format!("capacity.{}.knee", one.path),
+            Kind::Rate,
+            held.ok_or_else(|| "no rate held".to_owned()),
+            at_it.map(|step| step.requests).sum(),
+            held.map(|held| (held, broken)),
+        );
+    }
+
+    /// How much a quantity of a soak grows over the run.
+    fn trend(&mut self, one: &Trend) {
+        let growth = one.growth.map(|growth| growth.value);
+        self.put(
+            &format!("soak.{}.growth", one.what),
+            Kind::Growth,
+            growth.ok_or_else(|| "there are too few samples".to_owned()),
+            one.samples.len() as u64,
+            one.growth.map(|growth| (growth.low, Some(growth.high))),
+        );
+    }
+
     fn neighbour(&mut self, one: &Neighbour) {
         let name = format!("neighbours.{}.{}", one.noise, one.backend);
         self.times(&format!("{name}.alone"), Ok(&one.alone));
@@ -538,8 +575,12 @@ impl Collector {
 pub(crate) mod expected {
     use super::{Collector, EARLIER_STAGES, Figures, Quantiles, RECEIPT_STAGES, VISIBLE_STAGES};
     use crate::{
-        cli::{ChaosOptions, LatencyOptions, Loop, NeighboursOptions, StalenessOptions},
-        report::{FaultRun, Neighbour, Phase, Series, Watchers},
+        cli::{
+            CapacityOptions, ChaosOptions, LatencyOptions, NeighboursOptions, SoakOptions,
+            StalenessOptions,
+        },
+        latency::mix_of,
+        report::{FaultRun, Neighbour, Phase, Series, Watchers, capacity::Capacity, soak::Trend},
         scenarios::{HOT, Mix},
     };
 
@@ -547,15 +588,36 @@ pub(crate) mod expected {
     pub(crate) fn latency(options: &LatencyOptions) -> Figures {
         let mut all = total();
         for target in &options.targets {
-            let mix = options.scenarios.clone();
-            let mix = mix.unwrap_or_else(|| Mix::default_of(*target));
+            let mix = mix_of(&options.load, *target);
             for one in &options.loops {
-                let loop_kind = match one {
-                    Loop::Closed => "closed",
-                    Loop::Open => "open",
-                };
-                all.phase(&phase(target.name(), loop_kind, &mix));
+                all.phase(&phase(target.name(), one.name(), &mix));
             }
+        }
+        all.done()
+    }
+
+    /// Of `loadtest capacity`.
+    pub(crate) fn capacity(options: &CapacityOptions) -> Figures {
+        let mut all = total();
+        for target in &options.targets {
+            all.knee(&Capacity {
+                path: target.name().to_owned(),
+                ..Capacity::default()
+            });
+        }
+        all.done()
+    }
+
+    /// Of `loadtest soak`. Which replicas there are is not known before.
+    pub(crate) fn soak(options: &SoakOptions) -> Figures {
+        let mut all = total();
+        let mix = mix_of(&options.load, options.target);
+        all.phase(&phase(options.target.name(), "open", &mix));
+        for what in ["p99", "memory", "descriptors"] {
+            all.trend(&Trend {
+                what: what.to_owned(),
+                ..Trend::default()
+            });
         }
         all.done()
     }

@@ -68,13 +68,13 @@ struct Measured {
     lag: Quantiles,
     /// From when a request was due until its good answer was there.
     times: Quantiles,
-    /// The same of all other answers: what refuses quickly must not look fast.
+    /// The same of all other answers: a quick refusal is not a fast answer.
     failed_times: Quantiles,
-    /// How often the key was written anew.
+    /// How often the key was rewritten.
     rewritten: u64,
 }
 
-struct Asker {
+struct Sender {
     authorizations: Vec<HeaderValue>,
     next: AtomicUsize,
     least_bytes: usize,
@@ -120,12 +120,12 @@ pub(crate) async fn run(options: Box<HitsOptions>, stop: Stop) -> anyhow::Result
 }
 
 async fn warmed_up(options: &HitsOptions, stop: &Stop) -> anyhow::Result<Measured> {
-    let asker = Arc::new(Asker::of(options).await?);
+    let sender = Arc::new(Sender::of(options).await?);
     if let Some(warm_up) = options.warm_up {
-        measure(&asker, options, warm_up, stop).await;
+        measure(&sender, options, warm_up, stop).await;
     }
     let rewriter = Rewriter::of(options).await?;
-    let measuring = measure(&asker, options, options.duration, stop);
+    let measuring = measure(&sender, options, options.duration, stop);
     match rewriter {
         None => Ok(measuring.await),
         Some(mut rewriter) => {
@@ -138,7 +138,7 @@ async fn warmed_up(options: &HitsOptions, stop: &Stop) -> anyhow::Result<Measure
 }
 
 async fn measure(
-    asker: &Arc<Asker>,
+    sender: &Arc<Sender>,
     options: &HitsOptions,
     duration: Duration,
     stop: &Stop,
@@ -154,25 +154,25 @@ async fn measure(
         max_in_flight: MAX_IN_FLIGHT,
         timeout: TIMEOUT,
     };
-    let (asker, record) = (Arc::clone(asker), Arc::clone(&seen));
-    let ask = move |due: Instant| {
-        let (asker, record) = (Arc::clone(&asker), Arc::clone(&record));
+    let (sender, record) = (Arc::clone(sender), Arc::clone(&seen));
+    let send = move |due: Instant| {
+        let (sender, record) = (Arc::clone(&sender), Arc::clone(&record));
         async move {
-            let code = asker.ask().await;
+            let code = sender.send().await;
             record.lock().record(code, due.elapsed());
         }
     };
     let outcome = if options.spin {
-        spin::run(plan, stop, ask).await
+        spin::run(plan, stop, send).await
     } else {
-        open::run(plan, stop, ask).await
+        open::run(plan, stop, send).await
     };
     let seen = seen.lock();
     Measured {
         answered_per_second: per_second(outcome.answered, outcome.seconds),
         codes: seen.codes.clone(),
         not_sustained_because: outcome.not_sustained,
-        lag: outcome.lag,
+        lag: quantiles(&outcome.lag),
         times: quantiles(&seen.times),
         failed_times: quantiles(&seen.failed_times),
         rewritten: 0,
@@ -283,9 +283,9 @@ impl Way {
     }
 
     /// The bytes of a good answer, or why there is none.
-    async fn ask(&self, turn: usize, authorization: &HeaderValue) -> Result<usize, String> {
+    async fn send(&self, turn: usize, authorization: &HeaderValue) -> Result<usize, String> {
         match self {
-            Self::Grpc(grpc) => grpc.ask(turn, authorization).await,
+            Self::Grpc(grpc) => grpc.send(turn, authorization).await,
             Self::Rest { client, url, body } => {
                 let request = match body {
                     Some(body) => client
@@ -310,7 +310,7 @@ impl Way {
     }
 }
 
-impl Asker {
+impl Sender {
     async fn of(options: &HitsOptions) -> anyhow::Result<Self> {
         let file = &options.token_file;
         let text =
@@ -329,10 +329,10 @@ impl Asker {
     }
 
     /// The next request; how it was answered.
-    async fn ask(&self) -> String {
+    async fn send(&self) -> String {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let authorization = &self.authorizations[turn % self.authorizations.len()];
-        let answer = tokio::time::timeout(TIMEOUT, self.way.ask(turn, authorization));
+        let answer = tokio::time::timeout(TIMEOUT, self.way.send(turn, authorization));
         match answer.await {
             Ok(Ok(bytes)) if bytes >= self.least_bytes => GOOD.to_owned(),
             Ok(Ok(_)) => WRONG.to_owned(),
@@ -354,7 +354,7 @@ fn authorization(line: &str, options: &HitsOptions) -> anyhow::Result<HeaderValu
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, net::Ipv4Addr, path::PathBuf};
+    use std::{collections::HashMap, net::Ipv4Addr};
 
     use axum::{Router, http::HeaderMap, routing::post};
     use clap::Parser;
@@ -362,38 +362,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        baseline_target,
+        baseline_target::tests::{SHAPE, started},
         cli::{Cli, Command},
-        tokens::tests::token,
+        tokens::tests::TokenFile,
     };
 
-    const ASKED: u64 = 60;
+    const KEY: &str = "tenant_config_loadtest/k0001";
+    const SENT: u64 = 60;
 
-    /// A file that goes with the test.
-    struct Tokens(PathBuf);
-
-    impl Tokens {
-        fn new(tenants: &[&str]) -> Self {
-            let file = std::env::temp_dir().join(format!("{}.tokens", uuid::Uuid::new_v4()));
-            let line = |tenant: &&str| {
-                token(&format!(
-                    r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#
-                ))
-            };
-            let lines: Vec<String> = tenants.iter().map(line).collect();
-            fs::write(&file, lines.join("\n")).unwrap();
-            Self(file)
-        }
-    }
-
-    impl Drop for Tokens {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
-        }
-    }
-
-    fn options(tokens: &Tokens, target: &[&str]) -> Box<HitsOptions> {
-        let file = tokens.0.to_str().unwrap();
+    fn options(tokens: &TokenFile, target: &[&str]) -> Box<HitsOptions> {
+        let file = tokens.path();
         let line = ["loadtest", "hits", "--token-file", file, "--rate", "200"];
         let line = line.iter().chain(&["--duration", "300ms"]).chain(target);
         match Cli::try_parse_from(line).unwrap().command {
@@ -403,8 +381,8 @@ mod tests {
     }
 
     async fn measured(options: &HitsOptions) -> Measured {
-        let asker = Arc::new(Asker::of(options).await.unwrap());
-        measure(&asker, options, options.duration, &Stop::default()).await
+        let sender = Arc::new(Sender::of(options).await.unwrap());
+        measure(&sender, options, options.duration, &Stop::default()).await
     }
 
     async fn listener() -> (TcpListener, String) {
@@ -415,21 +393,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_answer_that_is_too_small_is_no_good_one() {
-        let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(baseline_target::answer(grpc, http));
-        let tokens = Tokens::new(&["lt-1"]);
+        let (address, _) = started(&SHAPE).await;
+        let tokens = TokenFile::new(&["lt-1"]);
         for (least, code, ended) in [("200", "OK", Ended::Well), ("201", WRONG, Ended::Poorly)] {
-            let target = [
-                "--grpc",
-                &address,
-                "--key",
-                "tenant_config_a",
-                "--least-bytes",
-                least,
-            ];
+            let target = ["--grpc", &address, "--key", KEY, "--least-bytes", least];
             let options = options(&tokens, &target);
             let measured = measured(&options).await;
-            assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), ASKED)]));
+            assert_eq!(measured.codes, BTreeMap::from([(code.to_owned(), SENT)]));
             let mut options = options;
             options.spin = true;
             assert_eq!(run(options, Stop::default()).await.unwrap(), ended);
@@ -439,19 +409,16 @@ mod tests {
     /// What grpc.rs reads itself: a status in the trailers, one in the head, and a connection that is gone.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn refused_and_lost_calls_have_a_code_of_their_own() {
-        let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(baseline_target::answer(grpc, http));
-        let tokens = Tokens::new(&["lt-1"]);
+        let (address, _) = started(&SHAPE).await;
+        let tokens = TokenFile::new(&["lt-1"]);
         let target = |key| ["--grpc", &*address, "--key", key, "--least-bytes", "1"];
-        let asker = Asker::of(&options(&tokens, &target("tenant_config_a")))
-            .await
-            .unwrap();
-        assert_eq!(asker.ask().await, GOOD);
-        let Way::Grpc(grpc) = &asker.way else {
+        let sender = Sender::of(&options(&tokens, &target(KEY))).await.unwrap();
+        assert_eq!(sender.send().await, GOOD);
+        let Way::Grpc(grpc) = &sender.way else {
             panic!("another way")
         };
         let unknown = grpc.at("/tagged.config.v1.ConfigService/Unknown");
-        let refused = unknown.ask(0, &asker.authorizations[0]).await;
+        let refused = unknown.send(0, &sender.authorizations[0]).await;
         assert_eq!(refused, Err("UNIMPLEMENTED".to_owned()));
         // A server that takes a call and is gone.
         let (listener, address) = listener().await;
@@ -471,13 +438,13 @@ mod tests {
             "--least-bytes",
             "1",
         ];
-        let asker = Asker::of(&options(&tokens, &target)).await.unwrap();
-        assert_eq!(asker.ask().await, NO_ANSWER);
+        let sender = Sender::of(&options(&tokens, &target)).await.unwrap();
+        assert_eq!(sender.send().await, NO_ANSWER);
     }
 
     #[test]
     fn a_line_is_a_token_or_the_whole_header() {
-        let tokens = Tokens::new(&["lt-1"]);
+        let tokens = TokenFile::new(&["lt-1"]);
         let mut options = options(&tokens, &["--url", "http://x", "--least-bytes", "1"]);
         assert!(authorization("*:production.key", &options).is_err());
         options.as_it_is = true;
@@ -489,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_tokens_take_turns_and_each_answer_is_counted_by_its_status() {
+    async fn each_token_is_used_as_often_and_each_answer_is_counted_by_its_status() {
         let seen = Arc::new(Mutex::new(HashMap::<String, u64>::new()));
         let record = Arc::clone(&seen);
         let answer = async move |headers: HeaderMap, body: String| {
@@ -510,43 +477,46 @@ mod tests {
         let routes = Router::new().route("/v1/orders", post(answer));
         tokio::spawn(async move { axum::serve(http, routes).await });
         let (tokens, url) = (
-            Tokens::new(&["lt-1", "lt-2", "lt-3"]),
+            TokenFile::new(&["lt-1", "lt-2", "lt-3"]),
             format!("http://{address}/v1/orders"),
         );
         // Any file will do as what is posted.
-        let body = tokens.0.to_str().unwrap();
+        let body = tokens.path();
         let measured = measured(&options(
             &tokens,
             &["--url", &url, "--body", body, "--least-bytes", "1"],
         ))
         .await;
-        let codes = [("OK".to_owned(), 15), ("429".to_owned(), ASKED - 15)];
+        let codes = [("OK".to_owned(), 15), ("429".to_owned(), SENT - 15)];
         assert_eq!(measured.codes, BTreeMap::from(codes));
         assert_eq!(
             (measured.times.count, measured.failed_times.count),
             (15, 45)
         );
-        assert_eq!(measured.lag.count, ASKED);
+        assert_eq!(measured.lag.count, SENT);
         assert_eq!(
             seen.lock().values().copied().collect::<Vec<_>>(),
-            [ASKED / 3; 3]
+            [SENT / 3; 3]
         );
     }
 
     #[tokio::test]
-    async fn what_cannot_be_asked_is_said() {
-        let says = async |tokens: &Tokens, target: &[&str]| {
+    async fn what_cannot_be_measured_is_refused() {
+        let says = async |tokens: &TokenFile, target: &[&str]| {
             let target = [target, &["--least-bytes", "1"]].concat();
             let error = run(options(tokens, &target), Stop::default())
                 .await
                 .unwrap_err();
             format!("{error:#}")
         };
-        let ((grpc, address), (http, _)) = (listener().await, listener().await);
-        tokio::spawn(baseline_target::answer(grpc, http));
+        let (address, _) = started(&SHAPE).await;
         let nobody = ["--url", "http://127.0.0.1:1/"];
-        assert!(says(&Tokens::new(&[]), &nobody).await.ends_with("is empty"));
-        let tokens = Tokens::new(&["lt-1"]);
+        assert!(
+            says(&TokenFile::new(&[]), &nobody)
+                .await
+                .ends_with("is empty")
+        );
+        let tokens = TokenFile::new(&["lt-1"]);
         let closed = ["--grpc", "127.0.0.1:1", "--key", "tenant_config_a"];
         assert!(says(&tokens, &closed).await.contains("cannot reach"));
         let rewritten = [

@@ -1,29 +1,30 @@
-//! `loadtest latency`: each target in each loop, the baseline target before it, and one report of all.
+//! `loadtest latency`: each target in each loop, the baseline target before it, and one report of all. [`Bench`] and
+//! [`open_load`] are also what other commands make their loads with.
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::SmallRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Ended, Interrupted, Usage,
     accounts::Accounts,
     baseline_target::BaselineTarget,
-    cli::{LatencyOptions, Loop, Target, distinct},
+    cli::{LatencyOptions, LoadOptions, Loop, Target, distinct},
     client::{Client, RestClient},
     dataset::{self, Dataset, Table},
-    environment::{Environment, Stopwatch},
+    environment::Stopwatch,
     figures::expected,
     latency::closed::Load,
-    progress,
-    recorder::{Recorder, per_second},
-    report::{FORMAT, Phase, Report, finish},
-    scenarios::{HOT, Mix},
+    progress::{self, Live},
+    recorder::{Observation, Recorder, per_second, quantiles},
+    report::{Begun, Phase, Report, finish, table},
+    scenarios::Mix,
     slo,
     stop::Stop,
     targets::{Targets, need},
@@ -34,117 +35,197 @@ use crate::{
 pub(crate) mod closed;
 pub(crate) mod open;
 
-/// How long the baseline target is measured, at most.
-const BASELINE_DURATION: Duration = Duration::from_secs(4);
-/// And warmed up.
-const BASELINE_WARM_UP: Duration = Duration::from_secs(1);
-/// Goose and this harness may differ in what they counted by what a user had under way at the end.
+/// Goose and this harness may differ in what they counted by what a user had in flight at the end.
 const COUNT_TOLERANCE_PER_USER: u64 = 1;
+/// A lag that is a smaller part of the answers' times is no limit.
+const LAG_PART: f64 = 0.2;
+/// Nor is one below this: the default of `--max-lag`.
+const MAX_LAG: Duration = Duration::from_millis(1);
 
-/// What the phases share.
-struct Run<'o> {
-    options: &'o LatencyOptions,
+/// Targets, callers and data of one run, ready to be used.
+pub(crate) struct Bench {
+    begun: Begun,
+    options: LoadOptions,
+    targets: Targets,
     world: Arc<World>,
-    stop: Stop,
-    phases: Vec<Phase>,
-    warnings: Vec<String>,
+    dataset: Dataset,
+    clients: Vec<(Target, Arc<Client>)>,
 }
 
 /// `loadtest latency`.
 pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Result<Ended> {
-    let begun = Instant::now();
-    let started_at = crate::report::now();
     let options = Box::new(LatencyOptions {
         targets: distinct(&options.targets),
         loops: distinct(&options.loops),
         ..*options
     });
-    for target in &options.targets {
-        let mix = mix_of(&options, *target);
-        if *target == Target::Grpc && !mix.fits_grpc() {
-            return Err(Usage(
-                "the scenario rest has no gRPC form: use --target edge or alb, or leave it out"
-                    .to_owned(),
-            )
-            .into());
-        }
-    }
+    check(&options.load, &options.targets)?;
     slo::check(&options.output.slos, &expected::latency(&options))?;
     options.output.check()?;
-    let targets = Targets::find(&options.place).await?;
-    let mut clients = Vec::new();
-    for target in &options.targets {
-        clients.push((
-            *target,
-            Arc::new(connect(&options, &targets, *target).await?),
-        ));
-    }
-    let (callers, dataset) = callers(&options, &targets, &stop).await?;
+    let bench = Bench::prepare(&options.load, &options.targets, &stop).await?;
+    let baseline = BaselineTarget::start(bench.dataset).await?;
     let mut run = Run {
-        world: Arc::new(World::new(callers, dataset, options.zipf)?),
         options: &options,
+        bench: &bench,
         stop,
         phases: Vec::new(),
         warnings: Vec::new(),
     };
-    let null = BaselineTarget::start().await?;
-    for (target, client) in clients {
-        let null_client = Arc::new(match target {
-            Target::Grpc => {
-                Client::grpc(
-                    std::slice::from_ref(&null.grpc),
-                    options.connections,
-                    options.timeout,
-                    None,
-                )
-                .await?
-            }
-            Target::Alb | Target::Edge => Client::Rest(RestClient::new(
-                &null.url,
-                options.connections,
-                options.timeout,
-            )?),
-        });
+    for (target, client) in &bench.clients {
+        let mix = mix_of(&options.load, *target);
+        let baseline = bench.load(&Arc::new(bench.baseline(*target, &baseline).await?));
+        let load = bench.load(client);
         for loop_kind in &options.loops {
-            if run.stop.is_set() {
-                break;
+            for (path, load) in [("null", &baseline), (target.name(), &load)] {
+                if run.stop.is_set() {
+                    break;
+                }
+                let mut phase = match loop_kind {
+                    Loop::Closed => run.closed(path, load, &mix).await?,
+                    Loop::Open => run.open(path, load, &mix, run.rate(*target)).await,
+                };
+                phase.null_of = (path == "null").then(|| target.name().to_owned());
+                run.phases.push(phase);
             }
-            run.null_phase(target, *loop_kind, null_client.clone())
-                .await?;
-            if run.stop.is_set() {
-                break;
-            }
-            run.phase(target, *loop_kind, client.clone()).await?;
         }
     }
     let report = Report {
-        format: FORMAT.to_owned(),
-        kind: "latency".to_owned(),
-        started_at,
-        seconds: begun.elapsed().as_secs_f64(),
-        interrupted: run.stop.is_set(),
-        environment: Environment::observe(&targets),
-        settings: settings(&options, dataset),
         warnings: run.warnings,
         phases: run.phases,
-        staleness: Vec::new(),
-        neighbours: Vec::new(),
-        chaos: Vec::new(),
-        watchers: None,
-        slos: Vec::new(),
+        ..bench.report("latency", &run.stop, settings(&options))
     };
     finish(report, &options.output)
 }
 
-fn mix_of(options: &LatencyOptions, target: Target) -> Mix {
+/// Refuses, before anything is made, what a target cannot do.
+pub(crate) fn check(options: &LoadOptions, targets: &[Target]) -> Result<(), Usage> {
+    if targets.contains(&Target::Grpc) && !mix_of(options, Target::Grpc).fits_grpc() {
+        return Err(Usage(
+            "the scenario rest has no gRPC form: use --target edge or alb, or leave it out"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The scenarios for this target.
+pub(crate) fn mix_of(options: &LoadOptions, target: Target) -> Mix {
     options
         .scenarios
         .clone()
         .unwrap_or_else(|| Mix::default_of(target))
 }
 
+// === impl Bench ===
+
+impl Bench {
+    /// Finds and connects the targets, seeds what is missing, and signs the callers in.
+    pub(crate) async fn prepare(
+        options: &LoadOptions,
+        targets: &[Target],
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let begun = Begun::now();
+        let found = Targets::find(&options.place).await?;
+        let mut clients = Vec::new();
+        for target in targets {
+            let client = connect(options, &found, *target).await?;
+            clients.push((*target, Arc::new(client)));
+        }
+        let dataset = Dataset::of(&options.shape);
+        let callers = callers(options, &found, dataset, stop).await?;
+        Ok(Self {
+            begun,
+            world: Arc::new(World::new(callers, dataset, options.zipf)?),
+            targets: found,
+            options: options.clone(),
+            dataset,
+            clients,
+        })
+    }
+
+    /// The targets with their clients.
+    pub(crate) fn clients(&self) -> &[(Target, Arc<Client>)] {
+        &self.clients
+    }
+
+    /// The gRPC addresses of the replicas, as far as they are known.
+    pub(crate) fn grpc(&self) -> &[String] {
+        &self.targets.grpc
+    }
+
+    /// A load of this client.
+    pub(crate) fn load(&self, client: &Arc<Client>) -> Load {
+        Load {
+            client: Arc::clone(client),
+            world: Arc::clone(&self.world),
+            seed: self.options.seed,
+        }
+    }
+
+    /// An open loop of these options.
+    pub(crate) fn plan(&self, rate: f64, duration: Duration) -> open::Plan {
+        open::Plan {
+            rate,
+            duration,
+            max_in_flight: self.options.max_in_flight,
+            timeout: self.options.timeout,
+        }
+    }
+
+    /// A client of the baseline target, with as many connections as the target's has.
+    async fn baseline(&self, of: Target, baseline: &BaselineTarget) -> anyhow::Result<Client> {
+        let LoadOptions {
+            connections,
+            timeout,
+            ..
+        } = self.options;
+        let rest = RestClient::new(&baseline.url, connections, timeout)?;
+        match of {
+            Target::Alb | Target::Edge => Ok(Client::Rest(rest)),
+            Target::Grpc => {
+                let addresses = vec![baseline.grpc.clone(); self.targets.grpc.len()];
+                Client::grpc(&addresses, connections, timeout, Some(rest)).await
+            }
+        }
+    }
+
+    /// A report with nothing measured in it yet.
+    pub(crate) fn report(
+        &self,
+        kind: &str,
+        stop: &Stop,
+        settings: impl IntoIterator<Item = (&'static str, Value)>,
+    ) -> Report {
+        let options = &self.options;
+        let shared = [
+            ("tenants", json!(self.dataset.tenants)),
+            ("keysPerTenant", json!(self.dataset.keys)),
+            ("valueBytes", json!(self.dataset.value_bytes)),
+            ("zipf", json!(options.zipf)),
+            ("connections", json!(options.connections)),
+            ("timeoutSeconds", json!(options.timeout.as_secs_f64())),
+            ("maxInFlight", json!(options.max_in_flight)),
+            ("maxLagSeconds", json!(options.max_lag.as_secs_f64())),
+            ("seed", json!(options.seed)),
+        ];
+        let settings = settings.into_iter().chain(shared);
+        let settings = settings.map(|(name, value)| (name.to_owned(), value));
+        let mixes = self.clients.iter().map(|(target, _)| {
+            let mix = mix_of(options, *target);
+            let weights = mix
+                .weighted()
+                .map(|(scenario, weight)| (scenario.name, weight));
+            let weights: BTreeMap<_, _> = weights.collect();
+            (format!("scenarios.{}", target.name()), json!(weights))
+        });
+        self.begun
+            .report(kind, &self.targets, settings.chain(mixes), stop)
+    }
+}
+
 async fn connect(
-    options: &LatencyOptions,
+    options: &LoadOptions,
     targets: &Targets,
     target: Target,
 ) -> anyhow::Result<Client> {
@@ -173,24 +254,23 @@ async fn connect(
     }
 }
 
-/// The callers, signed in, and the data that they read, seeded if need be.
+/// The callers, signed in, once the data that they read is there.
 async fn callers(
-    options: &LatencyOptions,
+    options: &LoadOptions,
     targets: &Targets,
+    dataset: Dataset,
     stop: &Stop,
-) -> anyhow::Result<(Vec<Arc<Caller>>, Dataset)> {
+) -> anyhow::Result<Vec<Arc<Caller>>> {
     if let Some(file) = &options.token_file {
-        let caller = Caller::from_file(file)?;
-        let dataset = Dataset::of(&options.shape);
-        return Ok((vec![Arc::new(caller)], dataset));
+        return Caller::from_file(file);
     }
-    let dataset = seeded(targets, Dataset::of(&options.shape), stop).await?;
+    seeded(targets, dataset, stop).await?;
     let accounts = Arc::new(Accounts::of(targets).await?);
     let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
     let callers = world::sign_in(&accounts, tenants, stop).await?;
     anyhow::ensure!(!callers.is_empty(), Interrupted);
     tokio::spawn(tokens::keep_fresh(accounts, callers.clone()));
-    Ok((callers, dataset))
+    Ok(callers)
 }
 
 /// This dataset, made if it is not there.
@@ -206,76 +286,18 @@ pub(crate) async fn seeded(
     Ok(wanted)
 }
 
+/// The phases of `loadtest latency`.
+struct Run<'o> {
+    options: &'o LatencyOptions,
+    bench: &'o Bench,
+    stop: Stop,
+    phases: Vec<Phase>,
+    warnings: Vec<String>,
+}
+
+// === impl Run ===
+
 impl Run<'_> {
-    async fn null_phase(
-        &mut self,
-        target: Target,
-        loop_kind: Loop,
-        client: Arc<Client>,
-    ) -> anyhow::Result<()> {
-        let load = self.load(client, false);
-        let duration = BASELINE_DURATION.min(self.options.duration);
-        let mix: Mix = HOT.name.parse().map_err(anyhow::Error::msg)?;
-        let mut phase = match loop_kind {
-            Loop::Closed => {
-                self.closed("null", load, &mix, BASELINE_WARM_UP, duration)
-                    .await?
-            }
-            Loop::Open => {
-                self.open(
-                    "null",
-                    load,
-                    &mix,
-                    self.rate(target),
-                    BASELINE_WARM_UP,
-                    duration,
-                )
-                .await
-            }
-        };
-        phase.null_of = Some(target.name().to_owned());
-        self.phases.push(phase);
-        Ok(())
-    }
-
-    async fn phase(
-        &mut self,
-        target: Target,
-        loop_kind: Loop,
-        client: Arc<Client>,
-    ) -> anyhow::Result<()> {
-        let (load, mix) = (self.load(client, true), mix_of(self.options, target));
-        let (warm_up, duration) = (self.options.warm_up, self.options.duration);
-        let phase = match loop_kind {
-            Loop::Closed => {
-                self.closed(target.name(), load, &mix, warm_up, duration)
-                    .await?
-            }
-            Loop::Open => {
-                self.open(
-                    target.name(),
-                    load,
-                    &mix,
-                    self.rate(target),
-                    warm_up,
-                    duration,
-                )
-                .await
-            }
-        };
-        self.phases.push(phase);
-        Ok(())
-    }
-
-    fn load(&self, client: Arc<Client>, checked: bool) -> Load {
-        Load {
-            client,
-            world: Arc::clone(&self.world),
-            seed: self.options.seed,
-            checked,
-        }
-    }
-
     fn rate(&self, target: Target) -> f64 {
         match target {
             Target::Grpc => self.options.rate,
@@ -283,110 +305,126 @@ impl Run<'_> {
         }
     }
 
-    async fn closed(
-        &mut self,
-        path: &str,
-        load: Load,
-        mix: &Mix,
-        warm_up: Duration,
-        duration: Duration,
-    ) -> anyhow::Result<Phase> {
-        let users = self.options.users;
-        let bar = progress::timing(
-            &format!("{path}, closed loop, {users} users"),
-            warm_up + duration,
-            &self.stop,
-        );
-        let recorder = Arc::new(Recorder::new(Instant::now() + warm_up));
-        let watch = Stopwatch::start();
-        let outcome =
-            closed::run(&load, mix, users, warm_up, duration, &recorder, &self.stop).await?;
+    async fn closed(&mut self, path: &str, load: &Load, mix: &Mix) -> anyhow::Result<Phase> {
+        let plan = closed::Plan {
+            users: self.options.users,
+            warm_up: self.options.warm_up,
+            duration: self.options.duration,
+        };
+        let title = format!("{path}, closed loop, {} users", plan.users);
+        let bar = progress::timing(&title, plan.warm_up + plan.duration, &self.stop);
+        let outcome = closed::run(load, mix, plan, &Live::beside(&bar), &self.stop).await?;
         bar.finish_and_clear();
-        let tolerance = u64::from(users) * COUNT_TOLERANCE_PER_USER;
+        let tolerance = u64::from(plan.users) * COUNT_TOLERANCE_PER_USER;
         if outcome.goose_requests.abs_diff(outcome.own_requests) > tolerance {
             self.warnings.push(format!(
                 "{path}, closed loop: goose counted {} requests and this harness {}",
                 outcome.goose_requests, outcome.own_requests
             ));
         }
+        let recorder = outcome.recorder;
         Ok(Phase {
             path: path.to_owned(),
             loop_kind: "closed".to_owned(),
             null_of: None,
             seconds: outcome.seconds,
-            users: Some(users),
+            users: Some(plan.users),
             offered_per_second: None,
             answered_per_second: per_second(recorder.count(), outcome.seconds),
-            timeout_seconds: Some(self.options.timeout.as_secs_f64()),
+            timeout_seconds: Some(self.options.load.timeout.as_secs_f64()),
             sustained: true,
             not_sustained_because: None,
             lag: None,
-            cpu: watch.read(),
+            harness_limited_because: None,
+            cpu: outcome.cpu,
             goose_requests: Some(outcome.goose_requests),
             series: recorder.series(outcome.seconds, true),
             timeline: recorder.timeline(true),
         })
     }
 
-    async fn open(
-        &mut self,
-        path: &str,
-        load: Load,
-        mix: &Mix,
-        rate: f64,
-        warm_up: Duration,
-        duration: Duration,
-    ) -> Phase {
+    async fn open(&self, path: &str, load: &Load, mix: &Mix, rate: f64) -> Phase {
         let options = self.options;
-        let bar = progress::timing(
-            &format!("{path}, open loop, {rate}/s"),
-            warm_up + duration,
+        let title = format!("{path}, open loop, {rate}/s");
+        let bar = progress::timing(&title, options.warm_up + options.duration, &self.stop);
+        let plan = |duration| self.bench.plan(rate, duration);
+        open_load(
+            load.warming(),
+            mix.clone(),
+            plan(options.warm_up),
             &self.stop,
-        );
-        let plan = |duration| open::Plan {
-            rate,
-            duration,
-            max_in_flight: options.max_in_flight,
-            timeout: options.timeout,
-        };
-        // Other questions than those that are measured: it is the cache's work to have them, not ours.
-        let warming = Load {
-            seed: load.seed.wrapping_add(1),
-            ..load.clone()
-        };
-        open_load(warming, mix.clone(), plan(warm_up), &self.stop).await;
-        let phase = open_load(load, mix.clone(), plan(duration), &self.stop).await;
+        )
+        .await;
+        let send = load.clone().requests(mix.clone());
+        let live = Live::beside(&bar);
+        let phase = open_phase(plan(options.duration), &self.stop, &live, send).await;
         bar.finish_and_clear();
         Phase {
             path: path.to_owned(),
+            harness_limited_because: harness_limited(&phase, options.load.max_lag),
             ..phase
         }
     }
 }
 
-/// One open loop with all that it measures.
+// === impl Load ===
+
+impl Load {
+    /// The same load with other requests: the cache has to have what is measured, not the warm-up.
+    pub(crate) fn warming(&self) -> Self {
+        Self {
+            seed: self.seed.wrapping_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Its requests, one for each call.
+    pub(crate) fn requests(
+        self,
+        mix: Mix,
+    ) -> impl FnMut(Instant) -> futures::future::BoxFuture<'static, Observation> {
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        move |due| {
+            let (load, scenario) = (self.clone(), mix.pick(&mut rng));
+            let mut own = SmallRng::from_rng(&mut rng);
+            Box::pin(async move { load.send(scenario, &mut own, due).await })
+        }
+    }
+}
+
+/// One open loop of a load, with all that it measures.
 pub(crate) async fn open_load(load: Load, mix: Mix, plan: open::Plan, stop: &Stop) -> Phase {
+    open_phase(plan, stop, &Live::default(), load.requests(mix)).await
+}
+
+/// One open loop with all that it measures. `send` gets the time at which its request is due.
+pub(crate) async fn open_phase<F, A>(
+    plan: open::Plan,
+    stop: &Stop,
+    live: &Live,
+    mut send: F,
+) -> Phase
+where
+    F: FnMut(Instant) -> A + Send + 'static,
+    A: Future<Output = Observation> + Send + 'static,
+{
     let recorder = Arc::new(Recorder::new(Instant::now()));
     let watch = Stopwatch::start();
-    let rng = Arc::new(Mutex::new(SmallRng::seed_from_u64(load.seed)));
     let outcome = {
-        let recorder = Arc::clone(&recorder);
+        let (recorder, live) = (Arc::clone(&recorder), live.clone());
         open::run(plan, stop, move |due| {
-            let (load, recorder) = (load.clone(), Arc::clone(&recorder));
-            let (scenario, mut own) = {
-                let mut rng = rng.lock();
-                (mix.pick(&mut rng), SmallRng::from_rng(&mut *rng))
-            };
+            let (recorder, live, request) = (Arc::clone(&recorder), live.clone(), send(due));
             async move {
                 recorder.left(due);
-                let observation = load.ask(scenario, &mut own, Some(due)).await;
+                let observation = request.await;
+                live.record(&observation);
                 recorder.record(observation);
             }
         })
         .await
     };
     let trusted = outcome.not_sustained.is_none();
-    Phase {
+    let mut phase = Phase {
         path: String::new(),
         loop_kind: "open".to_owned(),
         null_of: None,
@@ -397,45 +435,170 @@ pub(crate) async fn open_load(load: Load, mix: Mix, plan: open::Plan, stop: &Sto
         timeout_seconds: Some(plan.timeout.as_secs_f64()),
         sustained: trusted,
         not_sustained_because: outcome.not_sustained,
-        lag: Some(outcome.lag),
+        lag: Some(quantiles(&outcome.lag)),
+        harness_limited_because: None,
         cpu: watch.read(),
         goose_requests: None,
         series: recorder.series(outcome.seconds, trusted),
         timeline: recorder.timeline(trusted),
-    }
+    };
+    phase.harness_limited_because = harness_limited(&phase, MAX_LAG);
+    phase
 }
 
-fn settings(options: &LatencyOptions, dataset: Dataset) -> BTreeMap<String, serde_json::Value> {
-    let mut settings = BTreeMap::from([
-        ("tenants".to_owned(), json!(dataset.tenants)),
-        ("keysPerTenant".to_owned(), json!(dataset.keys)),
-        ("valueBytes".to_owned(), json!(dataset.value_bytes)),
-        ("zipf".to_owned(), json!(options.zipf)),
-        ("users".to_owned(), json!(options.users)),
-        ("ratePerSecond".to_owned(), json!(options.rate)),
-        ("restRatePerSecond".to_owned(), json!(options.rest_rate)),
-        (
-            "durationSeconds".to_owned(),
-            json!(options.duration.as_secs_f64()),
-        ),
-        ("connections".to_owned(), json!(options.connections)),
-        (
-            "warmUpSeconds".to_owned(),
-            json!(options.warm_up.as_secs_f64()),
-        ),
-        (
-            "timeoutSeconds".to_owned(),
-            json!(options.timeout.as_secs_f64()),
-        ),
-        ("seed".to_owned(), json!(options.seed)),
-    ]);
-    for target in &options.targets {
-        let mix = mix_of(options, *target);
-        let weights: BTreeMap<_, _> = mix
-            .weighted()
-            .map(|(scenario, weight)| (scenario.name, weight))
-            .collect();
-        settings.insert(format!("scenarios.{}", target.name()), json!(weights));
+/// Why the times of an open loop are the harness's as much as the target's, if they are: the 99th percentile of the lag is
+/// above `max_lag` and above a fifth of the answers'.
+pub(crate) fn harness_limited(phase: &Phase, max_lag: Duration) -> Option<String> {
+    let lag = phase.lag.as_ref()?;
+    let answers = phase.times(|_| true, false);
+    if answers.is_empty() {
+        return None;
     }
-    settings
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
+    let (lag, answers) = (
+        // Too few for a percentile: the longest.
+        lag.p99_us.unwrap_or(lag.max_us) as f64,
+        answers.value_at_quantile(0.99) as f64,
+    );
+    let limit = (max_lag.as_secs_f64() * 1e6).max(LAG_PART * answers);
+    (lag > limit).then(|| {
+        format!(
+            "requests were sent {} after they were due and answered within {} (99th percentiles); the lag may be {}: a lower \
+             rate, or an idle machine",
+            table::time(lag),
+            table::time(answers),
+            table::time(limit)
+        )
+    })
+}
+
+fn settings(options: &LatencyOptions) -> impl IntoIterator<Item = (&'static str, Value)> {
+    let loops: Vec<_> = options.loops.iter().map(|one| one.name()).collect();
+    [
+        ("users", json!(options.users)),
+        ("loops", json!(loops)),
+        ("ratePerSecond", json!(options.rate)),
+        ("restRatePerSecond", json!(options.rest_rate)),
+        ("durationSeconds", json!(options.duration.as_secs_f64())),
+        ("warmUpSeconds", json!(options.warm_up.as_secs_f64())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        baseline_target::tests::{SHAPE, started},
+        recorder::{Answer, CacheResult, histogram},
+        report::tests::sample,
+        tokens::tests::callers,
+    };
+
+    fn open(answers_us: u64, lag_us: u64) -> Phase {
+        let recorder = Recorder::new(Instant::now());
+        let mut lag = histogram(3);
+        for _ in 0..200 {
+            lag.saturating_record(lag_us);
+            recorder.record(Observation {
+                scenario: "hot",
+                operation: "get",
+                answer: Answer::good(CacheResult::Hit),
+                took: Duration::from_micros(answers_us),
+            });
+        }
+        Phase {
+            lag: Some(quantiles(&lag)),
+            series: recorder.series(1.0, true),
+            ..sample().phases[1].clone()
+        }
+    }
+
+    #[test]
+    fn a_lag_that_is_long_and_a_large_part_of_the_times_limits() {
+        let limited = |answers, lag| harness_limited(&open(answers, lag), MAX_LAG);
+        assert_eq!(limited(1_500, 900), None, "below a millisecond");
+        assert_eq!(limited(20_000, 3_000), None, "below a fifth");
+        let why = limited(20_000, 5_000).unwrap();
+        assert!(why.contains("5.00 ms") && why.contains("20.0 ms"), "{why}");
+        assert!(limited(1_500, 1_200).is_some());
+        let any = harness_limited(&open(1_500, 1_200), Duration::from_secs(10));
+        assert_eq!(any, None, "--max-lag 10s");
+        let closed = Phase {
+            lag: None,
+            ..open(1_500, 1_200)
+        };
+        assert_eq!(
+            harness_limited(&closed, MAX_LAG),
+            None,
+            "a closed loop has none"
+        );
+    }
+
+    /// A load of the baseline target in this process.
+    async fn load() -> anyhow::Result<Load> {
+        let (grpc, url) = started(&SHAPE).await;
+        let timeout = Duration::from_secs(10);
+        let orders = RestClient::new(&url, 2, timeout)?;
+        let client = Client::grpc(&[grpc], 2, timeout, Some(orders)).await?;
+        let dataset = Dataset::of(&SHAPE);
+        Ok(Load {
+            client: Arc::new(client),
+            world: Arc::new(World::new(
+                callers(&["lt-00001", "lt-00002"]),
+                dataset,
+                1.0,
+            )?),
+            seed: 1,
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_closed_loop_is_measured_when_all_users_run() -> anyhow::Result<()> {
+        let plan = closed::Plan {
+            users: 20,
+            // Shorter than goose takes to begin them all.
+            warm_up: Duration::from_millis(1),
+            duration: Duration::from_millis(500),
+        };
+        let (load, mix) = (load().await?, Mix::default_of(Target::Grpc));
+        let (live, stop) = (Live::default(), Stop::default());
+        let outcome = closed::run(&load, &mix, plan, &live, &stop).await?;
+        assert!((0.5..5.0).contains(&outcome.seconds), "{}", outcome.seconds);
+        let measured = outcome.recorder.count();
+        assert!(
+            measured > 0 && measured < outcome.own_requests,
+            "{measured}"
+        );
+        assert!(outcome.goose_requests.abs_diff(outcome.own_requests) <= 20);
+        let series = outcome.recorder.series(outcome.seconds, true);
+        assert!(series.iter().all(|one| one.errors.is_empty()), "{series:?}");
+        Ok(())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_seed_chooses_the_requests_of_an_open_loop() -> anyhow::Result<()> {
+        let load = load().await?;
+        let plan = open::Plan {
+            rate: 200.0,
+            duration: Duration::from_millis(500),
+            max_in_flight: 1_000,
+            timeout: Duration::from_secs(10),
+        };
+        let counts = async |load: Load| {
+            let mix = Mix::default_of(Target::Grpc);
+            let phase = open_load(load, mix, plan, &Stop::default()).await;
+            let series = phase.series.iter();
+            let counts = series.map(|one| (one.scenario.clone(), one.operation.clone(), one.count));
+            counts.collect::<Vec<_>>()
+        };
+        let first = counts(load.clone()).await;
+        assert_eq!(first.iter().map(|(.., count)| count).sum::<u64>(), 100);
+        assert_eq!(first, counts(load.clone()).await);
+        assert_ne!(
+            first,
+            counts(load.warming()).await,
+            "the warm-up's are others"
+        );
+        Ok(())
+    }
 }

@@ -1,8 +1,8 @@
 //! loadtest: how fast the configuration service answers, and how long an update takes to be visible everywhere.
 //!
 //! Users and scenarios are goose's ([`latency::closed`]); goose keeps whole milliseconds in its summaries and has no open
-//! loop, so the scheduler ([`latency::open`]) and the histograms ([`recorder`]) are our own. Both loops ask the same
-//! questions ([`scenarios`]) through the same client ([`client`]).
+//! loop, so the scheduler ([`latency::open`]) and the histograms ([`recorder`]) are our own. Both loops send the same
+//! requests ([`scenarios`]) through the same client ([`client`]).
 
 #![expect(
     clippy::print_stdout,
@@ -16,6 +16,7 @@
 
 mod accounts;
 mod baseline_target;
+mod capacity;
 mod chaos;
 mod cli;
 mod client;
@@ -32,6 +33,7 @@ mod repeat;
 mod report;
 mod scenarios;
 mod slo;
+mod soak;
 mod staleness;
 mod stop;
 mod targets;
@@ -120,6 +122,8 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
         .build()?;
     match cli.command {
         Command::Latency(options) => measured!(latency, options, runtime),
+        Command::Capacity(options) => measured!(capacity, options, runtime),
+        Command::Soak(options) => measured!(soak, options, runtime),
         Command::Staleness(options) => measured!(staleness, options, runtime),
         Command::Chaos(options) => measured!(chaos, options, runtime),
         Command::Neighbours(options) => measured!(neighbours, options, runtime),
@@ -142,6 +146,13 @@ fn run(cli: Cli) -> anyhow::Result<Ended> {
             println!("{}", report::schema_text()?);
             Ok(Ended::Well)
         }
-        Command::BaselineTarget => runtime.block_on(baseline_target::serve()),
+        Command::BaselineTarget(options) => {
+            let dataset = dataset::Dataset::of(&cli::Shape {
+                tenants: 1,
+                keys: 1,
+                value_bytes: options.value_bytes,
+            });
+            runtime.block_on(baseline_target::serve(dataset))
+        }
     }
 }

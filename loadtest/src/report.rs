@@ -20,14 +20,17 @@ use crate::{
     environment::Environment,
     figures::figures,
     recorder::{histogram, micros, quantiles, restored},
+    report::{capacity::Capacity, soak::Soak},
     slo::Verdict,
     stop::Stop,
     targets::{Targets, is_proxied},
 };
 
+pub(crate) mod capacity;
 pub(crate) mod export;
 pub(crate) mod page;
 mod propagation;
+pub(crate) mod soak;
 pub(crate) mod table;
 
 pub(crate) use propagation::*;
@@ -40,7 +43,7 @@ pub(crate) const FORMAT: &str = "tagged-config-loadtest/1";
 pub(crate) struct Report {
     /// Name and version of this format.
     pub(crate) format: String,
-    /// The command: `latency`, `staleness`, `chaos`, `watchers`, `neighbours`.
+    /// The command: `latency`, `capacity`, `soak`, `staleness`, `chaos`, `watchers`, `neighbours`.
     pub(crate) kind: String,
     /// When the run began, RFC 3339.
     pub(crate) started_at: String,
@@ -62,6 +65,12 @@ pub(crate) struct Report {
     /// A quiet tenant's cold reads alone and beside a noisy neighbour, by noise and backend; only in `neighbours`.
     #[serde(default)]
     pub(crate) neighbours: Vec<Neighbour>,
+    /// The knee of each path; only in `capacity`.
+    #[serde(default)]
+    pub(crate) capacity: Vec<Capacity>,
+    /// Windows and trends; only in `soak`.
+    #[serde(default)]
+    pub(crate) soak: Option<Soak>,
     /// Faults and what readers saw meanwhile, in the order in which they were caused; only in `chaos`.
     #[serde(default)]
     pub(crate) chaos: Vec<FaultRun>,
@@ -147,6 +156,10 @@ pub(crate) struct Phase {
     pub(crate) not_sustained_because: Option<String>,
     /// How late questions left, behind the schedule: the part of the times that is the harness's own. Open loop only.
     pub(crate) lag: Option<Quantiles>,
+    /// Why the harness was the limit: the 99th percentile of the lag was above the limit and above a fifth of the answers'.
+    /// The times are then the harness's as much as the target's.
+    #[serde(default)]
+    pub(crate) harness_limited_because: Option<String>,
     /// The processors while it ran.
     pub(crate) cpu: Cpu,
     /// Requests that goose counted itself, for comparison; closed loop only.
@@ -243,8 +256,14 @@ pub(crate) struct Cpu {
     pub(crate) harness_cores: Option<f64>,
     /// Processors that the machine has.
     pub(crate) machine_cores: u32,
+    /// Part of one processor that the harness's busiest thread used, 0 to 1.
+    #[serde(default)]
+    pub(crate) busiest_thread: Option<f64>,
     /// The part of them that was busy with anything, 0 to 1.
     pub(crate) machine_busy: Option<f64>,
+    /// The part of them that the hypervisor gave to others, 0 to 1; not in `machine_busy`.
+    #[serde(default)]
+    pub(crate) machine_steal: Option<f64>,
     /// What limited the figures, if it was a processor: `harness` or `machine`.
     pub(crate) limited_by: Option<String>,
 }
@@ -284,28 +303,28 @@ impl Begun {
     }
 
     /// The result of this command, which ends now, without any figure.
-    pub(crate) fn report(
-        self,
+    pub(crate) fn report<N: Into<String>>(
+        &self,
         kind: &str,
         targets: &Targets,
-        settings: impl IntoIterator<Item = (&'static str, Value)>,
+        settings: impl IntoIterator<Item = (N, Value)>,
         stop: &Stop,
     ) -> Report {
         let settings = settings.into_iter();
         Report {
             format: FORMAT.to_owned(),
             kind: kind.to_owned(),
-            started_at: self.started_at,
+            started_at: self.started_at.clone(),
             seconds: self.at.elapsed().as_secs_f64(),
             interrupted: stop.is_set(),
             environment: Environment::observe(targets),
-            settings: settings
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
+            settings: settings.map(|(name, value)| (name.into(), value)).collect(),
             warnings: Vec::new(),
             phases: Vec::new(),
             staleness: Vec::new(),
             neighbours: Vec::new(),
+            capacity: Vec::new(),
+            soak: None,
             chaos: Vec::new(),
             watchers: None,
             slos: Vec::new(),
@@ -398,15 +417,27 @@ impl Report {
                     "{name}: not sustained, times are withheld: {reason}"
                 ));
             }
+            let is_null = phase.path == "null";
+            if let Some(reason) = phase.harness_limited_because.as_ref().filter(|_| !is_null) {
+                found.push(format!("{name}: harness-limited: {reason}"));
+            }
             match phase.cpu.limited_by.as_deref() {
                 Some("harness") => found.push(format!(
-                    "{name}: the harness kept {:.1} of {} processors busy: it was the limit, not the target",
+                    "{name}: the harness kept {:.1} of {} processors busy, and its busiest thread {:.0}% of one: it was \
+                     the limit, not the target",
                     phase.cpu.harness_cores.unwrap_or_default(),
-                    phase.cpu.machine_cores
+                    phase.cpu.machine_cores,
+                    phase.cpu.busiest_thread.unwrap_or_default() * 100.0
                 )),
                 Some(_) => found.push(format!(
-                    "{name}: the machine was busy to {:.0}%: whatever shares it with the target was the limit",
-                    phase.cpu.machine_busy.unwrap_or_default() * 100.0
+                    "{name}: the machine was busy to {:.0}%{}: whatever shares it with the target was the limit",
+                    phase.cpu.machine_busy.unwrap_or_default() * 100.0,
+                    match phase.cpu.machine_steal {
+                        Some(steal) if steal >= 0.005 => {
+                            format!(", and {:.0}% was stolen", steal * 100.0)
+                        }
+                        _ => String::new(),
+                    }
                 )),
                 None => {}
             }
@@ -438,6 +469,11 @@ impl Report {
                 found.push(format!("{name}: {code} x {count}{hint}"));
             }
         }
+        // A baseline is the harness by purpose, and a background load is not what staleness measures.
+        poor |= self
+            .phases
+            .iter()
+            .any(|phase| phase.path != "null" && phase.harness_limited_because.is_some());
         for part in &self.staleness {
             poor |= part.warn(self.interrupted, &mut found);
         }
@@ -465,6 +501,14 @@ impl Report {
                     one.noise, one.backend, one.beside.count
                 )
             });
+        }
+        for one in &self.capacity {
+            poor |= one.held_per_second.is_none();
+            found.extend(one.warning());
+        }
+        for trend in self.soak.iter().flat_map(|soak| &soak.trends) {
+            poor |= trend.within_limit.is_none();
+            found.extend(trend.warning());
         }
         self.warnings.append(&mut found);
         poor
@@ -502,6 +546,10 @@ impl Report {
         for one in &self.neighbours {
             beside.0 += one.alone.count + one.beside.count;
             beside.1 += one.alone_failed + one.beside_failed;
+        }
+        for step in self.capacity.iter().flat_map(|one| &one.steps) {
+            beside.0 += step.requests;
+            beside.1 += step.failed;
         }
         series.fold(beside, |(count, errors), one| {
             (count + one.count, errors + one.errors.values().sum::<u64>())
@@ -637,7 +685,9 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
     written.context("measured, and not written")?;
     exported.context("measured, and not written")?;
     let slow = |one: &Neighbour| one.within_limit == Some(false);
-    if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) {
+    let grows = report.soak.as_ref().is_some_and(Soak::grows);
+    if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) || grows
+    {
         return Ok(Ended::Breached);
     }
     if report.interrupted {
@@ -669,7 +719,7 @@ fn one() -> u64 {
 }
 
 /// RFC 3339.
-pub(crate) fn now() -> String {
+fn now() -> String {
     time::OffsetDateTime::now_utc()
         .format(&time::format_description::well_known::Rfc3339)
         .unwrap_or_default()
@@ -744,6 +794,26 @@ pub(crate) mod tests {
                 .warnings
                 .contains(&"grpc, closed loop: 100% of get failed".to_owned())
         );
+    }
+
+    #[test]
+    fn a_harness_limited_loop_is_shown_marked_and_not_trusted() {
+        let mut report = sample();
+        let limit = |report: &mut Report, is_null: bool| {
+            let mut phases = report.phases.iter_mut();
+            let open =
+                phases.find(|phase| phase.lag.is_some() && (phase.path == "null") == is_null);
+            let found = open.map(|phase| phase.harness_limited_because = Some("late".to_owned()));
+            found.is_some()
+        };
+        limit(&mut report, true);
+        assert!(!report.warn(), "the baseline is the harness itself");
+        assert!(limit(&mut report, false));
+        assert!(report.warn());
+        let text = table::render(&report);
+        for wanted in ["HARNESS-LIMITED", "grpc *", "harness-limited: late"] {
+            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
+        }
     }
 
     fn folder() -> PathBuf {

@@ -1,24 +1,24 @@
-//! Kinds of users, a file each. A scenario says what such a user asks next; the loops decide when, the client how.
+//! Kinds of users, a file each. A scenario chooses a user's next request; the loops decide when it is sent, the client how.
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use rand::rngs::SmallRng;
 
-use crate::{cli::Target, client::Question, tokens::Caller, world::World};
+use crate::{cli::Target, client::Operation, tokens::Caller, world::World};
 
 mod batch;
 mod hot;
-mod mixed;
+pub(crate) mod mixed;
 mod orders;
 mod rest;
 pub(crate) mod writers;
 
-/// Who asks, and what.
+/// A request and its caller.
 pub(crate) struct Call {
     /// The caller.
     pub(crate) caller: Arc<Caller>,
-    /// The question.
-    pub(crate) question: Question,
+    /// What it is for.
+    pub(crate) operation: Operation,
 }
 
 /// A kind of user.
@@ -26,9 +26,9 @@ pub(crate) struct Call {
 pub(crate) struct Scenario {
     /// Its name, in reports and options.
     pub(crate) name: &'static str,
-    /// What such users ask, as [`Question::operation`] names it.
+    /// What such users request, as [`Operation::name`] says it.
     pub(crate) operations: &'static [&'static str],
-    /// What such a user asks next.
+    /// Chooses the next request.
     pub(crate) next: fn(&World, &mut SmallRng) -> Call,
 }
 
@@ -45,11 +45,11 @@ const ALL: [Scenario; 6] = [
     rest::SCENARIO,
 ];
 
-/// Reads of the popular keys: what the baseline target is asked too.
+/// Reads of the popular keys.
 pub(crate) const HOT: Scenario = hot::SCENARIO;
 
 impl Mix {
-    /// What a target is asked by default.
+    /// The default of a target.
     pub(crate) fn default_of(target: Target) -> Self {
         let weights: &[_] = match target {
             Target::Grpc => &[
@@ -80,7 +80,7 @@ impl Mix {
         self.0.contains_key(name)
     }
 
-    /// Whether gRPC can ask all of it.
+    /// Whether gRPC has all of its operations.
     pub(crate) fn fits_grpc(&self) -> bool {
         !self.has(rest::SCENARIO.name)
     }

@@ -53,28 +53,33 @@ impl Caller {
         Self::new(tenant.into(), accounts.sign_in(tenant).await?)
     }
 
-    /// The bearer of a token in a file; it is not renewed.
-    pub(crate) fn from_file(file: &Path) -> anyhow::Result<Self> {
+    /// The bearers of the tokens in a file, one in a line; they are not renewed.
+    pub(crate) fn from_file(file: &Path) -> anyhow::Result<Vec<Arc<Self>>> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read {}", file.display()))?;
-        let id_token = text.trim().to_owned();
-        let claims = claims(&id_token)
-            .with_context(|| format!("{} does not hold an ID token", file.display()))?;
         let now = unix_seconds();
-        if claims.exp <= now {
-            bail!(
-                "the token in {} expired {} s ago: sign in again",
-                file.display(),
-                now - claims.exp
-            );
-        }
-        Self::new(
-            claims.tenant.into(),
-            Session {
-                id_token,
+        let bearer = |line: &str| {
+            let claims = claims(line)
+                .with_context(|| format!("{} does not hold ID tokens", file.display()))?;
+            if claims.exp <= now {
+                bail!(
+                    "a token in {} expired {} s ago: sign in again",
+                    file.display(),
+                    now - claims.exp
+                );
+            }
+            let session = Session {
+                id_token: line.to_owned(),
                 refresh_token: None,
-            },
-        )
+            };
+            Ok(Arc::new(Self::new(claims.tenant.into(), session)?))
+        };
+        let callers = text
+            .split_whitespace()
+            .map(bearer)
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        anyhow::ensure!(!callers.is_empty(), "{} is empty", file.display());
+        Ok(callers)
     }
 
     fn new(tenant: Arc<str>, session: Session) -> anyhow::Result<Self> {
@@ -147,6 +152,12 @@ pub(crate) async fn keep_fresh(accounts: Arc<Accounts>, callers: Vec<Arc<Caller>
     }
 }
 
+/// The tenant of a bearer's token, unverified.
+pub(crate) fn tenant_of(authorization: &str) -> Option<String> {
+    let id_token = authorization.strip_prefix("Bearer ")?;
+    Some(claims(id_token).ok()?.tenant)
+}
+
 /// The claims, unverified: what the token says of itself to its own bearer.
 fn claims(id_token: &str) -> anyhow::Result<Claims> {
     let payload = id_token
@@ -174,12 +185,44 @@ fn unix_seconds() -> u64 {
 pub(crate) mod tests {
     use super::*;
 
-    fn in_a_file(token: &str) -> anyhow::Result<Caller> {
+    fn in_a_file(token: &str) -> anyhow::Result<Vec<Arc<Caller>>> {
         let file = std::env::temp_dir().join(format!("{}.jwt", uuid::Uuid::new_v4()));
         std::fs::write(&file, format!("{token}\n"))?;
         let caller = Caller::from_file(&file);
         std::fs::remove_file(file)?;
         caller
+    }
+
+    /// A file with a token of each of these tenants. It goes with the test.
+    pub(crate) struct TokenFile(std::path::PathBuf);
+
+    impl TokenFile {
+        pub(crate) fn new(tenants: &[&str]) -> Self {
+            let file = std::env::temp_dir().join(format!("{}.tokens", uuid::Uuid::new_v4()));
+            let line = |tenant: &&str| {
+                token(&format!(
+                    r#"{{"exp": 99999999999, "custom:tenantId": "{tenant}"}}"#
+                ))
+            };
+            let lines: Vec<String> = tenants.iter().map(line).collect();
+            std::fs::write(&file, lines.join("\n")).unwrap();
+            Self(file)
+        }
+
+        pub(crate) fn path(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for TokenFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Callers of these tenants.
+    pub(crate) fn callers(tenants: &[&str]) -> Vec<Arc<Caller>> {
+        Caller::from_file(&TokenFile::new(tenants).0).unwrap()
     }
 
     /// Of nobody: no signature that anyone would accept.
@@ -190,10 +233,14 @@ pub(crate) mod tests {
     #[test]
     fn a_token_names_its_tenant_and_must_be_valid_yet() {
         let good = token(r#"{"exp": 99999999999, "custom:tenantId": "lt-00001"}"#);
-        assert_eq!(&*in_a_file(&good).unwrap().tenant, "lt-00001");
+        assert_eq!(&*in_a_file(&good).unwrap()[0].tenant, "lt-00001");
+        let other = token(r#"{"exp": 99999999999, "custom:tenantId": "lt-00002"}"#);
+        let both = in_a_file(&format!("{good}\n{other}")).unwrap();
+        assert_eq!((both.len(), &*both[1].tenant), (2, "lt-00002"));
         let says = |token: &str| format!("{:#}", in_a_file(token).err().unwrap());
         assert!(says(&token(r#"{"exp": 1, "custom:tenantId": "lt-1"}"#)).contains("expired"));
         assert!(says(&token(r#"{"exp": 99999999999}"#)).contains("access token"));
+        assert!(says("").contains("is empty"));
         assert!(says("nonsense").contains("three parts"));
         assert!(says("a.%%.c").contains("base64url"));
     }

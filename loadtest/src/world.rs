@@ -22,6 +22,8 @@ pub(crate) struct World {
     by_tenant: Zipf<f64>,
     by_key: Zipf<f64>,
     written: AtomicU64,
+    /// Part of the keys that no run may share with another.
+    run: String,
 }
 
 impl World {
@@ -39,6 +41,7 @@ impl World {
             callers,
             dataset,
             written: AtomicU64::new(1),
+            run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
         })
     }
 
@@ -61,6 +64,11 @@ impl World {
     /// A number that was not given before in this run.
     pub(crate) fn next_write(&self) -> u64 {
         self.written.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The id of this run.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
     }
 
     /// A number below `limit`, all as likely.

@@ -11,18 +11,18 @@ use std::{
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{CONNECT_TIMEOUT, Expect, Question, judge_batch};
+use super::{CONNECT_TIMEOUT, Expect, Operation, judge_batch};
 use crate::{
     recorder::{Answer, CacheResult},
     targets::http_client,
     tokens::Caller,
 };
 
-/// REST at one base URL, on some connections.
+/// REST at one base URL, by some pools of HTTP/1.1 connections: a slow answer makes its pool open another connection.
 pub(crate) struct RestClient {
     base: String,
     clients: Vec<reqwest::Client>,
@@ -57,7 +57,7 @@ const USER_AGENT: &str = concat!("tagged-config-loadtest/", env!("CARGO_PKG_VERS
 
 impl RestClient {
     /// A client of this base URL; connects when it is first used.
-    pub(crate) fn new(base: &str, connections: u32, timeout: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(base: &str, pools: u32, timeout: Duration) -> anyhow::Result<Self> {
         let client = || {
             http_client(base)
                 .user_agent(USER_AGENT)
@@ -66,7 +66,7 @@ impl RestClient {
                 .tcp_nodelay(true)
                 .build()
         };
-        let clients: Result<_, _> = (0..connections).map(|_| client()).collect();
+        let clients: Result<_, _> = (0..pools).map(|_| client()).collect();
         Ok(Self {
             base: base.to_owned(),
             clients: clients?,
@@ -75,7 +75,7 @@ impl RestClient {
         })
     }
 
-    /// One of the connections' pools, in turn.
+    /// The next of the pools.
     pub(crate) fn client(&self) -> &reqwest::Client {
         &self.clients[self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len()]
     }
@@ -102,9 +102,9 @@ impl RestClient {
         Ok(())
     }
 
-    /// Asks, and judges the answer.
-    pub(super) async fn ask(&self, caller: &Caller, question: &Question) -> Answer {
-        match self.try_ask(caller, question).await {
+    /// Sends a request and judges the answer.
+    pub(super) async fn send(&self, caller: &Caller, operation: &Operation) -> Answer {
+        match self.try_send(caller, operation).await {
             Ok(answer) => answer,
             Err(error) if error.is_timeout() => Answer::failed("no answer in time"),
             Err(error) if error.is_connect() => Answer::failed("cannot connect"),
@@ -113,14 +113,14 @@ impl RestClient {
         }
     }
 
-    async fn try_ask(&self, caller: &Caller, question: &Question) -> reqwest::Result<Answer> {
+    async fn try_send(&self, caller: &Caller, operation: &Operation) -> reqwest::Result<Answer> {
         let token = caller.token();
         let client = self.client();
         let authorized = |request: reqwest::RequestBuilder| {
             request.header(reqwest::header::AUTHORIZATION, token.header.clone())
         };
-        match question {
-            Question::Get(wanted) => {
+        match operation {
+            Operation::Get(wanted) => {
                 let answer =
                     authorized(client.get(self.url(&format!("/v1/config/{}", wanted.key))))
                         .send()
@@ -129,13 +129,7 @@ impl RestClient {
                 match answer.status().as_u16() {
                     200 => {
                         let entry: Entry = answer.json().await?;
-                        Ok(
-                            if wanted.is_right(&entry.key, &entry.value, &entry.origin) {
-                                Answer::good(result)
-                            } else {
-                                Answer::failed("wrong value")
-                            },
-                        )
+                        Ok(wanted.judge(&entry.key, &entry.value, &entry.origin, result))
                     }
                     404 if wanted.expect == Expect::Absent => {
                         // To the end, or the connection is not used again.
@@ -145,7 +139,7 @@ impl RestClient {
                     status => refused(status, answer).await,
                 }
             }
-            Question::GetIfChanged(wanted) => {
+            Operation::GetIfChanged(wanted) => {
                 let id = (caller.tenant.clone(), wanted.key.clone());
                 let known = self.tags.lock().get(&id).cloned();
                 let mut request =
@@ -163,16 +157,16 @@ impl RestClient {
                         let Some(tag) = tag else {
                             return Ok(Answer::failed("no ETag"));
                         };
-                        if !wanted.is_right(&entry.key, &entry.value, &entry.origin) {
-                            return Ok(Answer::failed("wrong value"));
+                        let judged = wanted.judge(&entry.key, &entry.value, &entry.origin, result);
+                        if judged.error.is_none() {
+                            self.tags.lock().insert(id, tag);
                         }
-                        self.tags.lock().insert(id, tag);
-                        Ok(Answer::good(result))
+                        Ok(judged)
                     }
                     (status, _) => refused(status, answer).await,
                 }
             }
-            Question::Batch(wanted) => {
+            Operation::Batch(wanted) => {
                 let keys: Vec<_> = wanted.iter().map(|one| one.key.as_str()).collect();
                 let body = json!({"keys": keys});
                 let answer = authorized(client.post(self.url("/v1/config:batchGet")))
@@ -194,9 +188,9 @@ impl RestClient {
                 });
                 Ok(judge_batch(wanted, &found.collect::<Vec<_>>()))
             }
-            Question::Put { key, value } => {
+            Operation::Put { key, value } => {
                 let answer = authorized(client.put(self.url(&format!("/v1/config/{key}"))))
-                    .header(reqwest::header::CONTENT_TYPE, "application/json")
+                    .header(CONTENT_TYPE, "application/json")
                     .body(value.clone())
                     .send()
                     .await?;
@@ -211,7 +205,7 @@ impl RestClient {
                     Answer::failed("no version")
                 })
             }
-            Question::Order { cents } => {
+            Operation::Order { cents } => {
                 let answer = authorized(client.post(self.url("/v1/orders")))
                     .json(&order(*cents))
                     .send()
@@ -242,15 +236,32 @@ async fn refused(status: u16, answer: reqwest::Response) -> reqwest::Result<Answ
 
 /// An order of one article at this price.
 pub(crate) fn order(cents: u64) -> Value {
-    let price = format!("{}.{:02}", cents / 100, cents % 100);
-    json!({"lines": [{"sku": "loadtest", "quantity": 1, "unitPrice": price}]})
+    json!({"lines": [{"sku": "loadtest", "quantity": 1, "unitPrice": amount(cents)}]})
+}
+
+/// What order-service answers for such an order of a seeded tenant; null for another one.
+pub(crate) fn priced(order: &Value) -> Value {
+    let price = order["lines"][0]["unitPrice"].as_str().and_then(cents_of);
+    price.map_or(
+        Value::Null,
+        |cents| json!({"subtotal": amount(cents), "discount": amount(discount(cents))}),
+    )
+}
+
+fn amount(cents: u64) -> String {
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+/// Half a cent rounds up.
+fn discount(cents: u64) -> u64 {
+    let percent = u64::from(crate::dataset::DISCOUNT_PERCENT);
+    cents.saturating_mul(percent).saturating_add(50) / 100
 }
 
 /// The subtotal must be the order's, and the discount what the tenant's seeded configuration says.
 fn judge_order(cents: u64, order: &Value) -> Answer {
     let amount = |name: &str| order[name].as_str().and_then(cents_of);
-    let discount = (cents * u64::from(crate::dataset::DISCOUNT_PERCENT) + 50) / 100;
-    if amount("subtotal") == Some(cents) && amount("discount") == Some(discount) {
+    if amount("subtotal") == Some(cents) && amount("discount") == Some(discount(cents)) {
         Answer::good(CacheResult::None)
     } else {
         Answer::failed("wrong price")

@@ -13,7 +13,7 @@ use tonic::Code;
 use super::{HALF_AN_ANSWER, NO_ANSWER};
 use crate::client::code_name;
 
-/// Bytes of answers that may be under way: enough that no answer waits for the client.
+/// Bytes of answers that may be in flight: enough that no answer waits for the client.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// A flag for compression and the length.
@@ -61,7 +61,7 @@ impl Grpc {
     }
 
     /// Makes the call on one of the connections. The bytes of the value, or why there is none.
-    pub(super) async fn ask(
+    pub(super) async fn send(
         &self,
         turn: usize,
         authorization: &HeaderValue,

@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use crate::{
     cli::Export,
     figures::figures,
-    report::{Draft, Report},
+    report::{Draft, Phase, Report},
 };
 
 /// Writes what was asked for of these runs.
@@ -84,6 +84,25 @@ fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> 
         let reason = phase.not_sustained_because.as_deref().unwrap_or_default();
         all.push(("rate is sustained", name, judged(phase.sustained, reason)));
     }
+    let limited = |phase: &&Phase| phase.path != "null" && phase.harness_limited_because.is_some();
+    for phase in report.phases.iter().filter(limited) {
+        let name = format!("{} loop, {}", phase.loop_kind, phase.path);
+        let reason = phase.harness_limited_because.as_deref();
+        let failed = judged(false, reason.unwrap_or_default());
+        all.push(("harness is no limit", name, failed));
+    }
+    for one in &report.capacity {
+        let held = judged(one.held_per_second.is_some(), "no rate held");
+        all.push(("a rate holds", one.path.clone(), held));
+    }
+    for one in report.soak.iter().flat_map(|soak| &soak.trends) {
+        let name = format!("{} of {}", one.what, one.of);
+        let steady = judged(
+            one.within_limit == Some(true),
+            &one.warning().unwrap_or_default(),
+        );
+        all.push(("steady", name, steady));
+    }
     for part in &report.staleness {
         let name = format!("beside {} reads/s", part.background_per_second);
         let violations = &part.history.violations;
@@ -114,7 +133,14 @@ fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{report::tests::sample, slo::Verdict};
+    use crate::{
+        report::{
+            capacity::Capacity,
+            soak::{Soak, Trend},
+            tests::sample,
+        },
+        slo::Verdict,
+    };
 
     #[test]
     fn every_figure_has_a_line() {
@@ -147,9 +173,23 @@ mod tests {
             problems: vec!["lost".to_owned()],
             ..Default::default()
         }];
+        report.phases[2].harness_limited_because = Some("late".to_owned());
+        report.capacity = vec![Capacity::default()];
+        let trend = |within_limit| Trend {
+            what: "memory".to_owned(),
+            within_limit,
+            ..Trend::default()
+        };
+        report.soak = Some(Soak {
+            trends: vec![trend(Some(true)), trend(Some(false)), trend(None)],
+            ..Soak::default()
+        });
         let text = junit(&[report]).unwrap();
         for wanted in [
-            "tests=\"5\" failures=\"3\"",
+            "tests=\"10\" failures=\"7\"",
+            "message=\"late\"",
+            "message=\"no rate held\"",
+            "grows more than is allowed",
             "classname=\"promise\"",
             "name=\"grpc.p99&lt;1ms\"",
             "2 ms &amp; more",

@@ -123,6 +123,11 @@ pub(crate) fn render(report: &Report) -> String {
             ""
         }
     );
+    if report.phases.iter().any(|phase| phase.null_of.is_some()) {
+        text.push_str(
+            "baseline: the same load at a target on this machine that answers at once (loopback, no TLS)\n",
+        );
+    }
     for loop_kind in ["closed", "open"] {
         let phases = report
             .phases
@@ -141,10 +146,15 @@ pub(crate) fn render(report: &Report) -> String {
                 if let (Some(lag), None) = (&phase.lag, &phase.null_of) {
                     let _ = writeln!(
                         text,
-                        "{}: requests left {} (p50), {} (p99) after they were due",
+                        "{}: requests were sent {} (p50), {} (p99) after they were due{}",
                         phase.path,
                         cell(lag.p50_us),
-                        cell(lag.p99_us)
+                        cell(lag.p99_us),
+                        if phase.harness_limited_because.is_some() {
+                            ": * HARNESS-LIMITED"
+                        } else {
+                            ""
+                        }
                     );
                 }
             }
@@ -156,6 +166,12 @@ pub(crate) fn render(report: &Report) -> String {
     crate::report::propagation::render(report, &mut text);
     if !report.neighbours.is_empty() {
         neighbours(&report.neighbours, &mut text);
+    }
+    for one in &report.capacity {
+        one.render(&mut text);
+    }
+    if let Some(soak) = &report.soak {
+        soak.render(&mut text);
     }
     for warning in &report.warnings {
         let _ = write!(text, "\nwarning: {warning}");
@@ -298,6 +314,7 @@ fn latency_rows(phase: &Phase, table: &mut Table) {
 fn path(phase: &Phase) -> String {
     match &phase.null_of {
         Some(of) => format!("baseline ({of})"),
+        None if phase.harness_limited_because.is_some() => format!("{} *", phase.path),
         None => phase.path.clone(),
     }
 }
@@ -308,6 +325,12 @@ fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
     };
     let [p50, p90, p99, p999] = PERCENTILES.map(|(name, _, _)| percentile(times, name));
     [p50, p90, p99, p999, cell(Some(times.max_us))]
+}
+
+/// A time, or that there is none.
+pub(super) fn cell(us: Option<u64>) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
+    us.map_or("-".to_owned(), |us| time(us as f64))
 }
 
 /// A percentile, with its interval unless it has ten times the samples that it needs.
@@ -343,11 +366,6 @@ fn stages(all: &BTreeMap<String, Quantiles>) -> Vec<(&str, &Quantiles)> {
     };
     stages.sort_by_key(|(stage, _)| rank(stage).unwrap_or(usize::MAX));
     stages
-}
-
-pub(super) fn cell(us: Option<u64>) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
-    us.map_or("-".to_owned(), |us| time(us as f64))
 }
 
 fn staleness(part: &Staleness, text: &mut String) {

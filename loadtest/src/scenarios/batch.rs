@@ -3,7 +3,7 @@
 use rand::rngs::SmallRng;
 
 use super::{Call, Scenario, hot};
-use crate::{client::Question, world::World};
+use crate::{client::Operation, world::World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "batch",
@@ -23,6 +23,6 @@ fn next(world: &World, rng: &mut SmallRng) -> Call {
     keys.dedup();
     Call {
         caller,
-        question: Question::Batch(keys),
+        operation: Operation::Batch(keys),
     }
 }

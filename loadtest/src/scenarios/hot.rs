@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 
 use super::{Call, Scenario};
 use crate::{
-    client::{Expect, Question, Wanted},
+    client::{Expect, Operation, Wanted},
     dataset::Dataset,
     world::World,
 };
@@ -17,8 +17,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn next(world: &World, rng: &mut SmallRng) -> Call {
     let caller = world.caller(rng).clone();
-    let question = Question::Get(wanted(world, &caller.tenant, rng));
-    Call { caller, question }
+    let operation = Operation::Get(wanted(world, &caller.tenant, rng));
+    Call { caller, operation }
 }
 
 /// One of the tenant's keys, with its value.

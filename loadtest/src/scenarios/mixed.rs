@@ -1,11 +1,11 @@
 //! Reads as an application makes them: mostly hits; shared parameters; keys that writers change, of which each change is
-//! a miss somewhere; keys that are not there; now and then one that nobody ever asked for.
+//! a miss somewhere; keys that are not there; now and then one that was never read before.
 
 use rand::rngs::SmallRng;
 
 use super::{Call, Scenario, hot, writers};
 use crate::{
-    client::{Expect, Question, Wanted},
+    client::{Expect, Operation, Wanted},
     world::World,
 };
 
@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 /// The shared parameter that every deployment seeds.
-const PARAMETER: &str = "param_config_tax/rate";
+pub(crate) const PARAMETER: &str = "param_config_tax/rate";
 
 fn next(world: &World, rng: &mut SmallRng) -> Call {
     let caller = world.caller(rng).clone();
@@ -35,15 +35,15 @@ fn next(world: &World, rng: &mut SmallRng) -> Call {
             "tenant_config_loadtest/absent{}",
             World::any(rng, 10)
         )),
-        // Never asked before: the source must be asked.
+        // Never read before, by no other run either: a miss.
         _ => absent(format!(
-            "tenant_config_loadtest/never{}-{}",
-            world.next_write(),
-            World::any(rng, u32::MAX)
+            "tenant_config_loadtest/never-{}-{}",
+            world.run(),
+            world.next_write()
         )),
     };
     Call {
         caller,
-        question: Question::Get(wanted),
+        operation: Operation::Get(wanted),
     }
 }

@@ -3,7 +3,7 @@
 use rand::rngs::SmallRng;
 
 use super::{Call, Scenario};
-use crate::{client::Question, world::World};
+use crate::{client::Operation, world::World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "orders",
@@ -16,6 +16,6 @@ fn next(world: &World, rng: &mut SmallRng) -> Call {
     let cents = u64::from(World::any(rng, 100_000)) + 1;
     Call {
         caller,
-        question: Question::Order { cents },
+        operation: Operation::Order { cents },
     }
 }

@@ -1,9 +1,9 @@
-//! REST clients that keep what they got and ask whether it changed (ETag and If-None-Match), and some batches.
+//! REST clients that keep answers and send their ETags (If-None-Match), and some batches.
 
 use rand::rngs::SmallRng;
 
 use super::{Call, Scenario, batch, hot};
-use crate::{client::Question, world::World};
+use crate::{client::Operation, world::World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rest",
@@ -16,6 +16,6 @@ fn next(world: &World, rng: &mut SmallRng) -> Call {
         return (batch::SCENARIO.next)(world, rng);
     }
     let caller = world.caller(rng).clone();
-    let question = Question::GetIfChanged(hot::wanted(world, &caller.tenant, rng));
-    Call { caller, question }
+    let operation = Operation::GetIfChanged(hot::wanted(world, &caller.tenant, rng));
+    Call { caller, operation }
 }

@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 
 use super::{Call, Scenario};
 use crate::{
-    client::{Expect, Question, Wanted},
+    client::{Expect, Operation, Wanted},
     world::World,
 };
 
@@ -23,7 +23,7 @@ fn next(world: &World, rng: &mut SmallRng) -> Call {
     let value = value(&caller.tenant, world.next_write());
     Call {
         caller,
-        question: Question::Put { key, value },
+        operation: Operation::Put { key, value },
     }
 }
 
@@ -44,6 +44,7 @@ fn key(number: u32) -> String {
     format!("tenant_config_loadtest/w{number}")
 }
 
-fn value(tenant: &str, number: u64) -> String {
+/// The value of a write.
+pub(crate) fn value(tenant: &str, number: u64) -> String {
     format!(r#"{{"tenant":"{tenant}","write":{number}}}"#)
 }

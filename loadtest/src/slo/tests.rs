@@ -5,7 +5,11 @@ use super::*;
 use crate::{
     cli::{Cli, Command},
     figures::{expected, figures},
-    report::tests::sample,
+    report::{
+        Ratio,
+        soak::{Soak, Trend},
+        tests::sample,
+    },
 };
 
 fn verdict(slo: &str) -> Verdict {
@@ -86,6 +90,8 @@ fn checked(arguments: &[&str], slo: &str) -> Result<(), String> {
     let line = ["loadtest"].iter().chain(arguments);
     let expected = match Cli::try_parse_from(line).unwrap().command {
         Command::Latency(options) => expected::latency(&options),
+        Command::Capacity(options) => expected::capacity(&options),
+        Command::Soak(options) => expected::soak(&options),
         Command::Staleness(options) => expected::staleness(&options),
         Command::Neighbours(options) => expected::neighbours(&options),
         Command::Chaos(options) => expected::chaos(&options, ["dropped", "killed"].into_iter()),
@@ -220,6 +226,49 @@ fn names_of_faults_and_watchers_are_measured_or_refused() {
     assert!(checked(&["watchers"], "watchers.last.p99<1s").is_ok());
     assert!(checked(&["watchers"], "watchers.missing<1").is_ok());
     assert!(checked(&["watchers"], "watchers.p99<1s").is_err());
+}
+
+#[test]
+fn names_of_knees_and_trends_are_measured_or_refused() {
+    let capacity = ["capacity", "--target", "grpc,edge"];
+    assert_eq!(checked(&capacity, "capacity.grpc.knee>1000/s"), Ok(()));
+    assert!(checked(&capacity, "capacity.alb.knee>1000").is_err());
+    assert!(checked(&capacity, "grpc.p99<1ms").is_err());
+    for good in [
+        "soak.p99.growth<50%",
+        "soak.memory.growth<10%",
+        "soak.descriptors.growth<=0%",
+        "open.grpc.p99<5ms",
+    ] {
+        assert_eq!(checked(&["soak"], good), Ok(()), "{good}");
+    }
+    assert!(checked(&["soak"], "soak.memory.growth<10").is_err());
+    assert!(checked(&["soak"], "soak.p50.growth<10%").is_err());
+}
+
+#[test]
+fn a_trend_is_judged_by_the_replica_that_grows_most() {
+    let mut report = sample();
+    let trend = |of: &str, value| Trend {
+        what: "memory".to_owned(),
+        of: of.to_owned(),
+        growth: Some(Ratio {
+            value,
+            low: value - 0.01,
+            high: value + 0.01,
+        }),
+        ..Trend::default()
+    };
+    report.soak = Some(Soak {
+        trends: vec![trend("config-1", -0.02), trend("config-2", 0.15)],
+        ..Soak::default()
+    });
+    let judge = |slo: &str| slo.parse::<Slo>().unwrap().judge(&figures(&report));
+    let verdict = judge("soak.memory.growth<10%");
+    assert!(!verdict.met);
+    assert_eq!(verdict.measured, "+15.0% [+14.0%, +16.0%] in config-2");
+    assert!(judge("config-1.soak.memory.growth<10%").met);
+    assert!(!judge("soak.descriptors.growth<10%").met, "not measured");
 }
 
 /// What is expected of a run is what its result has: otherwise a good SLO is refused, or a bad one is not.

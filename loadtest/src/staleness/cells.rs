@@ -444,12 +444,11 @@ mod tests {
     use super::*;
 
     fn cell(source: Source) -> Cell {
-        let token = "e30.eyJleHAiOjk5OTk5OTk5OTk5LCJjdXN0b206dGVuYW50SWQiOiJsdC1zMSJ9.c2ln";
-        let file = std::env::temp_dir().join(format!("{}.jwt", uuid::Uuid::new_v4()));
-        std::fs::write(&file, token).unwrap();
-        let caller = Caller::from_file(&file).unwrap();
-        std::fs::remove_file(file).unwrap();
-        Cell::new(source, Arc::new(caller), 7)
+        Cell::new(
+            source,
+            crate::tokens::tests::callers(&["lt-s1"]).remove(0),
+            7,
+        )
     }
 
     #[test]

@@ -212,7 +212,6 @@ pub(crate) async fn readers(
         client: Arc::new(client),
         world: Arc::new(World::new(callers, dataset, 1.0)?),
         seed,
-        checked: true,
     })
 }
 

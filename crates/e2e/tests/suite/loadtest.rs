@@ -20,6 +20,8 @@ use uuid::Uuid;
 /// Far more than a short profile takes.
 const LIMIT: Duration = Duration::from_mins(2);
 const SHAPE: [&str; 6] = ["--tenants", "3", "--keys", "5", "--value-bytes", "128"];
+/// The machine is busy with other tests: how late requests are sent is no failure.
+const ANY_LAG: [&str; 2] = ["--max-lag", "10s"];
 
 pub(crate) struct Ran {
     code: Option<i32>,
@@ -115,6 +117,7 @@ async fn loadtest_measures_latency_reports_and_compares() -> anyhow::Result<()> 
         "grpc.rate>0",
     ];
     arguments.extend(SHAPE);
+    arguments.extend(ANY_LAG);
     run(&arguments).await?.exits(0)?;
     let report = result(&out)?;
     let phases = report["phases"].as_array().unwrap();
@@ -209,6 +212,78 @@ async fn loadtest_names_a_breached_slo() -> anyhow::Result<()> {
         .await?
         .exits(2)?
         .says("SLO breached: grpc.hit.p50<1us")?;
+    std::fs::remove_dir_all(out)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn loadtest_finds_the_rate_that_holds() -> anyhow::Result<()> {
+    let out = folder()?;
+    let mut arguments = vec![
+        "capacity",
+        "--target",
+        "grpc,edge",
+        "--from",
+        "20",
+        "--rest-from",
+        "5",
+        "--max-rate",
+        "40",
+        "--duration",
+        "1s",
+        "--p99",
+        "9s",
+        "--out",
+        text(&out)?,
+    ];
+    arguments.extend(SHAPE);
+    arguments.extend(ANY_LAG);
+    run(&arguments)
+        .await?
+        .exits(0)?
+        .says("grpc: the knee is at 40 requests/s or more")?;
+    let report = result(&out)?;
+    let paths = report["capacity"].as_array().unwrap();
+    ensure!(paths.len() == 2, "{paths:?}");
+    for step in paths
+        .iter()
+        .flat_map(|path| path["steps"].as_array().unwrap())
+    {
+        ensure!(step["failed"] == 0 && step["p99_us"].is_u64(), "{step}");
+    }
+    std::fs::remove_dir_all(out)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn loadtest_samples_the_replicas_during_a_soak() -> anyhow::Result<()> {
+    let out = folder()?;
+    let mut arguments = vec![
+        "soak",
+        "--rate",
+        "20",
+        "--duration",
+        "5s",
+        "--warm-up",
+        "1s",
+        "--window",
+        "500ms",
+        "--max-growth",
+        "100000%",
+        "--out",
+        text(&out)?,
+    ];
+    arguments.extend(SHAPE);
+    arguments.extend(ANY_LAG);
+    run(&arguments).await?.exits(0)?.says("steady")?;
+    let trends = result(&out)?["soak"]["trends"].clone();
+    let trends = trends.as_array().context("no trend")?;
+    // Replicas that are containers have no process that is sampled.
+    ensure!(trends.len() == 1 || trends.len() >= 5, "{trends:?}");
+    ensure!(
+        trends.iter().all(|one| one["within_limit"] == true),
+        "{trends:?}"
+    );
     std::fs::remove_dir_all(out)?;
     Ok(())
 }
@@ -351,7 +426,15 @@ async fn loadtest_measures_a_quiet_tenant_beside_a_noisy_neighbour_and_cleans_up
 
 #[tokio::test]
 async fn loadtest_refuses_an_output_folder_before_it_measures() -> anyhow::Result<()> {
-    for command in ["latency", "staleness", "neighbours", "chaos", "watchers"] {
+    for command in [
+        "latency",
+        "capacity",
+        "soak",
+        "staleness",
+        "neighbours",
+        "chaos",
+        "watchers",
+    ] {
         run(&[command, "--out", "/proc/nope"])
             .await?
             .exits(64)?

@@ -262,6 +262,7 @@ function head() {
     }
     if (figures[`${name}.hit.share`]?.value !== null) tile(shown(`${name}.hit.share`), `${phase.path}, ${phase.loop} loop: hits among cached reads`);
   }
+  for (const one of report.capacity) tile(plain(one.held_per_second === null ? "–" : `${number(one.held_per_second)}/s`), `${one.path}: the highest rate that held`);
   for (const part of report.staleness) {
     for (const source of part.sources) {
       const name = `beside-${part.background_per_second}.staleness.${source.source}`;
@@ -293,6 +294,7 @@ function phaseSection(phase) {
   const before = report.phases.find((one) => one.path === "null" && one.loop === phase.loop && one.null_of === phase.path);
   page.append(element("h2", {}, `${phase.path}, ${phase.loop} loop`), element("p", { class: "quiet" }, loopText(phase)));
   if (!phase.sustained) page.append(element("div", { class: "violation" }, `Not sustained, so no times are given: ${phase.not_sustained_because}.`));
+  if (phase.harness_limited_because) page.append(element("div", { class: "violation" }, `Harness-limited, so the times are the harness's as much as the target's: ${phase.harness_limited_because}.`));
   const results = [...new Set(phase.series.map((series) => series.result))];
   const sets = results.map((result) => ({ name: result, histogram: timesOf(phase, (series) => series.result === result) }));
   if (before) sets.push({ name: "baseline target (client overhead)", colour: "var(--c5)", histogram: timesOf(before, () => true) });
@@ -313,8 +315,8 @@ function phaseTable(phase, before, name) {
   if (before) for (const series of before.series) rows.push(["baseline target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), errors(series)]);
   const cpu = phase.cpu;
   const notes = [`All: failures count as ${phase.timeout_seconds ? `the time-out, ${phase.timeout_seconds} s` : "what they took"}; its rate is that of right answers.`];
-  if (phase.lag) notes.push(`Requests left ${time(phase.lag.p50_us)} (p50), ${time(phase.lag.p99_us ?? phase.lag.max_us)} (p99) after they were due: that part of the times is the harness's own.`);
-  if (cpu.harness_cores !== null) notes.push(`The harness kept ${cpu.harness_cores.toFixed(2)} of ${cpu.machine_cores} processors busy; the machine was busy to ${Math.round(cpu.machine_busy * 100)} %.`);
+  if (phase.lag) notes.push(`Requests were sent ${time(phase.lag.p50_us)} (p50), ${time(phase.lag.p99_us ?? phase.lag.max_us)} (p99) after they were due: that part of the times is the harness's own.`);
+  if (cpu.harness_cores !== null) notes.push(`The harness kept ${cpu.harness_cores.toFixed(2)} of ${cpu.machine_cores} processors busy; the machine was busy to ${Math.round(cpu.machine_busy * 100)} %${cpu.machine_steal ? `, and ${Math.round(cpu.machine_steal * 100)} % was stolen` : ""}.`);
   if (phase.goose_requests) notes.push(`Goose counted ${number(phase.goose_requests)} requests, the warm-up included.`);
   page.append(element("section", { class: "card" }, table(["scenario", "operation", "result", "count", "per s", "p50", "p90", "p99", "p99.9", "max", "errors"], rows, 3), element("p", { class: "quiet", style: "margin:10px 0 0" }, notes.join(" "))));
 }
@@ -386,6 +388,28 @@ function stalenessSection(part) {
     page.append(element("h3", { style: "margin-top:18px" }, "The background load"));
     phaseTable(part.background, null, `${place}.${part.background.loop}.${part.background.path}`);
   }
+}
+
+function capacitySection(one) {
+  const knee = one.held_per_second === null ? "no rate held"
+    : one.broken_per_second === null ? `${number(one.held_per_second)} requests a second or more`
+      : `${number(one.held_per_second)} to ${number(one.broken_per_second)} requests a second`;
+  const rows = one.steps.map((step) => [number(step.offered_per_second), number(step.answered_per_second), number(step.requests), number(step.failed), time(step.p50_us), time(step.p99_us), time(step.lag_p99_us),
+    step.machine_busy === null ? "–" : `${Math.round(step.machine_busy * 100)} %`, element("span", { class: step.broken_because ? "bad" : "good" }, step.broken_because || "held")]);
+  page.append(element("h2", {}, `Capacity, ${one.path}: ${knee}`),
+    element("p", { class: "quiet" }, `An open loop at rising rates. A step holds if its rate is sustained and 99 of 100 requests have a good answer within ${time(one.p99_limit_us)}; one that breaks is measured again.${one.harness_limited ? " The harness was the limit, not the target." : ""}`),
+    element("section", { class: "card" }, table(["offered/s", "answered/s", "requests", "failed", "p50", "p99", "lag p99", "machine", ""], rows, 0)));
+}
+
+function soakSection(soak) {
+  const row = (name, us) => ({ name, values: soak.windows.map((one) => ({ at: one.at_seconds, us: one[us] })) });
+  const part = (value) => `${value < 0 ? "" : "+"}${(value * 100).toFixed(1)} %`;
+  const rows = soak.trends.map((trend) => [trend.what, trend.of, number(trend.samples.length), `${+trend.median.toPrecision(4)} ${trend.unit}`,
+    trend.growth ? `${part(trend.growth.value)} (${part(trend.growth.low)} to ${part(trend.growth.high)})` : "–", `${Math.round(trend.limit * 100)} %`,
+    element("span", { class: trend.within_limit ? "good" : "bad" }, trend.within_limit ? "steady" : trend.within_limit === false ? "grows" : "no verdict")]);
+  page.append(element("h2", {}, "Over the whole run"), element("p", { class: "quiet" }, `Windows of ${soak.window_seconds} s. Growth is over the run, as a part of the median, with its 95 % interval.`),
+    ...[overTime("Answers by window", "Median and 99th percentile of the requests that were due in each window.", [row("p50", "p50_us"), row("p99", "p99_us")])].filter(Boolean),
+    element("section", { class: "card" }, table(["trend", "of", "samples", "median", "growth", "allowed", ""], rows, 2)));
 }
 
 function errorTable() {
@@ -470,12 +494,14 @@ else {
   head();
   report.phases.filter((phase) => phase.path !== "null").forEach(phaseSection);
   report.staleness.forEach(stalenessSection);
-  const own = ["phases", "staleness", "slos", "warnings", "environment", "settings"];
+  report.capacity.forEach(capacitySection);
+  if (report.soak) soakSection(report.soak);
+  const own = ["phases", "staleness", "capacity", "soak", "slos", "warnings", "environment", "settings"];
   for (const [name, value] of Object.entries(report).filter(([name, value]) => !own.includes(name) && value && typeof value === "object")) {
     const list = Array.isArray(value) ? value : [value];
     if (isList(list)) listSection(name, list);
   }
   errorTable();
-  figureSection(!report.phases.length && !report.staleness.length);
+  figureSection(!report.phases.length && !report.staleness.length && !report.capacity.length);
   environment();
 }
