@@ -7,7 +7,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 from . import commands
 from .errors import StackError
@@ -53,7 +53,7 @@ def compile_all(layout: Layout, settings: Settings, step: Step, watch: Callable[
             # The same selection as for the tests: another one would compile the dependencies again.
             selection = ["--workspace", "--all-targets"]
         else:
-            selection = ["--profile", settings.profile, *(flag for name in wanted for flag in ("-p", name))]
+            selection = programs(settings, wanted)
         cargo_build(selection, layout, step, watch)
     for name in wanted:
         if not binary(settings, name).is_file():
@@ -65,8 +65,14 @@ def harness(layout: Layout, settings: Settings, progress: Progress) -> Path:
     """Builds the load test's harness in the stack's profile. Returns the program."""
     if settings.profile != "dev":
         with progress.step("harness") as step:
-            cargo_build(["--profile", settings.profile, "-p", HARNESS], layout, step)
+            cargo_build(programs(settings, [HARNESS]), layout, step)
     return binary(settings, HARNESS)
+
+
+def programs(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Cargo's options for these programs. All of the workspace is selected, so that crates have the same features whichever
+    program is built, and are compiled once."""
+    return ["--profile", settings.profile, "--workspace", *(option for name in names for option in ("--bin", name))]
 
 
 def cargo_build(selection: list[str], layout: Layout, step: Step, watch: Callable[[], None] = lambda: None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from .intervals import Interval, interval, verdict
 from .turns import Turns
 
-LATE = 0.5
+LATE = 0.2
 """Above this part of the answers' p99, the lateness of the load generator itself decides nothing any more."""
 BUSY = 0.9
 """Below this, the processors of a server were not saturated: the client was the limit."""
@@ -53,14 +53,14 @@ class Result:
     left_out: list[str] = field(default_factory=list)
 
     def compare(
-        self, section: str, figure: str, mine: str, other: str, what: str, relation: str = "", wanted: float = 0,
+        self, section: str, figure: str, mine: str, other: str, what: str, relation: str = "", wanted: float = 0, doubt: str = "",
     ) -> Row:
-        """Adds the ratio of a figure of two contestants, from the pairs of turns."""
+        """Adds the ratio of a figure of two contestants, from the pairs of turns. `doubt`: why it cannot decide, if that is known."""
         ratios = self.turns.ratios(section, mine, other, figure)
         if not ratios:
             raise BenchError(f"{section}: {mine} and {other} have no round together")
         ours, theirs = (interval(self.turns.values(section, name, figure)).median for name in (mine, other))
-        row = Row(section, what, ours, theirs, interval(ratios), relation, wanted, self._doubt(section, figure, mine, other))
+        row = Row(section, what, ours, theirs, interval(ratios), relation, wanted, doubt or self.doubt(section, figure, mine, other))
         self.rows.append(row)
         return row
 
@@ -83,7 +83,8 @@ class Result:
             f"at {number(cost.median)} [{span(cost)}] times its CPU per request"
         )
 
-    def _doubt(self, section: str, figure: str, mine: str, other: str) -> str:
+    def doubt(self, section: str, figure: str, mine: str, other: str) -> str:
+        """Why a figure of these two cannot decide; empty if it can."""
         def median(name: str, wanted: str) -> float | None:
             values = [turn.figures[wanted] for turn in self.turns.all if (turn.section, turn.contestant) == (section, name) and wanted in turn.figures]
             return interval(values).median if values else None
