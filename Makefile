@@ -60,11 +60,11 @@ loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more opt
 	@scripts/loadtest latency --target grpc,edge --duration 10s --warm-up 2s --out target/loadtest/latency $(ARGS)
 
 .PHONY: loadtest-capacity
-loadtest-capacity: ## Raise the rate on the local stack until it breaks: the knee of gRPC and edge (1 to 2 minutes)
+loadtest-capacity: ## Find the highest rate that gRPC and the edge of the local stack sustain (1 to 2 minutes)
 	@scripts/loadtest capacity --target grpc,edge --p99 50ms --duration 2s --timeout 2s --out target/loadtest/capacity $(ARGS)
 
 .PHONY: loadtest-soak
-loadtest-soak: ## Run one rate on the local stack for half an hour, and judge how memory, descriptors and times grow
+loadtest-soak: ## Run one rate on the local stack for half an hour, and test memory, descriptors and times for growth
 	@scripts/loadtest soak --out target/loadtest/soak $(ARGS)
 
 .PHONY: loadtest-staleness
@@ -72,7 +72,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
 
 .PHONY: chaos
-chaos: ## Cause faults around the local stack and compare what readers see with the promised bounds (ARGS='--seed 1,2,3')
+chaos: ## Inject faults into the local stack and compare the staleness of reads with the promised bounds (ARGS='--seed 1,2,3')
 	@scripts/loadtest chaos --out target/loadtest/chaos $(ARGS)
 
 .PHONY: loadtest-neighbours
@@ -89,7 +89,7 @@ bench: ## Run the microbenchmarks, and compare a hit's instructions with the rec
 	@scripts/instructions
 
 .PHONY: bench-peers
-bench-peers: ## Measure hits, prices and memory beside bare servers, NestJS, Redis and Unleash Edge (ARGS=--help for options)
+bench-peers: ## Compare hits, prices and memory with minimal servers, NestJS, Redis and Unleash Edge (ARGS=--help for options)
 	@python3 loadtest/peers/bench_peers.py $(ARGS)
 
 .PHONY: images

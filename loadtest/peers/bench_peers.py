@@ -1,9 +1,9 @@
-"""`make bench-peers`: config-service's cache hits beside the least that a tonic server can do, the same service on NestJS, and Redis; its
-REST interfaces beside a bare axum server and Unleash Edge; and its memory, all in one run.
+"""`make bench-peers`: compares config-service's cache hits with a minimal tonic server, the same service on NestJS, and Redis; its
+REST interfaces with a minimal axum server and Unleash Edge; and measures its memory, all in one run.
 
-Each connection has a caller of its own: another tenant, another token. The servers take turns in random order (--seed). Each ratio is
-that of two turns of one round; printed are the median of the rounds' ratios and the interval of the sign test. A target is met only if
-the whole interval is. Everything shares this machine: only ratios mean something.
+Each connection has its own tenant and token. Each round measures every server once, in random order (--seed). Each ratio is
+that of two measurements of one round; the table has the median of the rounds' ratios and the interval of the sign test. A target is met only if
+the whole interval meets it. Everything shares this machine: only ratios are meaningful.
 
 Exit codes: 0 every target is met; 1 the run failed; 2 a target is not met, or undecided.
 """
@@ -42,14 +42,14 @@ from bench.turns import Turns  # noqa: E402
 
 def main() -> int:
     arguments = parsed()
-    # A signal that ends it ends the servers, too.
+    # A signal that ends this process ends the servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     result = Result(Turns(seed_of(arguments), processors_of(arguments), say), {})
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             measure(arguments, result, Path(folder), stack)
     except BenchError as error:
-        # What was measured before is shown and kept.
+        # What was measured before the failure is printed and written.
         result.about["failed"] = str(error)
         report(result, arguments.json)
         print(f"error: {error}", file=sys.stderr)
@@ -59,15 +59,15 @@ def main() -> int:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12, help="rounds, each with a turn of each server (default: %(default)s; an interval takes 6)")
-    parser.add_argument("--seconds", type=float, default=2, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds; each measures every server once (default: %(default)s; an interval needs 6)")
+    parser.add_argument("--seconds", type=float, default=2, help="length of one measurement (default: %(default)s)")
     parser.add_argument("--tenants", type=int, default=1_000, help="tenants with 100 keys each in the cache (default: %(default)s)")
-    parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="watch the memory under load for so long, 0 for not (default: %(default)s)")
-    parser.add_argument("--inside", type=int, default=6, metavar="RUNS", help="runs of what is measured in the process, 0 for none (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=None, help="of the order of turns (default: another one each time; it is printed)")
-    parser.add_argument("--server-cpus", type=numbers, metavar="N,...", help="processors of the server that is measured (default: the first half)")
-    parser.add_argument("--client-cpus", type=numbers, metavar="N,...", help="processors of the load generators and all else (default: the others)")
-    parser.add_argument("--json", metavar="FILE", help="writes rows and all turns there, too")
+    parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="duration of the memory measurement under load, 0 to skip it (default: %(default)s)")
+    parser.add_argument("--inside", type=int, default=6, metavar="RUNS", help="runs of the in-process benchmark, 0 to skip it (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the order of servers (default: random; it is printed)")
+    parser.add_argument("--server-cpus", type=numbers, metavar="N,...", help="processors of the server under test (default: the first half)")
+    parser.add_argument("--client-cpus", type=numbers, metavar="N,...", help="processors of the load generators and everything else (default: the others)")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows and all measurements to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.seconds <= 0 or arguments.tenants < 4:
         parser.error("--rounds takes 1 or more, --seconds more than 0, --tenants 4 or more")
@@ -96,8 +96,8 @@ def measure(arguments: argparse.Namespace, result: Result, folder: Path, stack: 
         "settings": {name: getattr(arguments, name) for name in ("rounds", "seconds", "tenants", "soak", "inside")},
     }
     say(
-        f"order of turns from --seed {turns.seed}; server on processors {list(turns.processors.server)}, "
-        f"all else on {list(turns.processors.client)}"
+        f"order of servers from --seed {turns.seed}; server on processors {list(turns.processors.server)}, "
+        f"everything else on {list(turns.processors.client)}"
     )
     # The server that is measured is put on its own processors when it starts.
     os.sched_setaffinity(0, turns.processors.client)

@@ -164,7 +164,7 @@ impl Accounts {
             .await
             .map_err(|error| failed("AdminInitiateAuth", &error))?;
         let result = answer.authentication_result().context(
-            "Cognito asks for another step (multi-factor sign-in?) that a load test cannot take",
+            "Cognito requires another step (multi-factor sign-in?) that a load test cannot perform",
         )?;
         Ok(Session {
             id_token: AuthenticationResultType::id_token(result)

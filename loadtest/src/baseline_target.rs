@@ -1,5 +1,5 @@
-//! The baseline target: a process of its own, as a real target is, that answers each request of a load test at once and
-//! rightly, from the seed's rule and without a cache or a store. What the harness measures of it is the client overhead, and
+//! The baseline target: a process of its own, as a real target is, that answers each request of a load test immediately and
+//! correctly, from the seed's rule and without a cache or a store. What the harness measures of it is the client overhead, and
 //! the least that a network call costs on this machine.
 
 use std::{
@@ -52,7 +52,7 @@ pub(crate) struct BaselineTarget {
 }
 
 impl BaselineTarget {
-    /// Starts one that answers with this dataset's values.
+    /// Starts a process that answers with this dataset's values.
     pub(crate) async fn start(dataset: Dataset) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where is this program?")?;
         let mut process = Command::new(program)
@@ -123,7 +123,7 @@ pub(crate) async fn answer(
     Ok(())
 }
 
-/// What a seeded service knows.
+/// The data of a seeded service.
 #[derive(Clone, Copy)]
 struct Answers(Dataset);
 

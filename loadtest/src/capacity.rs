@@ -1,6 +1,6 @@
 //! `loadtest capacity`: the rate at which each path breaks. The rate doubles from step to step, each an open loop, until a
 //! step breaks; then the interval between the highest rate that held and the lowest that broke is halved. A step that
-//! breaks is measured once more: what disturbs the machine for a moment is no limit of the target.
+//! breaks is measured once more: a short disturbance of the machine is not a limit of the target.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ async fn knee(
         if measured.broken_because.is_some() && !stop.is_set() {
             tokio::time::sleep(SETTLE).await;
         }
-        // Half a step is none.
+        // An interrupted step is not a result.
         (!stop.is_set()).then_some(measured)
     };
     let steps = search(from, options.max_rate, options.precision, measure).await;
@@ -158,7 +158,7 @@ impl Capacity {
     }
 }
 
-/// A step of what its phase says.
+/// The step that a phase measured.
 fn step_of(phase: &Phase, options: &CapacityOptions) -> Step {
     let limit = crate::recorder::micros(options.p99);
     let requests: u64 = phase.series.iter().map(|series| series.count).sum();

@@ -1,5 +1,5 @@
 //! `loadtest chaos`: faults around the running local stack, one after the other, while updates are made and every replica
-//! is read; the checker judges each history against what was promised for that fault.
+//! is read; the checker verifies each history against the bound that is promised under that fault.
 //!
 //! Faults are the emulator's ([`emulator`]) and the processes' ([`processes`]); no program under test knows of them. What is
 //! random comes from the seed.
@@ -52,13 +52,13 @@ const CELLS: u32 = 2;
 const RATE: f64 = 4.0;
 /// How often a replica that lags is read, on average.
 const POLL: Duration = Duration::from_millis(10);
-/// How long the journal may need to have a change that was made past the service, in microseconds.
+/// How long the journal may need to receive a change that bypassed the service, in microseconds.
 const HEARD_US: u64 = 1_500_000;
-/// A fault begins when the first updates are under way, and its end is given this long before the next begins.
+/// Pause from the first update to the start of a fault, and from its end to the next fault.
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long a client may need to connect again after a graceful replacement, in microseconds.
 const RECONNECT_US: u64 = 1_000_000;
-/// What quiet tenants read beside the faults.
+/// What quiet tenants read during the faults.
 const QUIET: Shape = Shape {
     tenants: 5,
     keys: 20,
@@ -85,14 +85,14 @@ struct Bench<'o> {
 struct Disturbed {
     observer: usize,
     since_us: u64,
-    /// When it was itself again.
+    /// When it had recovered.
     until_us: u64,
     kind: Disturbance,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
-    /// It was stopped until shortly after this, when the signal to go on was sent.
+    /// It was stopped until shortly after this, when SIGCONT was sent.
     Paused {
         resumed_us: u64,
     },
@@ -132,7 +132,7 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
         accounts: Arc::clone(&accounts),
         sources: SOURCES.to_vec(),
         cells: CELLS,
-        // PutConfig at one replica only: the others hear of it by push or sweep, and by nothing else.
+        // PutConfig at one replica only: the others receive it by push or sweep only.
         service: channels.last().cloned().into_iter().collect(),
         observers: replicas(&targets, &channels, POLL),
         stop: stop.clone(),
@@ -191,7 +191,7 @@ impl Bench<'_> {
                     return Ok(runs);
                 }
                 let run = self.run(fault, *seed).await;
-                // Whatever happened, the next fault finds a stack without any.
+                // Faults are cleared even after an error, so that the next one begins on a clean stack.
                 self.emulator.clear().await?;
                 runs.push(run.with_context(|| format!("fault {}", fault.name))?);
             }
@@ -277,7 +277,7 @@ impl Bench<'_> {
         self.options.promise.unwrap_or(own)
     }
 
-    /// Does what the fault says to the first replica, or beside it.
+    /// Applies the fault to the first replica, or runs the noisy neighbour.
     async fn disturb(
         &self,
         process: Process,
@@ -345,7 +345,7 @@ impl Bench<'_> {
         let undecided = observed.undecided();
         if undecided > 0 {
             problems.push(format!(
-                "not judged: {undecided} updates were not shown by every replica, and no read proves them lost"
+                "undecided: {undecided} updates were not shown by every replica, and no read proves them lost"
             ));
         }
         let made = observed.updates.len() as u64;
@@ -355,7 +355,7 @@ impl Bench<'_> {
             .filter(|(_, it)| it.failure.is_none());
         let updates = acked.count() as u64;
         if updates == 0 {
-            problems.push("no update was acknowledged: nothing was tried".to_owned());
+            problems.push("no update was acknowledged: nothing was tested".to_owned());
         }
         let worst = worst(observed);
         FaultRun {
@@ -400,9 +400,9 @@ impl Disturbed {
             && (is_refused || self.kind != Disturbance::Replaced)
     }
 
-    /// After a pause nothing is served as fresh before a sweep. So each answer since then shows what was acknowledged during
-    /// the pause: a read that began in it and has its answer after the signal to go on was answered by the process that went
-    /// on. A change past the service may still be on its way to the journal in the last moments.
+    /// After a pause nothing may be served as fresh before a sweep, so each fresh answer must show what was acknowledged in
+    /// the pause. A read that began in the pause and was answered after SIGCONT was answered by the resumed process.
+    /// A change that bypassed the service may not have reached the journal yet.
     fn served_as_fresh(&self, updates: &[(Source, Update)], reads: &[Read]) -> Vec<String> {
         let Disturbance::Paused { resumed_us } = self.kind else {
             return Vec::new();

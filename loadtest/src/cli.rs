@@ -15,7 +15,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 measured and good; 1 failed, or measured something that must not be trusted; 2 an SLO was breached or a \
+Exit codes: 0 measured, and every check passed; 1 failed, or the result is not trustworthy; 2 an SLO was breached or a \
 comparison shows a regression; 64 the command line cannot be used; 130 interrupted, with the report written.
 
 Where the system under test is comes from options, from --terraform, or from the environment: \
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Latency(Box<LatencyOptions>),
     /// Raise the rate until the 99th percentile or the failures exceed a limit: the knee of each path
     Capacity(Box<CapacityOptions>),
-    /// Run one rate for a long time, and judge the trends of memory, descriptors and the 99th percentile; exits 2 if one grows
+    /// Run one rate for a long time, and test memory, descriptors and the 99th percentile for growth; exits 2 if one grows
     Soak(Box<SoakOptions>),
     /// Measure how long an update takes to be visible at every replica, the edge and in an order's price
     Staleness(Box<StalenessOptions>),
@@ -35,17 +35,17 @@ pub(crate) enum Command {
     Neighbours(Box<NeighboursOptions>),
     /// Measure how long a change takes to reach many WatchConfig calls
     Watchers(Box<WatchersOptions>),
-    /// Send one request at a fixed rate, with the tokens of a file one after the other; prints JSON
+    /// Send one request at a fixed rate, with the tokens of a file in rotation; prints JSON
     Hits(Box<HitsOptions>),
-    /// Cause faults around the local stack, and judge what readers saw against what was promised
+    /// Inject faults into the local stack, and compare the staleness of reads with the promised bounds
     Chaos(Box<ChaosOptions>),
-    /// Make the tenants, users and items that a load test reads
+    /// Create the tenants, users and items that a load test reads
     Seed(SeedOptions),
-    /// Remove what seed made
+    /// Remove what seed created
     Unseed(UnseedOptions),
     /// Write the HTML page of a result and print its table
     Report(ReportOptions),
-    /// Compare results; exits 2 when the later ones are worse
+    /// Compare results; exits 2 if the new ones are worse
     Compare(CompareOptions),
     /// Print the JSON schema of results
     Schema,
@@ -109,7 +109,7 @@ pub(crate) struct Shape {
     pub(crate) value_bytes: u32,
 }
 
-/// What comes out, and what is demanded of it.
+/// Output files, and the SLOs that the result must meet.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Output {
     /// Folder for result.json and report.html
@@ -124,14 +124,14 @@ pub(crate) struct Output {
     /// breach exits 2
     #[arg(long = "slo", value_name = "SLO")]
     pub(crate) slos: Vec<Slo>,
-    /// Run so many times, into the folders 1, 2, ... of --out, and print the median and range of each figure
+    /// Number of runs, written to the folders 1, 2, ... of --out; prints the median and range of each figure
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repeat: u32,
     #[command(flatten)]
     pub(crate) export: Export,
 }
 
-/// Forms of a result for other programs.
+/// Export formats of a result.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Export {
     /// Also write every figure as CSV
@@ -168,13 +168,13 @@ pub(crate) enum Target {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Loop {
-    /// Users who send the next request when they have their answer: how much can it do
+    /// Users who send the next request when they have their answer: measures throughput
     Closed,
-    /// Requests at a fixed rate, whatever the answers do; timed from when each was due: how fast is it at that rate
+    /// Requests at a fixed rate, independent of the answers, each timed from when it was due: measures latency at that rate
     Open,
 }
 
-/// What requests are sent, by whom, and how.
+/// Options of a load.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadOptions {
     /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
@@ -186,7 +186,7 @@ pub(crate) struct LoadOptions {
     /// How long a request may take before it counts as failed
     #[arg(long, default_value = "10s", value_parser = duration, overrides_with = "timeout")]
     pub(crate) timeout: Duration,
-    /// Requests of an open loop in flight, at most
+    /// Highest number of requests of an open loop in flight
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) max_in_flight: u32,
     /// An open loop whose lag is above this, and above a fifth of the answers' times (99th percentiles), is harness-limited
@@ -195,7 +195,7 @@ pub(crate) struct LoadOptions {
     /// Skew of the Zipf distribution over tenants and keys
     #[arg(long, default_value_t = 1.0, value_parser = skew)]
     pub(crate) zipf: f64,
-    /// Use the ID tokens in this file, one in a line, instead of signing in; their tenants must be seeded ones
+    /// Use the ID tokens in this file, one per line, instead of signing in; their tenants must be seeded ones
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Seed of the random choices
@@ -212,7 +212,7 @@ pub(crate) struct LatencyOptions {
     /// Where the load goes; several are measured one after the other
     #[arg(long = "target", default_values = ["grpc"], value_delimiter = ',')]
     pub(crate) targets: Vec<Target>,
-    /// Which loops
+    /// Loops to run
     #[arg(long = "loop", default_values = ["closed", "open"], value_delimiter = ',')]
     pub(crate) loops: Vec<Loop>,
     /// Users of the closed loop
@@ -247,13 +247,13 @@ pub(crate) struct CapacityOptions {
     /// Requests a second of the first step, through load balancer or edge
     #[arg(long, default_value_t = 50.0, value_parser = rate, overrides_with = "rest_from")]
     pub(crate) rest_from: f64,
-    /// No step is above this rate
+    /// Highest rate of a step
     #[arg(long, default_value_t = 100_000.0, value_parser = rate)]
     pub(crate) max_rate: f64,
     /// The search ends when the rate that broke is less than this above the one that held
     #[arg(long, default_value = "10%", value_parser = percent)]
     pub(crate) precision: f64,
-    /// A step holds if the 99th percentile of all requests is at most this; a failed one counts as one above it
+    /// A step holds if the 99th percentile of all requests is at most this; a failed request counts as above it
     #[arg(long, default_value = "10ms", value_parser = duration, overrides_with = "p99")]
     pub(crate) p99: Duration,
     /// How long each step is measured
@@ -276,17 +276,17 @@ pub(crate) struct SoakOptions {
     /// Requests a second
     #[arg(long, default_value_t = 200.0, value_parser = rate)]
     pub(crate) rate: f64,
-    /// How long it runs
+    /// How long the load is measured
     #[arg(long, default_value = "30m", value_parser = duration, overrides_with = "duration")]
     pub(crate) duration: Duration,
-    /// How long it runs before that, unmeasured: caches fill
+    /// How long the load runs before it is measured, so that caches fill
     #[arg(long, default_value = "1m", value_parser = duration, overrides_with = "warm_up")]
     pub(crate) warm_up: Duration,
-    /// There is a 99th percentile, and a sample of memory and descriptors, for each window of this length
+    /// Length of a window: each has one 99th percentile and one sample of memory and descriptors
     #[arg(long, default_value = "1m", value_parser = duration, overrides_with = "window")]
     pub(crate) window: Duration,
-    /// Memory, descriptors and the 99th percentile may grow by this part of their median over the run; above it, the exit
-    /// code is 2
+    /// Allowed growth of memory and descriptors over the run, as a part of the median; five times this for the 99th
+    /// percentile. Above it, the exit code is 2
     #[arg(long, default_value = "10%", value_parser = percent)]
     pub(crate) max_growth: f64,
     #[command(flatten)]
@@ -319,22 +319,22 @@ pub(crate) struct StalenessOptions {
     /// How long updates are made, for each background load: a 99th percentile with an interval needs 368 updates
     #[arg(long, default_value = "200s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// Locations that are updated by each source: in turn, each the item of a tenant of its own
+    /// Locations that each source updates, round-robin; each is an item of a separate tenant
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) cells: u32,
     /// Background load in gRPC reads a second; several are measured one after the other
     #[arg(long, default_values = ["0", "500"], value_delimiter = ',', value_parser = rate_or_none)]
     pub(crate) background: Vec<f64>,
-    /// An update that is unseen for so long is lost [default: the bound that the replicas promise]
+    /// An update that is not visible after this time is lost [default: the bound that the replicas promise]
     #[arg(long, value_parser = duration)]
     pub(crate) lost_after: Option<Duration>,
     /// Seed of the gaps between updates, which are random, and of the jitter of polls
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// How often replicas are read while they lag, on average
+    /// Mean interval between reads of a replica that lags
     #[arg(long, default_value = "2ms", value_parser = duration)]
     pub(crate) poll: Duration,
-    /// How often edge and order-service are read while they lag, on average
+    /// Mean interval between reads of the edge or order-service while they lag
     #[arg(long, default_value = "25ms", value_parser = duration)]
     pub(crate) edge_poll: Duration,
     /// Do not observe through the edge
@@ -356,13 +356,13 @@ pub(crate) struct NeighboursOptions {
     /// What the noisy neighbour does; one after the other
     #[arg(long, default_values = ["secrets", "lists", "batches", "watches", "writes", "all"], value_delimiter = ',')]
     pub(crate) noise: Vec<Noise>,
-    /// Cold reads of the quiet tenant, a second and at each backend
+    /// Cold reads of the quiet tenant per second, from each backend
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// How long the quiet tenant is measured alone, and again beside each noise
     #[arg(long, default_value = "6s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How often all of it is done
+    /// Number of rounds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
     /// The quiet tenant's p99 beside a noise may be this many times its p99 alone; above it, the exit code is 2
@@ -376,7 +376,7 @@ pub(crate) struct NeighboursOptions {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchersOptions {
-    /// Calls, spread over tenants and replicas
+    /// WatchConfig calls, spread over tenants and replicas
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) watchers: u32,
     /// Tenants, each with one key that changes once
@@ -407,35 +407,35 @@ pub(crate) struct HitsOptions {
     /// A URL to get, or to post to
     #[arg(long, required_unless_present = "grpc")]
     pub(crate) url: Option<String>,
-    /// What is posted, JSON
+    /// File with the JSON body to post
     #[arg(long, value_name = "FILE", requires = "url")]
     pub(crate) body: Option<PathBuf>,
-    /// Bytes that a right answer has at least: the value, or the body
+    /// Minimum bytes of a correct answer: of the value, or of the body
     #[arg(long, value_name = "BYTES")]
     pub(crate) least_bytes: usize,
-    /// ID tokens, one in a line; the requests use one after the other
+    /// ID tokens, one per line; the requests use them in rotation
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
-    /// Send each line as it is: it is the whole Authorization header, not an ID token
+    /// Send each line unchanged as the Authorization header: it is not an ID token
     #[arg(long)]
     pub(crate) as_it_is: bool,
     /// Requests a second
     #[arg(long, value_parser = rate)]
     pub(crate) rate: f64,
-    /// Send from one thread that never sleeps, for rates above 10,000 a second; takes a whole processor
+    /// Send from one busy-waiting thread, for rates above 10,000 a second; uses a whole processor
     #[arg(long)]
     pub(crate) spin: bool,
     /// How long requests are sent
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How long they are sent before that, unmeasured
+    /// How long requests are sent before they are measured
     #[arg(long, value_parser = duration)]
     pub(crate) warm_up: Option<Duration>,
-    /// Address of the server's refresh port: also write the key of these tenants, one after the other and every 100 ms, as
+    /// Address of the server's refresh port: also update the key of these tenants, one every 100 ms in rotation, as
     /// the invalidator does; the credential is TAGGED_CONFIG_REFRESH_CREDENTIAL
     #[arg(long, value_name = "HOST:PORT", requires_all = ["grpc", "rewritten_tenants"])]
     pub(crate) rewrite: Option<String>,
-    /// The tenants whose key is written
+    /// The tenants whose key is updated
     #[arg(long, value_name = "TENANT,...", value_delimiter = ',')]
     pub(crate) rewritten_tenants: Vec<String>,
     /// Over gRPC, connections; over REST, pools of connections: a slow answer makes its pool open another one
@@ -445,19 +445,19 @@ pub(crate) struct HitsOptions {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ChaosOptions {
-    /// What is random comes from these: every fault is caused once for each
+    /// Random seeds: every fault is injected once for each
     #[arg(long = "seed", default_values = ["1"], value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
-    /// Only these faults, by name; an unknown one lists all
+    /// Only these faults, by name; an unknown name lists all
     #[arg(long = "fault", value_delimiter = ',')]
     pub(crate) faults: Vec<String>,
     /// How long updates are made under each fault
     #[arg(long, default_value = "6s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// Reads of quiet tenants beside each fault, a second
+    /// Reads of quiet tenants per second during each fault
     #[arg(long, default_value_t = 100.0, value_parser = rate)]
     pub(crate) quiet_rate: f64,
-    /// Judge every fault by this promise instead of its own. 0ms is broken by every update: a test of the judge
+    /// Check every fault against this promise instead of its own. Every update breaks 0ms: a test of the checker
     #[arg(long, hide = true, value_parser = promise)]
     pub(crate) promise: Option<Duration>,
     #[command(flatten)]
@@ -508,20 +508,20 @@ pub(crate) struct ReportOptions {
     override_usage = "loadtest compare [OPTIONS] BASE NEW\n       loadtest compare [OPTIONS] BASE... -- NEW..."
 )]
 pub(crate) struct CompareOptions {
-    /// The result to compare with, and the one that may be worse; or, before --, several to compare with. A folder stands
+    /// The base result and the new one; or, before --, several base results. A folder stands
     /// for the results that --repeat wrote into it
     #[arg(required = true, value_name = "RESULT")]
     pub(crate) results: Vec<PathBuf>,
-    /// The results that may be worse
+    /// New results
     #[arg(last = true, value_name = "NEW")]
     pub(crate) new: Vec<PathBuf>,
-    /// Compare results of unlike settings or machines, too
+    /// Compare results even if their settings or machines differ
     #[arg(long)]
     pub(crate) force: bool,
     /// Also write a page with both results overlaid
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// How much worse is a regression
+    /// A figure that is worse by more than this is a regression
     #[arg(long, default_value = "20%", value_parser = percent)]
     pub(crate) threshold: f64,
     /// Differences below this are noise, whatever their ratio
@@ -558,7 +558,7 @@ impl Source {
     }
 }
 
-/// Without those that were given twice.
+/// Without duplicates.
 pub(crate) fn distinct<T: Clone + PartialEq>(given: &[T]) -> Vec<T> {
     given.iter().fold(Vec::new(), |mut kept, one| {
         if !kept.contains(one) {
@@ -638,7 +638,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The Makefile gives some, and a person's ARGS come after them.
+    /// The Makefile passes options, and the user's ARGS come after them.
     #[test]
     fn the_last_one_counts() {
         let given = ["--duration", "1s", "--out", "a", "--slo", "errors<1%"];
@@ -649,7 +649,7 @@ mod tests {
         };
         assert_eq!(options.duration, Duration::from_secs(2));
         assert_eq!(options.output.out, PathBuf::from("b"));
-        assert_eq!(options.output.slos.len(), 2, "demands add up");
+        assert_eq!(options.output.slos.len(), 2, "SLOs add up");
     }
 
     #[test]

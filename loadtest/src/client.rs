@@ -115,7 +115,7 @@ impl Wanted {
         }
     }
 
-    /// Judges an answer with a value.
+    /// Checks an answer that has a value.
     fn judge(&self, key: &str, value: &str, origin: &str, result: CacheResult) -> Answer {
         if self.is_right(key, value, origin) {
             Answer::good(result)
@@ -149,7 +149,7 @@ impl Client {
         })
     }
 
-    /// Sends a request and judges the answer. Never fails itself: that there was none is an answer too.
+    /// Sends a request and checks the answer. Never fails: a missing answer is reported as a failed one.
     pub(crate) async fn send(&self, caller: &Caller, operation: &Operation) -> Answer {
         match self {
             Self::Rest(client) => client.send(caller, operation).await,

@@ -48,7 +48,7 @@ enum Change {
     /// Worse by more than the tolerance, and the intervals overlap.
     Unclear,
     Worse,
-    /// It is not there any more.
+    /// Missing in the new results.
     Gone,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
     if !fatal.is_empty() && !options.force {
         let fatal = fatal.join("; ");
         return Err(Usage(format!(
-            "these results are not alike (--force compares them): {fatal}"
+            "these results are not comparable (--force compares them): {fatal}"
         ))
         .into());
     }
@@ -165,7 +165,7 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// What makes ratios meaningless, and what a reader should know.
+/// Differences that make a comparison meaningless, and notes for the reader.
 fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
     let (mut fatal, mut notes) = (Vec::new(), Vec::new());
     let Some(first) = base.first() else {
@@ -202,8 +202,12 @@ fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
                 Some(own) if own == value => {}
                 // Which choices are random does not matter.
                 Some(_) if name == "seed" => {}
-                Some(own) => fatal.push(format!("{name} was {value}, and {own}")),
-                None => notes.push(format!("{name} was {value}, and is not known of the other")),
+                Some(own) => fatal.push(format!(
+                    "{name} is {value} in one result and {own} in another"
+                )),
+                None => notes.push(format!(
+                    "{name} is {value} in one result and unknown in another"
+                )),
             }
         }
         if first.interrupted || other.interrupted {
@@ -301,7 +305,7 @@ impl Side {
 
     fn change(self, new: Self, tolerance: &Tolerance) -> Change {
         let (is_worse, is_better) = if self.kind == Kind::Count {
-            // The worst run counts: nothing of this must be.
+            // The worst run counts: any occurrence is a defect.
             (new.high > self.high, new.high < self.high)
         } else {
             (self.exceeds(new, tolerance), new.exceeds(self, tolerance))

@@ -20,7 +20,7 @@ use crate::{
     targets::{self, Targets, need},
 };
 
-/// Tenants that are made or removed at once. Cognito allows few administrators' calls a second; the SDK waits as told.
+/// Tenants that are created or removed concurrently. Cognito allows few administrators' calls a second; the SDK backs off.
 const AT_ONCE: usize = 8;
 /// Items in one BatchWriteItem.
 const BATCH: usize = 25;

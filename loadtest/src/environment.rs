@@ -26,7 +26,7 @@ pub(crate) struct Environment {
     pub(crate) commit: String,
     /// Whether the harness was built with optimisation.
     pub(crate) optimised: bool,
-    /// Cargo's profile of the harness and of the services, as the local stack says it (`LOADTEST_PROFILE`): only `release` is what
+    /// Cargo's profile of the harness and of the services, as the local stack sets it (`LOADTEST_PROFILE`): only `release` is what
     /// ships. Absent elsewhere.
     #[serde(default)]
     pub(crate) profile: Option<String>,
@@ -53,7 +53,7 @@ pub(crate) struct Stopwatch {
 #[derive(Clone, Copy)]
 struct Machine {
     busy: f64,
-    /// What the hypervisor gave to others.
+    /// Steal time.
     steal: f64,
     total: f64,
 }

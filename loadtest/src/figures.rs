@@ -38,7 +38,7 @@ pub(crate) struct Figure {
     pub(crate) is_bare: bool,
     /// Its name without the places.
     pub(crate) name: String,
-    /// Whether comparisons judge it; the others are for SLOs and CSV.
+    /// Whether comparisons include it; the others are for SLOs and CSV.
     pub(crate) compared: bool,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     Share,
     /// A fraction of failures: less is better.
     Errors,
-    /// What must not be: any more is worse.
+    /// A number of defects: any increase is worse.
     Count,
     /// A number of samples: more is better.
     Amount,
@@ -77,7 +77,7 @@ pub(crate) const VISIBLE_STAGES: [&str; 7] = [
     "order_all",
     "start_to_last",
 ];
-/// The stage that is meant where none is named.
+/// The default stage.
 const LAST_REPLICA: &str = "last_replica";
 /// Earlier names, which SLOs and results may still have, and what they name now.
 const EARLIER_STAGES: [(&str, &str); 2] = [("edge", "edge_all"), ("order", "order_all")];
@@ -127,7 +127,7 @@ pub(crate) struct Collector {
 // === impl Figure ===
 
 impl Figure {
-    /// For a reader, with the interval where it matters.
+    /// Formats the figure, with its interval if the samples are few.
     pub(crate) fn show(&self) -> String {
         match (&self.value, self.interval) {
             (Err(_), _) => "-".to_owned(),
@@ -142,7 +142,7 @@ impl Figure {
 // === impl Kind ===
 
 impl Kind {
-    /// What its values are counted in, as CSV says it.
+    /// The unit of its values in CSV.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Time => "us",
@@ -154,7 +154,7 @@ impl Kind {
         }
     }
 
-    /// A value of it for a reader.
+    /// Formats a value.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Time => time(value),
@@ -166,7 +166,7 @@ impl Kind {
         }
     }
 
-    /// A value and its interval for a reader.
+    /// Formats a value with its interval.
     pub(crate) fn show_with_interval(self, value: f64, (low, high): (f64, Option<f64>)) -> String {
         if self == Self::Time {
             return time_with_interval(value, low, high);
@@ -435,7 +435,9 @@ impl Collector {
         let withheld = if lost > 0 {
             Some(format!("{lost} updates were lost"))
         } else if undecided > 0 {
-            Some(format!("it was too early to judge {undecided} updates"))
+            Some(format!(
+                "{undecided} updates were undecided when the run ended"
+            ))
         } else {
             None
         };

@@ -1,5 +1,5 @@
-//! `loadtest hits`: one request at a fixed rate, with many tokens: what `make bench-peers` measures tails with, and floods
-//! with tokens that were never seen. An open loop ([`open`] or [`spin`]), so each answer is timed from when its request was
+//! `loadtest hits`: one request at a fixed rate, with many tokens. `make bench-peers` uses it for tail latencies and for floods
+//! of new tokens. An open loop ([`open`] or [`spin`]), so each answer is timed from when its request was
 //! due.
 
 mod grpc;
@@ -51,7 +51,7 @@ const REWRITTEN_EVERY: Duration = Duration::from_millis(100);
 /// What a good answer that is too small is counted as.
 const WRONG: &str = "too small";
 const GOOD: &str = "OK";
-/// What a request is counted as whose connection failed, whose answer ended early, or that took longer than [`TIMEOUT`].
+/// Codes of requests without an answer: the connection failed, the answer ended early, or it took longer than [`TIMEOUT`].
 const NO_ANSWER: &str = "no answer";
 const HALF_AN_ANSWER: &str = "half an answer";
 const TOO_LATE: &str = "no answer in time";
@@ -179,7 +179,7 @@ async fn measure(
     }
 }
 
-/// Writes one key of some tenants anew, in turn.
+/// Updates one key of some tenants, round-robin.
 struct Rewriter {
     client: RefreshServiceClient<Channel>,
     credential: MetadataValue<Ascii>,
@@ -194,7 +194,7 @@ impl Rewriter {
             return Ok(None);
         };
         let name = key.strip_prefix("tenant_config_");
-        let name = name.context("only a key of tenant_config_ can be written anew")?;
+        let name = name.context("only a tenant_config_ key can be updated")?;
         let credential = ProcessEnv.get(CREDENTIAL);
         let credential = credential.with_context(|| format!("{CREDENTIAL} is not set"))?;
         let location = |tenant: &String| pb::Location {
@@ -217,7 +217,7 @@ impl Rewriter {
         loop {
             ticks.tick().await;
             if let Err(status) = self.write().await {
-                return anyhow::anyhow!("the key could not be written anew: {status}");
+                return anyhow::anyhow!("the key could not be updated: {status}");
             }
             self.written += 1;
         }

@@ -1,5 +1,5 @@
-//! `loadtest latency`: each target in each loop, the baseline target before it, and one report of all. [`Bench`] and
-//! [`open_load`] are also what other commands make their loads with.
+//! `loadtest latency`: each target in each loop, the baseline target before it, and one report of all. Other
+//! commands use [`Bench`] and [`open_load`] for their loads.
 
 use std::{
     collections::BTreeMap,
@@ -370,7 +370,7 @@ impl Run<'_> {
 // === impl Load ===
 
 impl Load {
-    /// The same load with other requests: the cache has to have what is measured, not the warm-up.
+    /// The same load with other random requests, so that the warm-up does not cache exactly those that are measured.
     pub(crate) fn warming(&self) -> Self {
         Self {
             seed: self.seed.wrapping_add(1),

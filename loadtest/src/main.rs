@@ -50,13 +50,13 @@ use crate::{
     stop::Stop,
 };
 
-/// How a command ended that did not fail, from good to bad; each has an exit code.
+/// Outcome of a command that did not fail, from best to worst; each has an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Ended {
     /// 0.
     Well,
-    /// 1: measured, but the figures are not what was asked for (a rate that was not sustained, wrong answers, a
-    /// violated history); what was wrong has been said.
+    /// 1: measured, but the figures are not trustworthy (a rate that was not sustained, wrong answers, a
+    /// violated history); the reasons have been printed.
     Poorly,
     /// 2: an SLO was breached, or a comparison shows a regression.
     Breached,

@@ -2,9 +2,9 @@
 //!
 //! The quiet tenant reads keys that were never read before, at a fixed rate ([`open`]), half of them from DynamoDB and half
 //! from Parameter Store. Each is timed from when it was due. The noisy neighbour ([`noise`]) does one expensive thing, or
-//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Quiet times alone and
-//! beside the neighbour are measured in turn, over several rounds, so that a machine
-//! that slows down meanwhile slows both. Everything that is made is removed again.
+//! all of them. Reads by DynamoDB's own API are the control: how much slower the backend itself became. Measurements alone and
+//! beside the neighbour alternate over several rounds, so that a machine
+//! that becomes slower affects both. Everything that is created is removed again.
 
 use std::{
     collections::BTreeMap,
@@ -49,7 +49,7 @@ pub(crate) use noise::Noise;
 
 /// How long a quiet read may take. A read that fails counts as one that took so long.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Far more than are under way before they time out.
+/// Far more than are in flight before they time out.
 const MAX_IN_FLIGHT: u32 = 10_000;
 /// The neighbour is noisy for this long before quiet reads are measured beside it.
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -85,7 +85,7 @@ impl Live {
         Self(Some(second))
     }
 
-    /// Takes one request in.
+    /// Records one request.
     pub(crate) fn record(&self, observation: &Observation) {
         if let Self(Some(second)) = self {
             let mut second = second.lock();

@@ -1,4 +1,4 @@
-//! Counts and microseconds of what was asked, by scenario, operation and cache result. Nothing is dropped: a failed or
+//! Counts and microseconds of requests, by scenario, operation and cache result. Nothing is dropped: a failed or
 //! wrong answer is counted, with the time that it took, under its code. Memory is bounded, however long a phase is.
 
 use std::{
@@ -46,7 +46,7 @@ pub(crate) enum CacheResult {
     Failed,
 }
 
-/// What came of one question.
+/// The outcome of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// How it was answered.
@@ -55,11 +55,11 @@ pub(crate) struct Answer {
     pub(crate) error: Option<String>,
 }
 
-/// One question and its answer, timed.
+/// One request and its answer, timed.
 pub(crate) struct Observation {
-    /// The scenario that asked.
+    /// The scenario that sent it.
     pub(crate) scenario: &'static str,
-    /// What was asked.
+    /// The operation.
     pub(crate) operation: &'static str,
     /// What came of it.
     pub(crate) answer: Answer,
@@ -206,7 +206,7 @@ impl Recorder {
         }
     }
 
-    /// Notes how late a request left that was due at this instant.
+    /// Records the lag of a request that was due at this instant.
     pub(crate) fn left(&self, due: Instant) {
         let lag = micros(due.elapsed());
         let due = due.saturating_duration_since(self.begun);

@@ -9,7 +9,7 @@ use crate::{
     report::{Report, export},
 };
 
-/// Runs a command as often as its output says. The worst end of all runs is the end.
+/// Runs a command `--repeat` times. The outcome is that of the worst run.
 pub(crate) fn run(
     output: &Output,
     mut once: impl FnMut(Output) -> anyhow::Result<Ended>,

@@ -143,7 +143,7 @@ pub(crate) struct Phase {
     pub(crate) seconds: f64,
     /// Users of a closed loop.
     pub(crate) users: Option<u32>,
-    /// Questions a second that an open loop was to ask.
+    /// Requests a second that an open loop was to send.
     pub(crate) offered_per_second: Option<f64>,
     /// Answers a second, right or wrong. The figure `rate` counts right answers only.
     pub(crate) answered_per_second: f64,
@@ -154,7 +154,7 @@ pub(crate) struct Phase {
     pub(crate) sustained: bool,
     /// Why it was not.
     pub(crate) not_sustained_because: Option<String>,
-    /// How late questions left, behind the schedule: the part of the times that is the harness's own. Open loop only.
+    /// How long after they were due requests were sent: the part of the times that is the harness's own. Open loop only.
     pub(crate) lag: Option<Quantiles>,
     /// Why the harness was the limit: the 99th percentile of the lag was above the limit and above a fifth of the answers'.
     /// The times are then the harness's as much as the target's.
@@ -170,12 +170,12 @@ pub(crate) struct Phase {
     pub(crate) timeline: Vec<Tick>,
 }
 
-/// One kind of question with one kind of answer.
+/// One kind of request with one kind of result.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Series {
-    /// Who asked.
+    /// The scenario.
     pub(crate) scenario: String,
-    /// What was asked.
+    /// The operation.
     pub(crate) operation: String,
     /// `hit`, `miss`, `stale`, `absent`, `none` (has no cache result), `failed`.
     pub(crate) result: String,
@@ -192,7 +192,7 @@ pub(crate) struct Series {
 }
 
 /// Times in microseconds. A percentile is given from 1 / (1 - quantile) samples (100 for p99, 1,000 for p99.9): with fewer,
-/// no sample is expected above it. It is known as well as its interval says, and stands alone from ten times as many.
+/// no sample is expected above it. It is shown without its interval from ten times as many.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Quantiles {
     /// Samples.
@@ -244,7 +244,7 @@ pub(crate) struct Tick {
     pub(crate) p99_us: Option<u64>,
     /// Longest, in microseconds.
     pub(crate) max_us: Option<u64>,
-    /// How late the latest request left, in microseconds; open loop only.
+    /// The largest lag of a request, in microseconds; open loop only.
     #[serde(default)]
     pub(crate) lag_max_us: Option<u64>,
 }
@@ -261,7 +261,7 @@ pub(crate) struct Cpu {
     pub(crate) busiest_thread: Option<f64>,
     /// The part of them that was busy with anything, 0 to 1.
     pub(crate) machine_busy: Option<f64>,
-    /// The part of them that the hypervisor gave to others, 0 to 1; not in `machine_busy`.
+    /// Steal time as a part of them, 0 to 1; not in `machine_busy`.
     #[serde(default)]
     pub(crate) machine_steal: Option<f64>,
     /// What limited the figures, if it was a processor: `harness` or `machine`.
@@ -282,7 +282,7 @@ const NEVER: [&str; 9] = [
 ];
 /// A larger part of an operation's failures makes its times worthless: failures are fast.
 const MANY_FAILURES: f64 = 0.05;
-/// A larger part of answers that did not come in time makes a run poor.
+/// A larger part of answers that did not come in time makes the exit code 1.
 const MANY_LATE: f64 = 0.001;
 /// As clients name them.
 const LATE: [&str; 2] = ["DEADLINE_EXCEEDED", "no answer in time"];
@@ -430,11 +430,11 @@ impl Report {
                     phase.cpu.busiest_thread.unwrap_or_default() * 100.0
                 )),
                 Some(_) => found.push(format!(
-                    "{name}: the machine was busy to {:.0}%{}: whatever shares it with the target was the limit",
+                    "{name}: the machine was {:.0}% busy{}: all processes on it together were the limit, not the target alone",
                     phase.cpu.machine_busy.unwrap_or_default() * 100.0,
                     match phase.cpu.machine_steal {
                         Some(steal) if steal >= 0.005 => {
-                            format!(", and {:.0}% was stolen", steal * 100.0)
+                            format!(", with {:.0}% steal", steal * 100.0)
                         }
                         _ => String::new(),
                     }
@@ -469,7 +469,7 @@ impl Report {
                 found.push(format!("{name}: {code} x {count}{hint}"));
             }
         }
-        // A baseline is the harness by purpose, and a background load is not what staleness measures.
+        // A baseline measures the harness on purpose, and a background load is not what staleness measures.
         poor |= self
             .phases
             .iter()
@@ -514,7 +514,7 @@ impl Report {
         poor
     }
 
-    /// Questions, reads and writes of all but the harness's own phases, and failures among them.
+    /// Requests, reads and writes of all phases but the baseline's, and failures among them.
     pub(crate) fn totals(&self) -> (u64, u64) {
         let backgrounds = self
             .staleness
@@ -599,7 +599,7 @@ impl Phase {
         times
     }
 
-    /// By operation: how many were asked, and how many failed.
+    /// By operation: requests and failures.
     fn failures(&self) -> BTreeMap<&str, (u64, u64)> {
         let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for series in &self.series {
@@ -643,7 +643,7 @@ impl Drop for Draft {
     }
 }
 
-/// What a run ends with: judges, warns, writes, prints.
+/// Ends a run: adds warnings, evaluates SLOs, writes and prints the result.
 pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ended> {
     let (count, errors) = report.totals();
     if count == 0 && report.interrupted {
@@ -682,8 +682,8 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
             one.backend, one.noise, one.limit
         );
     }
-    written.context("measured, and not written")?;
-    exported.context("measured, and not written")?;
+    written.context("measured, but not written")?;
+    exported.context("measured, but not written")?;
     let slow = |one: &Neighbour| one.within_limit == Some(false);
     let grows = report.soak.as_ref().is_some_and(Soak::grows);
     if report.slos.iter().any(|verdict| !verdict.met) || report.neighbours.iter().any(slow) || grows
@@ -697,7 +697,7 @@ pub(crate) fn finish(mut report: Report, output: &Output) -> anyhow::Result<Ende
         bail!("no update was acknowledged: there is nothing to say about staleness");
     }
     if errors == count && count > 0 {
-        bail!("every question failed: see the errors above");
+        bail!("every request failed: see the errors above");
     }
     Ok(if poor { Ended::Poorly } else { Ended::Well })
 }

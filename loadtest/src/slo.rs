@@ -1,7 +1,7 @@
 //! SLOs: a name, a relation and a bound, such as `grpc.hit.p99<2ms`, `grpc.hit.share>99%`, `closed.grpc.rate>1000`,
 //! `staleness.dynamodb.edge_all.p99<1s`, `staleness.lost<1` or `errors<0.1%`. The name is that of a figure ([`figures`]); one
-//! without a place must hold in each place. An SLO that cannot be judged, for want of samples or since the rate was not
-//! sustained, is not met.
+//! without a place must hold in each place. An SLO that cannot be evaluated (too few samples, or a rate that was not
+//! sustained) is not met.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -32,14 +32,14 @@ enum Relation {
     AtLeast,
 }
 
-/// An SLO and what became of it.
+/// An SLO and its verdict.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Verdict {
     /// The SLO.
     pub(crate) slo: String,
     /// Whether it was met.
     pub(crate) met: bool,
-    /// What was measured, or why it cannot be judged.
+    /// What was measured, or why it cannot be evaluated.
     pub(crate) measured: String,
 }
 
@@ -88,10 +88,10 @@ impl Slo {
             .collect()
     }
 
-    /// Judges a result by its figures: by the worst place.
+    /// Evaluates a result by its figures, in the worst place.
     pub(crate) fn judge(&self, figures: &Figures) -> Verdict {
         let (met, measured) = match self.worst(figures) {
-            Err(reason) => (false, format!("cannot be judged: {reason}")),
+            Err(reason) => (false, format!("cannot be evaluated: {reason}")),
             Ok((full, figure, value, bound)) => {
                 let met = match self.relation {
                     Relation::Less => value < bound,
@@ -146,7 +146,7 @@ impl Slo {
             .ok_or_else(|| "nothing was measured".to_owned())
     }
 
-    /// Names that a person may have meant, those with the longest common beginning first.
+    /// Names that the user may have meant, those with the longest common prefix first.
     fn similar(&self, expected: &Figures) -> String {
         let common = |name: &str| {
             let pairs = name.bytes().zip(self.name.bytes());

@@ -152,7 +152,7 @@ impl Windows {
         }
     }
 
-    /// All of them. The last one, if it is not a whole one, is left out, unless it is the only one.
+    /// All windows. A partial last one is left out, unless it is the only one.
     fn take(&mut self) -> Vec<Window> {
         self.close_before(u32::MAX);
         let mut windows = std::mem::take(&mut self.closed);
@@ -172,13 +172,13 @@ struct Replica {
     descriptors: Vec<(f64, f64)>,
 }
 
-/// What the launcher of the local stack keeps of a process.
+/// The launcher's record of a process.
 #[derive(Deserialize)]
 struct Record {
     pid: u32,
 }
 
-/// The replicas that the launcher of the local stack started as processes, if they are what is called.
+/// The replicas that the launcher of the local stack started as processes, if they are the target.
 fn replicas(addresses: &[String]) -> Vec<Replica> {
     let host = |address: &String| address.rsplit_once(':').map(|(host, _)| host.to_owned());
     let local = addresses

@@ -1,5 +1,5 @@
 //! `loadtest staleness`: updates at a rate, observers at every place where they must arrive, one clock. Every read is
-//! kept, and the checker judges the whole history.
+//! kept, and the checker verifies the whole history.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub(crate) mod observers;
 mod receipts;
 pub(crate) mod services;
 
-/// Between what was made and what is measured, so that the one's events are no part of the other.
+/// Pause after the setup, so that its events are not measured.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long one read through the edge or of a price may take.
 const REST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ fn observers(
     Ok(observers)
 }
 
-/// An observer of each replica, which polls so often what lags.
+/// One observer for each replica; it polls locations that lag at this interval.
 pub(crate) fn replicas(targets: &Targets, channels: &[Channel], poll: Duration) -> Vec<Observer> {
     let replicas = targets.grpc.iter().zip(channels);
     replicas

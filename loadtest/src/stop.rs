@@ -9,12 +9,12 @@ use std::sync::{
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-/// Whether somebody asked to stop. Cheap to clone.
+/// Whether a stop was requested. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(CancellationToken);
 
 impl Stop {
-    /// Turns when the process is told to stop. Must be called once, and before goose starts: goose then leaves the
+    /// A stop that a signal sets. Must be called once, and before goose starts: goose then leaves the
     /// signals alone, and is stopped through its kill switch.
     pub(crate) fn on_signal() -> anyhow::Result<Self> {
         let stop = Self::default();

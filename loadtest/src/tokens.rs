@@ -53,7 +53,7 @@ impl Caller {
         Self::new(tenant.into(), accounts.sign_in(tenant).await?)
     }
 
-    /// The bearers of the tokens in a file, one in a line; they are not renewed.
+    /// The bearers of the tokens in a file, one per line; they are not renewed.
     pub(crate) fn from_file(file: &Path) -> anyhow::Result<Vec<Arc<Self>>> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read {}", file.display()))?;
@@ -193,7 +193,7 @@ pub(crate) mod tests {
         caller
     }
 
-    /// A file with a token of each of these tenants. It goes with the test.
+    /// A file with a token of each of these tenants. It is removed after the test.
     pub(crate) struct TokenFile(std::path::PathBuf);
 
     impl TokenFile {

@@ -1,5 +1,5 @@
-//! `loadtest watchers`: many WatchConfig calls, one change for each, and how long from the change's acknowledgement until
-//! each has it.
+//! `loadtest watchers`: many WatchConfig calls, one change for each tenant, and the time from the change's acknowledgement until
+//! each call has it.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ use crate::{
 const OPENED_AT_ONCE: usize = 64;
 /// Longer than any run.
 const CALL: Duration = Duration::from_mins(30);
-/// A change that a watcher does not have for so long is lost.
+/// A change that a watcher does not have after this time is lost.
 const LOST: Duration = Duration::from_secs(30);
 /// Between two tenants' changes.
 const BETWEEN: Duration = Duration::from_millis(200);
@@ -131,7 +131,7 @@ async fn measure(
             () = experiment.stop.wait() => break,
         };
         let Ok(Some(one)) = next else { break };
-        heard.extend(one.context("a watcher ended badly")?);
+        heard.extend(one.context("a watcher task failed")?);
     }
     let (each, last) = distributions(&acked_us, &heard);
     Ok(Watchers {
@@ -151,8 +151,8 @@ async fn measure(
 
 type Times = hdrhistogram::Histogram<u64>;
 
-/// From when each change was acknowledged, and when which watcher had it: how long each watcher waited, and how long the last
-/// one of each change.
+/// How long each watcher waited, and how long the last watcher of each change waited, from the times of acknowledgement and of
+/// receipt.
 fn distributions(acked_us: &BTreeMap<usize, u64>, heard: &[(usize, u64)]) -> (Times, Times) {
     let (mut each, mut last) = (histogram(3), histogram(3));
     let mut worst: BTreeMap<usize, u64> = BTreeMap::new();

@@ -12,7 +12,7 @@ use rand_distr::{Distribution, Zipf};
 
 use crate::{accounts::Accounts, dataset::Dataset, progress, stop::Stop, tokens::Caller};
 
-/// Sign-ins under way at once.
+/// Concurrent sign-ins.
 const AT_ONCE: usize = 8;
 
 /// The callers and the dataset.

@@ -1,4 +1,4 @@
-"""The callers: four tenants, each with its own token and its own connections. Each measurement here is one turn's figures."""
+"""The callers: four tenants, each with its own token and its own connections. Each method makes one measurement."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .servers import CALLERS, KEYS, SIZES, RestServer, Server, tenant
 from .turns import Figures
 
 STREAMS = 16
-"""Requests under way on each connection of a gRPC caller, at saturation."""
+"""Requests in flight on each connection of a gRPC caller, at saturation."""
 REST_CONNECTIONS = 16
-"""Connections of each REST caller, at saturation: as many requests are under way."""
+"""Connections of each REST caller, at saturation, with one request in flight on each."""
 OPEN_CONNECTIONS = 8
-"""Of the open loop, for all callers. Each has the token of one caller."""
+"""Connections of the open loop, for all callers together. Each uses the token of one caller."""
 WARM_UP = 0.5
 """Seconds of an open loop that are not measured."""
 
 
 class Callers:
-    """Sends what a turn sends, and checks each answer."""
+    """Sends the requests of a measurement, and checks each answer."""
 
     def __init__(self, issuer: Issuer, folder: Path, tenants: int, processors: Processors) -> None:
         self._issuer, self._folder, self._tenants = issuer, folder, tenants
@@ -37,7 +37,7 @@ class Callers:
     # === saturation ===
 
     def ask(self, server: Server, size: str, requests: int) -> tuple[float, float]:
-        """So many GetConfigs of all callers together, as fast as they are answered. Returns the requests a second, and the
+        """Sends this many GetConfig requests from all callers together, at saturation. Returns the requests a second, and the
         server's processor time for each in microseconds."""
         options = ["-n", str(max(STREAMS, requests // CALLERS)), "-c", "1", "-m", str(STREAMS)]
         return self._together(server.pid[size], lambda number: checked(grpc(
@@ -54,14 +54,14 @@ class Callers:
         ), server.answer_bytes, slack=8))
 
     def saturation(self, server: Server, size: str, seconds: float) -> Figures:
-        """A turn of about so many seconds."""
+        """A measurement of about this many seconds."""
         return self._turn((server.name, size), lambda requests: self.ask(server, size, requests), seconds)
 
     def rest_saturation(self, server: RestServer, seconds: float) -> Figures:
         return self._turn((server.name, server.path), lambda requests: self.ask_rest(server, requests), seconds)
 
     def redis_saturation(self, program: str, port: int, pid: int, pipelined: int, seconds: float) -> Figures:
-        """GETs as redis-benchmark sends them: `pipelined` in each write, and as many under way in all as a gRPC turn has."""
+        """GETs as redis-benchmark sends them: `pipelined` in each write, and as many in flight in all as over gRPC."""
 
         def ask(requests: int) -> tuple[float, float]:
             before, (found, missed) = cpu_seconds(pid), redis_hits(port)
@@ -76,10 +76,10 @@ class Callers:
         return self._turn(("redis", str(pipelined)), ask, seconds)
 
     def _turn(self, key: tuple[str, str], ask: Callable[[int], tuple[float, float]], seconds: float) -> Figures:
-        """Sends as many requests as take so long. How many that are is found by a first, short one, which also warms up."""
+        """Sends as many requests as take this many seconds. Shorter runs before it find their number, and warm up."""
         if key not in self._rates:
             rate, _ = ask(4_000)
-            # What compiles itself while it runs is slower at first.
+            # JIT-compiled servers are slower at first.
             for _ in range(2):
                 rate, _ = ask(round(rate * seconds / 2))
             self._rates[key] = rate
@@ -97,12 +97,12 @@ class Callers:
     # === open loop ===
 
     def tail(self, server: Server, size: str, rate: float, seconds: float, options: Sequence[str] = (), **environment: str) -> Figures:
-        """A turn of the open loop over gRPC."""
+        """A measurement in an open loop over gRPC."""
         target = ["--grpc", f"127.0.0.1:{server.port[size]}", "--key", KEYS[size], *options]
         return self._open(server.pid[size], self.tokens(), rate, seconds, SIZES[size], target, **environment)
 
     def rest_tail(self, server: RestServer, rate: float, seconds: float) -> Figures:
-        """A turn of the open loop over HTTP/1."""
+        """A measurement in an open loop over HTTP/1."""
         target = ["--url", f"http://127.0.0.1:{server.port}{server.path}", "--as-it-is"]
         if server.body is not None:
             body = self._folder / "body"
@@ -134,7 +134,7 @@ class Callers:
         return [f"Bearer {self._issuer.caller(tenant(number))}" for number in range(CALLERS)]
 
     def strangers(self, file: str, count: int, *, prefix: str = "tenant", **key: str) -> Path:
-        """A file of tokens that were never seen, of all tenants, every other one forged."""
+        """Writes a file of new tokens, of all tenants, every other one forged."""
         path = self._folder / file
         path.write_text("\n".join(
             self._issuer.token(f"{prefix}-{number % self._tenants:05}", forged=number % 2 == 0, **key) for number in range(count)

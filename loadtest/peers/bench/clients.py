@@ -33,7 +33,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Tail:
-    """The result of an open loop: times in microseconds from when a request was due, and how late requests left."""
+    """The result of an open loop: times in microseconds from when a request was due, and the lag of the load generator."""
 
     codes: dict[str, int]
     p50_us: float
@@ -64,7 +64,7 @@ def answers_of(output: str) -> Answers:
     data = re.search(r"traffic: .* \((\d+)\) data", output)
     rate = re.search(r"finished in [^,]+, ([\d.]+) req/s", output)
     if not counts or not data or not rate:
-        raise BenchError(f"h2load said nothing of use:\n{output[-800:]}")
+        raise BenchError(f"h2load printed no result:\n{output[-800:]}")
     return Answers(int(counts[2]), int(counts[3]), int(data[1]), float(rate[1]))
 
 
@@ -109,7 +109,7 @@ def hits(
 
 def tail_of(output: str, sent: int, expected: Sequence[str] = ("OK",)) -> Tail:
     """Reads what `loadtest hits` prints. Any code but the expected ones, or another number of answers than was sent, is an error:
-    what refuses quickly must not look fast."""
+    fast refusals must not count as fast answers."""
     measured = json.loads(output)
     codes: dict[str, int] = measured["codes"]
     if measured["not_sustained_because"]:
@@ -127,8 +127,8 @@ def tail_of(output: str, sent: int, expected: Sequence[str] = ("OK",)) -> Tail:
 
 
 def redis_get(program: str, port: int, key: str, requests: int, connections: int, pipelined: int) -> float:
-    """One run of redis-benchmark. Returns its requests a second. The server must count the hits itself: the client does not look
-    at what it was answered."""
+    """One run of redis-benchmark. Returns its requests a second. The server must count the hits itself: the client does not check
+    its answers."""
     output = run([
         program, "-h", "127.0.0.1", "-p", str(port), "-n", str(requests), "-c", str(connections), "-P", str(pipelined), "--csv",
         "GET", key,
@@ -142,7 +142,7 @@ def redis_rate(output: str) -> float:
     try:
         return float(rows[-1][1])
     except (IndexError, ValueError):
-        raise BenchError(f"redis-benchmark said nothing of use:\n{output[-800:]}") from None
+        raise BenchError(f"redis-benchmark printed no result:\n{output[-800:]}") from None
 
 
 # === protobuf's wire format, as far as it is needed here ===

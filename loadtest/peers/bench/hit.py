@@ -1,4 +1,4 @@
-"""A cache hit over gRPC: at saturation, at half of each server's own capacity, and beside what disturbs it."""
+"""A cache hit over gRPC: at saturation, at half of each server's own capacity, and under disturbances."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Hit:
         self._result.best(section, SERVICE, [TUNED_NESTJS])
 
     def _half(self) -> None:
-        """The tail of each server at half of what it did at saturation."""
+        """The tail of each server at half of its rate at saturation."""
         saturation, section = "GetConfig, 200 B, 64 requests in flight", f"GetConfig, 200 B, at {HALF}"
         rates = {
             server.name: statistics.median(self._result.turns.values(saturation, server.name, "per_second")) / 2 for server in self._servers
@@ -85,7 +85,7 @@ class Hit:
             self._result.state(section, f"lag of the load generator, p99 us, {server.name}", self._result.turns.values(section, server.name, "lag_p99_us"))
 
     def _disturbed(self) -> None:
-        """The tail in quiet, while a hot key is written ten times a second, and beside a flood of tokens that were never seen,
+        """The tail without disturbance, while a hot key is updated ten times a second, and during a flood of new tokens,
         every other one forged."""
         setup, seconds = self._setup, self._seconds
         section = f"GetConfig, 200 B, {TAIL_RATE:,}/s"
@@ -120,7 +120,7 @@ class Hit:
         return figures
 
     def _flooded(self, tokens: Path) -> Figures:
-        """Beside it, each token once, of all tenants, for cached keys."""
+        """The tail during a flood: each token once, of all tenants, for cached keys."""
 
         def flood() -> int:
             target = ["--grpc", f"127.0.0.1:{self._setup.service.port['200 B']}", "--key", "tenant_config_service/setting-0000"]

@@ -1,4 +1,4 @@
-"""The machine: which processors are whose, how busy they were, and what a process used."""
+"""The machine: the assignment of processors, their CPU use, and that of a process."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def rss_mib(pid: int) -> float:
 
 
 def described(processors: Processors) -> dict[str, object]:
-    """What a reader must know of the machine."""
+    """The description of the machine in the result."""
     model = re.search(r"model name\s*: (.*)", (PROC / "cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+) kB", (PROC / "meminfo").read_text())
     return {

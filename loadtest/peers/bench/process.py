@@ -62,7 +62,7 @@ class Process:
         self._result.statements.append(f"the churn had {', '.join(f'{count:,} {what}' for what, count in known.items())}")
 
     def starts(self) -> None:
-        """Milliseconds from exec to a value that a verified token was given, and the memory of a process that then idles."""
+        """Milliseconds from exec to the first answer to a verified token, and the memory of the process when it then idles."""
         times, memory = [], []
         bearer = self._setup.callers.bearers()[0]
         for number in range(STARTS):
@@ -98,7 +98,7 @@ class Process:
 
 
 def inside(result: Result, runs: int) -> None:
-    """What cannot be asked from outside: one loop in a process of its own, for each run."""
+    """What cannot be measured from outside. Each run is a process of its own."""
     found: dict[str, list[float]] = {}
     for number in range(runs):
         say(f"inside the process (cargo bench --bench limits), run {number + 1} of {runs}")

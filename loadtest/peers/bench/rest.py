@@ -35,7 +35,7 @@ class Rest:
 
     def _compared(self, what: str, mine: RestServer, others: list[RestServer]) -> None:
         callers, servers = self._setup.callers, [mine, *others]
-        saturation, tail = f"{what}, 64 requests under way", f"{what}, {TAIL_RATE:,}/s"
+        saturation, tail = f"{what}, 64 requests in flight", f"{what}, {TAIL_RATE:,}/s"
         loads: dict[str, Callable[[], Figures]] = {
             server.name: partial(callers.rest_saturation, server, self._seconds) for server in servers
         }

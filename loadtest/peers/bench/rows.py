@@ -1,4 +1,4 @@
-"""The rows of the result: a figure or a ratio with its interval, what is wanted of it, and a verdict from the interval alone."""
+"""The rows of the result: a figure or a ratio with its interval, its target, and a verdict from the interval alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .intervals import Interval, interval, verdict
 from .turns import Turns
 
 LATE = 0.2
-"""Above this part of the answers' p99, the lateness of the load generator itself decides nothing any more."""
+"""If the load generator's own lag is above this part of the answers' p99, there is no verdict."""
 BUSY = 0.9
 """Below this, the processors of a server were not saturated: the client was the limit."""
 
@@ -55,7 +55,7 @@ class Result:
     def compare(
         self, section: str, figure: str, mine: str, other: str, what: str, relation: str = "", wanted: float = 0, doubt: str = "",
     ) -> Row:
-        """Adds the ratio of a figure of two contestants, from the pairs of turns. `doubt`: why it cannot decide, if that is known."""
+        """Adds the ratio of a figure of two servers, from the pairs of measurements. `doubt`: why it cannot decide, if that is known."""
         ratios = self.turns.ratios(section, mine, other, figure)
         if not ratios:
             raise BenchError(f"{section}: {mine} and {other} have no round together")
@@ -91,14 +91,14 @@ class Result:
 
         for name in (mine, other):
             if figure == "p99_us" and (late := median(name, "lag_p99_us")) is not None and late > LATE * (median(name, figure) or 0):
-                return f"the load generator was late itself: p99 {late:,.0f} us, {name}"
+                return f"the lag of the load generator was too large: p99 {late:,.0f} us, {name}"
             if figure == "per_second" and (busy := median(name, "server_busy")) is not None and busy < BUSY:
                 return f"the client was the limit: {name}'s processors were {busy:.0%} busy"
         return ""
 
 
 def report(result: Result, file: str | None) -> int:
-    """Prints the result, and writes it with all turns. Returns the exit code: 0 if every target is met, else 2."""
+    """Prints the result, and writes it with all measurements. Returns the exit code: 0 if every target is met, else 2."""
     print("\n".join(table(result)))
     if file:
         document = {
@@ -136,7 +136,7 @@ def table(result: Result) -> list[str]:
 
 
 def span(found: Interval) -> str:
-    """The interval. Too few values for one have none, and their range says no more than it does."""
+    """The interval, or `none` if there are too few values."""
     return f"{number(found.low)} .. {number(found.high)}" if found.low is not None else "none"
 
 

@@ -37,11 +37,11 @@ PRICING = {
 
 SERVICE = "config-service"
 STRONG_FLOOR = "strong floor"
-PLAIN_TONIC = "tonic as it comes"
-NESTJS = "NestJS as it comes"
-TUNED_NESTJS = "NestJS tuned"
+PLAIN_TONIC = "default tonic"
+NESTJS = "default NestJS"
+TUNED_NESTJS = "tuned NestJS"
 EDGE = "Unleash Edge"
-AXUM = "axum as it comes"
+AXUM = "default axum"
 EDGE_TOKENS = [f"*:production.{number:064x}" for number in range(1, 5)]
 """One for each caller: all projects of one environment."""
 
@@ -59,7 +59,7 @@ class Server:
 
 @dataclass(frozen=True)
 class RestServer:
-    """One that answers over HTTP/1: how it is asked, and what it answers with."""
+    """A server over HTTP/1: the request to it, and the size of its answer."""
 
     name: str
     port: int
@@ -118,7 +118,7 @@ class Servers:
             parameters.put_parameter(Name=f"{PARAMETER_ROOT}/global/{name}", Value=value, Type="String")
 
     def floor(self, name: str) -> Server:
-        """The strong floor, or tonic as it comes: a process for each size of a value."""
+        """The strong floor, or default tonic: a process for each size of a value."""
         program = str(cargo_target() / "floor" / {STRONG_FLOOR: "tonic-floor", PLAIN_TONIC: "tonic-plain"}[name])
         ports = {size: network.free_port() for size in SIZES}
         pids = {size: self._spawn([program, f"127.0.0.1:{ports[size]}", str(SIZES[size])], {}) for size in SIZES}
@@ -165,8 +165,8 @@ class Servers:
         return pid
 
     def nestjs(self, program: Path, name: str) -> Server:
-        """The service on NestJS: as it comes (one process, each token verified), or tuned (a process for each of the server's
-        processors, verified tokens remembered, production mode)."""
+        """The service on NestJS: default (one process, each token verified), or tuned (a process for each of the server's
+        processors, verified tokens cached, production mode)."""
         port = network.free_port()
         tuning = {"WORKERS": str(len(self.processors.server)), "VERIFIED_TOKEN_CACHE": "10000", "NODE_ENV": "production"}
         pid = self._spawn(["node", str(program)], {

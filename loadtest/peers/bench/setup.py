@@ -1,4 +1,4 @@
-"""All that runs: the emulator, the servers and the peers, checked before anything is measured."""
+"""Starts the emulator, the servers and the peers, and checks them before anything is measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .servers import (
 
 
 class Setup:
-    """Starts the servers and knows them."""
+    """Starts the servers and keeps their addresses."""
 
     def __init__(self, tenants: int, processors: Processors, folder: Path, stack: contextlib.ExitStack) -> None:
         self._tenants = tenants
@@ -63,7 +63,7 @@ class Setup:
         self._fill()
 
     def check(self, server: Server) -> None:
-        """Looks at one answer of each size, and that a server that verifies tokens refuses a forged one."""
+        """Checks one answer of each size, and that a server that verifies tokens refuses a forged one."""
         for size, key in KEYS.items():
             def once(token: str) -> int:
                 return grpc(server.port[size], "GetConfig", text(1, key), token, ["-n", "1", "-c", "1"]).data_bytes
@@ -87,7 +87,7 @@ class Setup:
         return sum(map(float, found))
 
     def rest(self, name: str, port: int, pid: int, path: str, body: bytes | None = None) -> RestServer:
-        """A REST interface of ours, once its answers are those of the cache. A forged token must get none."""
+        """A REST interface of the services, after its cache is warm. It must refuse a forged token."""
         method = "GET" if body is None else "POST"
         refused, _ = requested(port, method, path, f"Bearer {self.issuer.token(tenant(0), forged=True)}", body)
         if refused != 401:
@@ -119,7 +119,7 @@ class Setup:
 
 
 def versions() -> dict[str, str]:
-    """Of the programs that the figures depend on."""
+    """Versions of the programs that the figures depend on."""
     programs = ("rustc", "h2load", "node", "redis-server", "valkey-server")
     found = {program: version_of(program, "--version") for program in programs if shutil.which(program)}
     return {**found, EDGE_CRATE: EDGE_VERSION, "python": sys.version.split()[0]}

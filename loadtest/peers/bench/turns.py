@@ -1,5 +1,5 @@
-"""Turns: each measures one contestant once. A round has a turn of each contestant, in random order, so that what else the machine
-does meets all alike; the figures of one round make the pairs whose ratios are judged."""
+"""Measurements in rounds. Each round measures every server once, in random order, so that a disturbance of the machine
+affects all alike; the figures of one round are the pairs whose ratios are compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Turn:
 
 
 class Turns:
-    """All turns of a run. The order within a round comes from `seed`."""
+    """All measurements of a run. The order within a round comes from `seed`."""
 
     def __init__(self, seed: int, processors: Processors, say: Callable[[str], None]) -> None:
         self.seed, self.processors = seed, processors
@@ -43,7 +43,7 @@ class Turns:
             self.take(section, number, name, contestants[name])
 
     def take(self, section: str, number: int, contestant: str, measure: Callable[[], Figures]) -> None:
-        """One turn. Adds how busy the processors were, and how much of their time the hypervisor took."""
+        """Makes one measurement. Adds the CPU use of the processors, and their steal time."""
         started = time.monotonic() - self._begun
         sides = {"server": self.processors.server, "client": self.processors.client}
         before = {side: ticks(processors) for side, processors in sides.items()}
@@ -58,7 +58,7 @@ class Turns:
         return [turn.figures[figure] for turn in self.all if (turn.section, turn.contestant) == (section, contestant)]
 
     def contestants(self, section: str) -> list[str]:
-        """Who had turns, sorted."""
+        """The servers that were measured, sorted."""
         return sorted({turn.contestant for turn in self.all if turn.section == section})
 
     def ratios(self, section: str, contestant: str, other: str, figure: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""What is read from the load generators, and what ends the benchmark."""
+"""Parsing of the load generators' output, and what ends the benchmark."""
 
 from __future__ import annotations
 

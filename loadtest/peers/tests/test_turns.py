@@ -1,4 +1,4 @@
-"""The order of turns, and which processors are whose."""
+"""The order of measurements, and the assignment of processors."""
 
 from __future__ import annotations
 

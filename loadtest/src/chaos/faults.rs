@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Source::{self, Dynamodb, ParameterStore, PutConfig};
 
-/// Where only a push can bring a change (it was made past the service, and the invalidator has yet to hear of it).
+/// Where only a push can bring a change (it bypassed the service, and the invalidator has not received it yet).
 pub(super) const PUSH: Duration = Duration::from_secs(3);
 /// How long a delayed event is late at most.
 const DELAY_MS: u64 = 2_000;
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(super) struct Fault {
     /// For the command line.
     pub(super) name: &'static str,
-    /// For people.
+    /// Title in reports.
     pub(super) title: &'static str,
     /// How updates are made under it.
     pub(super) sources: &'static [Source],
@@ -47,7 +47,7 @@ pub(super) enum Process {
     Restarted,
     /// Cloud Map does not know it for this long: the invalidator calls all others.
     UnknownToTheFanOut(Duration),
-    /// Nothing, but another tenant asks for more than its share.
+    /// Nothing, but another tenant requests more than its quota.
     NoisyNeighbour,
 }
 

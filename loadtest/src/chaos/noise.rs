@@ -62,13 +62,13 @@ impl<'a> NoisyNeighbour<'a> {
         }
     }
 
-    /// Leaves nothing behind.
+    /// Removes the tenant and its data.
     pub(super) async fn remove(self) -> anyhow::Result<()> {
         self.table.clear(&self.caller.tenant).await?;
         self.accounts.remove(&self.caller.tenant).await
     }
 
-    /// Goes on for a time.
+    /// Reads and updates keys for this time.
     pub(super) async fn churn(&self, channels: &[Channel], time: Duration) -> Churn {
         request_all(&self.caller, channels, time).await
     }

@@ -102,7 +102,7 @@ impl RestClient {
         Ok(())
     }
 
-    /// Sends a request and judges the answer.
+    /// Sends a request and checks the answer.
     pub(super) async fn send(&self, caller: &Caller, operation: &Operation) -> Answer {
         match self.try_send(caller, operation).await {
             Ok(answer) => answer,

@@ -1,5 +1,5 @@
-//! The open loop of [`crate::latency::open`] on one thread that never sleeps: it sends what is due, and else lets the
-//! requests in flight proceed. A timer is late by 50 µs and more, and each wake-up of a thread costs as much as a request.
+//! The open loop of [`crate::latency::open`] on one busy-waiting thread: it sends what is due, and otherwise polls the
+//! requests in flight. A timer is late by 50 µs and more, and each wake-up of a thread costs as much as a request.
 //! This loop is late by as long as its own work takes. It takes a whole processor.
 
 use std::{

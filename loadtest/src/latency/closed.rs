@@ -58,7 +58,7 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     /// What was measured.
     pub(crate) recorder: Arc<Recorder>,
-    /// The processors meanwhile.
+    /// CPU use during the measurement.
     pub(crate) cpu: Cpu,
     /// Requests that goose counted, the warm-up included.
     pub(crate) goose_requests: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Outcome {
     pub(crate) own_requests: u64,
 }
 
-/// How often goose is stopped: it forgets what it was sent before it began.
+/// Interval at which goose is told to stop, since it loses a stop that is sent before it has started.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
 /// Goose begins all users within this part of a second.
 const STARTS_A_SECOND: u32 = 10;
@@ -156,7 +156,7 @@ pub(crate) async fn run(
     let own_requests = shared.counted.load(Ordering::Acquire);
     Ok(Outcome {
         seconds,
-        // Stopped before it was warm, it has none.
+        // A run that was stopped in the warm-up has none.
         recorder: Arc::clone(shared.recorder.get_or_init(new_recorder)),
         cpu,
         goose_requests: u64::try_from(goose_requests).unwrap_or(u64::MAX),

@@ -1,4 +1,4 @@
-//! An open loop: requests are due at fixed times, whatever became of those before. Each is timed from when it was due,
+//! An open loop: requests are due at fixed times, independent of earlier answers. Each is timed from when it was due,
 //! not from when it was sent. A target that stalls is therefore charged for every request that was due meanwhile
 //! (coordinated omission: Gil Tene, "How NOT to Measure Latency").
 
@@ -23,10 +23,10 @@ use crate::{
 const SUSTAINED: f64 = 0.99;
 /// How long answers are awaited after the end.
 const GRACE: Duration = Duration::from_secs(1);
-/// The schedule checks for a stop at least so often.
+/// The schedule checks for a stop at least this often.
 const NAP: Duration = Duration::from_millis(100);
 
-/// A rate, for a time.
+/// A rate and a duration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Requests a second.
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
 }
 
-/// How it went.
+/// The outcome of an open loop.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Seconds in which requests were sent.

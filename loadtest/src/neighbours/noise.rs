@@ -1,4 +1,4 @@
-//! The noisy neighbour: a tenant that asks for as much as it is given, of what costs the service most.
+//! The noisy neighbour: a tenant that sends expensive requests at a fixed rate.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ use crate::{
 /// The neighbour waits for no answer longer than this, but for the snapshot of a watch.
 const TIMEOUT: Duration = Duration::from_secs(3);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Calls of one kind that are under way at once; one that is due beyond that is not made.
+/// Calls of one kind in flight; one that is due beyond that is not made.
 const MAX_IN_FLIGHT: u32 = 300;
 /// Longer than any run; the noise is stopped.
 const FOR_EVER: Duration = Duration::from_hours(1);
@@ -62,7 +62,7 @@ pub(crate) enum Noise {
     All,
 }
 
-/// What came of the neighbour's calls.
+/// Outcomes of the neighbour's calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) accepted: u64,

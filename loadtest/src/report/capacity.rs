@@ -90,7 +90,7 @@ impl Capacity {
         let limit = time(self.p99_limit_us as f64);
         let _ = writeln!(
             text,
-            "\n{}: the knee is at {} (99 of 100 requests answered well within {limit}; open loop)",
+            "\n{}: the knee is at {} (99 of 100 requests answered correctly within {limit}; open loop)",
             self.path,
             self.knee()
         );

@@ -10,7 +10,7 @@ use crate::{
     report::{Draft, Phase, Report},
 };
 
-/// Writes what was asked for of these runs.
+/// Writes the requested exports of these runs.
 pub(crate) fn write(runs: &[Report], export: &Export) -> anyhow::Result<()> {
     let write = |file: &Path, text: &str| Draft::write(file, text)?.publish();
     if let Some(file) = &export.csv {
@@ -72,7 +72,7 @@ fn junit(runs: &[Report]) -> anyhow::Result<String> {
     Ok(all.to_string()?)
 }
 
-/// Everything that a result was judged by: class, name, and what was wrong.
+/// Every verdict of a result: class, name, and what was wrong.
 fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> {
     let judged = |good: bool, reason: &str| if good { Ok(()) } else { Err(reason.to_owned()) };
     let mut all = Vec::new();
@@ -89,7 +89,7 @@ fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> 
         let name = format!("{} loop, {}", phase.loop_kind, phase.path);
         let reason = phase.harness_limited_because.as_deref();
         let failed = judged(false, reason.unwrap_or_default());
-        all.push(("harness is no limit", name, failed));
+        all.push(("harness is not the limit", name, failed));
     }
     for one in &report.capacity {
         let held = judged(one.held_per_second.is_some(), "no rate held");

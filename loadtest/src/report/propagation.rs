@@ -29,7 +29,7 @@ pub(crate) struct Staleness {
     pub(crate) observers: Vec<ObserverReads>,
     /// What was observed, by how updates were made.
     pub(crate) sources: Vec<SourceStaleness>,
-    /// What all reads together must not show.
+    /// Violations over all reads.
     pub(crate) history: History,
     /// What the replicas count themselves, if their metrics could be read.
     pub(crate) services: Option<ServiceCounts>,
@@ -68,7 +68,7 @@ pub(crate) struct SourceStaleness {
     pub(crate) passed_over: u64,
     /// Updates that an observer did not see in time.
     pub(crate) lost: u64,
-    /// Updates that it was too early to judge when the run ended.
+    /// Updates that were undecided when the run ended.
     pub(crate) undecided: u64,
     /// In microseconds. `acknowledge` is the write itself. From its acknowledgement until an update is visible:
     /// `first_replica`, `last_replica`; `edge_first`, `order_first` (the first read that shows it); `edge_all` (the first
@@ -80,7 +80,7 @@ pub(crate) struct SourceStaleness {
     /// Lower bounds of the stages that end with a read: the update was not visible before. 0 is at most the resolution.
     #[serde(default)]
     pub(crate) floors: BTreeMap<String, Quantiles>,
-    /// By stage: updates that nobody saw. They count with the time until the end of the observation.
+    /// By stage: updates that no observer saw. They count with the time until the end of the observation.
     #[serde(default)]
     pub(crate) unseen: BTreeMap<String, u64>,
     /// The distribution of each stage, as in `Series`.
@@ -109,7 +109,7 @@ pub(crate) struct History {
     pub(crate) reads: u64,
     /// Reads that failed, by observer and reason.
     pub(crate) failed_reads: BTreeMap<String, u64>,
-    /// Everything that must not be, in words.
+    /// The violations, in words.
     pub(crate) violations: Vec<String>,
 }
 
@@ -118,9 +118,9 @@ pub(crate) struct History {
 pub(crate) struct FaultRun {
     /// As `--fault` names it.
     pub(crate) name: String,
-    /// For people.
+    /// Title in reports.
     pub(crate) title: String,
-    /// What was random came from it.
+    /// Seed of the random choices.
     pub(crate) seed: u64,
     /// The promise: an acknowledged update is visible at every replica after so long, in microseconds.
     pub(crate) promised_us: u64,
@@ -132,9 +132,9 @@ pub(crate) struct FaultRun {
     pub(crate) updates: u64,
     /// Writes that failed.
     pub(crate) failed_writes: u64,
-    /// Acknowledged updates that no later read of some replica could judge.
+    /// Acknowledged updates for which no later read of some replica decides whether they were visible.
     pub(crate) undecided: u64,
-    /// What all reads together must not show. Its failed reads are those that the fault does not excuse.
+    /// Violations over all reads. Its failed reads are those that the fault does not excuse.
     pub(crate) history: History,
     /// Failed reads of a replica that was stopped or down, which the fault excuses.
     pub(crate) excused_reads: u64,
@@ -182,7 +182,7 @@ pub(crate) struct Watchers {
 /// Differences of the replicas' counters over the run.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ServiceCounts {
-    /// Replicas that were asked.
+    /// Replicas whose metrics were read.
     pub(crate) replicas: u32,
     /// Changes that push did not bring and something else repaired, by what (`config_repairs_total`).
     pub(crate) repaired: BTreeMap<String, u64>,
@@ -319,7 +319,7 @@ fn faults(runs: &[FaultRun], text: &mut String) {
 fn watchers(found: &Watchers, text: &mut String) {
     let _ = writeln!(
         text,
-        "\n{} watchers of {} tenants on {} connections, opened in {:.1} s; {} changes, heard by {}",
+        "\n{} watchers of {} tenants on {} connections, opened in {:.1} s; {} changes, received by {}",
         found.calls,
         found.tenants,
         found.connections,

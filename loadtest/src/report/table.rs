@@ -423,7 +423,7 @@ fn staleness(part: &Staleness, text: &mut String) {
     if let Some(resolution) = &part.resolution {
         let _ = writeln!(
             text,
-            "a replica's times are known to {} (median distance of two probes; p99 {})",
+            "a replica's times are known to {} (median time from the last read without an update to the first with it; p99 {})",
             cell(resolution.p50_us),
             cell(resolution.p99_us)
         );
@@ -432,7 +432,7 @@ fn staleness(part: &Staleness, text: &mut String) {
     if own > 0.0 {
         let _ = writeln!(
             text,
-            "the observers themselves read {own:.0} times a second"
+            "the observers themselves made {own:.0} reads a second"
         );
     }
     let _ = writeln!(

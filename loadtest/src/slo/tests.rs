@@ -78,7 +78,7 @@ fn updates_without_a_verdict_leave_no_percentile() {
     let judge = |slo: &str| slo.parse::<Slo>().unwrap().judge(&found);
     let verdict = judge("staleness.dynamodb.p50<100ms");
     assert!(
-        !verdict.met && verdict.measured.contains("too early to judge 1"),
+        !verdict.met && verdict.measured.contains("1 updates were undecided"),
         "{verdict:?}"
     );
     assert!(!judge("staleness.undecided<1").met);

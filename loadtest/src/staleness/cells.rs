@@ -355,7 +355,7 @@ impl Writer {
     }
 }
 
-/// Updates the cells of one source in turn, for a time. The gaps are drawn from an exponential distribution with this mean
+/// Updates the cells of one source, round-robin, for a time. The gaps are drawn from an exponential distribution with this mean
 /// rate, so that updates meet every phase of whatever is periodic. A cell that is still being written is passed over.
 pub(crate) async fn update_at(
     rate: f64,

@@ -1,5 +1,5 @@
 //! One experiment, which `staleness`, `chaos` and `watchers` share: tenants of its own, whose locations writers update
-//! while observers read them, and the checker's judgement of all reads. What is made is removed again.
+//! while observers read them, and the checker verifies all reads. Everything that is created is removed again.
 
 use std::{
     collections::BTreeMap,
@@ -101,7 +101,7 @@ pub(crate) struct Observed {
 // === impl Setup ===
 
 impl Setup<'_> {
-    /// Makes new tenants and their locations, does the work, and removes what was made, whatever became of the work.
+    /// Creates tenants and their locations, runs the work, and removes what was created, even if the work failed.
     pub(crate) async fn run<T>(
         self,
         work: impl AsyncFnOnce(Experiment) -> anyhow::Result<T>,
@@ -355,7 +355,7 @@ impl Experiment {
         }
         let (mut updates, mut passed_over) = (Vec::new(), BTreeMap::new());
         while let Some(made) = writers.join_next().await {
-            let (source, made) = made.context("a writer ended badly")??;
+            let (source, made) = made.context("a writer task failed")??;
             updates.extend(made.made.into_iter().map(|update| (source, update)));
             passed_over.insert(source, made.passed_over);
         }

@@ -32,7 +32,7 @@ pub(crate) enum Shown {
     Absent,
     /// Another tenant's value.
     Foreign,
-    /// A value that nobody wrote: not whole, or a mix of two.
+    /// A value that no writer wrote: not whole, or a mix of two.
     Torn,
 }
 
@@ -55,12 +55,12 @@ pub(crate) struct Read {
     pub(crate) ended_us: u64,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     /// What.
     pub(crate) kind: Kind,
-    /// Who saw it.
+    /// The observer.
     pub(crate) observer: usize,
     /// The location.
     pub(crate) cell: usize,
@@ -77,7 +77,7 @@ pub(crate) enum Kind {
     Vanished,
     /// Another tenant's value.
     Foreign,
-    /// A value that nobody wrote.
+    /// A value that no writer wrote.
     Torn,
     /// A version that no writer had begun to write.
     FromNowhere { version: Version },
@@ -105,7 +105,7 @@ pub(crate) struct Seen {
     pub(crate) all: Option<Window>,
 }
 
-/// What became of one write.
+/// The visibility of one write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sighting {
     /// By observer.
@@ -395,9 +395,9 @@ impl Violation {
             Kind::WentBack { from, to } => format!("went back from version {from} to {to}"),
             Kind::Vanished => "vanished after it had been shown".to_owned(),
             Kind::Foreign => "another tenant's value was shown".to_owned(),
-            Kind::Torn => "torn: a value was shown that nobody wrote".to_owned(),
+            Kind::Torn => "torn: a value was shown that no writer wrote".to_owned(),
             Kind::FromNowhere { version } => {
-                format!("from nowhere: version {version} was shown before anybody wrote it")
+                format!("from nowhere: version {version} was shown before it was written")
             }
             Kind::Lost { version } => format!("lost: update {version} was not shown in time"),
         };

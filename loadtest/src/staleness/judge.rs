@@ -1,4 +1,4 @@
-//! From everything that was observed to figures: when each update was seen where.
+//! Computes the figures of what was observed: when each observer saw each update.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     report::{ObserverReads, Phase, ServiceCounts, SourceStaleness, Spread, Staleness},
 };
 
-/// What was observed beside the updates.
+/// What was observed besides the updates.
 pub(super) struct Beside {
     pub(super) rate: f64,
     pub(super) load: Option<Phase>,
@@ -192,7 +192,7 @@ impl Stages {
     }
 
     /// Adds the time from `since_us` until something was seen, with its lower bound, and returns it. What was not seen is not
-    /// left out, which would make the others look faster: it counts with the time until the end of the observation.
+    /// left out, which would bias the percentiles: it counts with the time until the end of the observation.
     fn until(&mut self, stage: &'static str, since_us: u64, seen: Option<Window>) -> u64 {
         let window = seen.unwrap_or_else(|| {
             *self.unseen.entry(stage).or_default() += 1;

@@ -1,5 +1,5 @@
 //! Observers: every replica directly, the edge, and order-service's prices. Each has a task for every location, which
-//! polls it while it lags, and now and then otherwise. All intervals are jittered by half, so that no poll keeps a phase.
+//! polls it while it lags, and every [`SWEEP`] otherwise. All intervals are jittered by half, so that no poll keeps a phase.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -34,7 +34,7 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The code of a call that waited for a connection which the server closed: it never left, so no server cut it off.
 pub(crate) const NEVER_SENT: &str = "never sent";
-/// Reads of one observer that are under way at once, through load balancer or edge, and at a replica. More would be a load
+/// Reads of one observer in flight, through load balancer or edge, and at a replica. More would be a load
 /// that delays what they observe.
 const REST_AT_ONCE: usize = 2;
 const GRPC_AT_ONCE: usize = 64;
@@ -53,7 +53,7 @@ pub(crate) enum Eye {
 
 /// An observer.
 pub(crate) struct Observer {
-    /// For people.
+    /// Name in reports.
     pub(crate) name: String,
     eye: Eye,
     every: Duration,
@@ -78,7 +78,7 @@ pub(crate) struct Notes {
 pub(crate) struct Failure {
     /// The observer's number.
     pub(crate) observer: usize,
-    /// gRPC's code, the HTTP status, or what became of the connection.
+    /// gRPC's code, the HTTP status, or how the connection failed.
     pub(crate) code: String,
     /// When it began.
     pub(crate) started_us: u64,
@@ -103,7 +103,7 @@ struct Progress {
 }
 
 impl Observer {
-    /// An observer that polls so often what lags.
+    /// An observer that polls locations that lag at this interval.
     pub(crate) fn new(name: String, eye: Eye, every: Duration) -> Self {
         let at_once = match eye {
             Eye::Replica(_) => GRPC_AT_ONCE,

@@ -194,7 +194,7 @@ async fn a_replica_that_lies_is_found_out() -> anyhow::Result<()> {
         (Lie::Frozen, "lost: update"),
         (Lie::Gone, "vanished after it had been shown"),
         (Lie::AnotherTenants, "another tenant's value"),
-        (Lie::Torn, "torn: a value was shown that nobody wrote"),
+        (Lie::Torn, "torn: a value was shown that no writer wrote"),
     ];
     try_join_all(lies.map(|(lie, finds)| async move {
         let liar = Liar::start(lie, replica).await?;

@@ -285,8 +285,8 @@ function head() {
 
 function loopText(phase) {
   return phase.loop === "closed"
-    ? `Closed loop: ${phase.users} users, each sending the next request when it has its answer. It shows how much the target can do; its times hide how long users would have waited.`
-    : `Open loop: ${number(phase.offered_per_second)} requests a second, whatever the answers do, each timed from when it was due (corrected for coordinated omission).`;
+    ? `Closed loop: ${phase.users} users, each sending the next request when it has its answer. It measures throughput; its times hide how long users would have waited.`
+    : `Open loop: ${number(phase.offered_per_second)} requests a second, independent of the answers, each timed from when it was due (corrected for coordinated omission).`;
 }
 const overSeconds = (phase, of) => phase.timeline.map((one) => ({ at: one.second, us: of(one) }));
 
@@ -301,9 +301,9 @@ function phaseSection(phase) {
   const limits = boundsOf(`${phase.loop}.${phase.path}`);
   const failed = phase.timeline.some((one) => one.errors);
   page.append(element("div", { class: "pair" },
-    ...[distribution("How long answers took", "Part of all answers within a time; upwards the tail is stretched.", sets, limits),
+    ...[distribution("How long answers took", "Cumulative share of answers; the axis stretches the tail.", sets, limits),
       overTime("Over the run", "Median, 99th percentile and longest of the requests that were due in each second.", [["p50", "p50_us"], ["p99", "p99_us"], ["max", "max_us"]].map(([name, key]) => ({ name, values: overSeconds(phase, (one) => one[key]) })), { limits }),
-      overTime("Client lag over the run", "How late the latest request of each second left: the harness's own part.", [{ name: "longest lag", colour: "var(--c5)", values: overSeconds(phase, (one) => one.lag_max_us) }]),
+      overTime("Client lag over the run", "The largest client lag of each second: the harness's own part of the times.", [{ name: "longest lag", colour: "var(--c5)", values: overSeconds(phase, (one) => one.lag_max_us) }]),
       failed ? overTime("Errors over the run", "Failed requests a second, by when they were due.", [{ name: "errors", colour: "var(--bad)", values: overSeconds(phase, (one) => one.errors / (one.seconds ?? 1)) }], { linear: true }) : null].filter(Boolean)));
   phaseTable(phase, before, `${phase.loop}.${phase.path}`);
 }
@@ -314,9 +314,9 @@ function phaseTable(phase, before, name) {
     ...phase.series.map((series) => [series.scenario, series.operation, series.result, number(series.count), number(series.per_second), ...latencyCells(series.latency), errors(series)])];
   if (before) for (const series of before.series) rows.push(["baseline target", series.operation, "", number(series.count), number(series.per_second), ...latencyCells(series.latency), errors(series)]);
   const cpu = phase.cpu;
-  const notes = [`All: failures count as ${phase.timeout_seconds ? `the time-out, ${phase.timeout_seconds} s` : "what they took"}; its rate is that of right answers.`];
+  const notes = [`Row "all": failures count as ${phase.timeout_seconds ? `the time-out, ${phase.timeout_seconds} s` : "what they took"}; its rate is that of right answers.`];
   if (phase.lag) notes.push(`Requests were sent ${time(phase.lag.p50_us)} (p50), ${time(phase.lag.p99_us ?? phase.lag.max_us)} (p99) after they were due: that part of the times is the harness's own.`);
-  if (cpu.harness_cores !== null) notes.push(`The harness kept ${cpu.harness_cores.toFixed(2)} of ${cpu.machine_cores} processors busy; the machine was busy to ${Math.round(cpu.machine_busy * 100)} %${cpu.machine_steal ? `, and ${Math.round(cpu.machine_steal * 100)} % was stolen` : ""}.`);
+  if (cpu.harness_cores !== null) notes.push(`The harness kept ${cpu.harness_cores.toFixed(2)} of ${cpu.machine_cores} processors busy; the machine was ${Math.round(cpu.machine_busy * 100)} % busy${cpu.machine_steal ? `, and ${Math.round(cpu.machine_steal * 100)} % was steal time` : ""}.`);
   if (phase.goose_requests) notes.push(`Goose counted ${number(phase.goose_requests)} requests, the warm-up included.`);
   page.append(element("section", { class: "card" }, table(["scenario", "operation", "result", "count", "per s", "p50", "p90", "p99", "p99.9", "max", "errors"], rows, 3), element("p", { class: "quiet", style: "margin:10px 0 0" }, notes.join(" "))));
 }
@@ -360,7 +360,7 @@ function breakdown(part) {
 
 function stalenessSection(part) {
   page.append(element("h2", {}, part.background_per_second ? `Updates beside ${number(part.background_per_second)} reads a second` : "Updates on a quiet system"),
-    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and polls, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median interval of two polls). An update that another overtook counts as seen when the later one is.`));
+    element("p", { class: "quiet" }, `From a write's acknowledgement until its value is visible; one process writes and polls, on one clock. A replica's times are known to ${part.resolution ? time(part.resolution.p50_us) : "–"} (the median time from the last read without an update to the first with it). An update that is overwritten before it is seen counts as seen when the later one is seen.`));
   const place = `beside-${part.background_per_second}`;
   const limits = boundsOf(`${place}.staleness`);
   const sets = part.sources.map((source, index) => ({ name: source.source, colour: colour(index), histogram: source.histograms.last_replica || [] }));
@@ -421,7 +421,7 @@ function errorTable() {
   }
   page.append(element("h2", {}, "Errors"), element("section", { class: "card" }, rows.length
     ? table(["where", "who", "what", "code", "count"], rows, 4)
-    : element("p", { style: "margin:0", class: "good" }, "None: every request had an answer, and the right one.")));
+    : element("p", { style: "margin:0", class: "good" }, "None: every request had a correct answer.")));
 }
 
 function environment() {

@@ -300,7 +300,7 @@ proptest! {
         prop_assert_eq!(legal(seed).kinds(), []);
     }
 
-    /// Each lie is called by its name.
+    /// Each planted violation is reported by its kind.
     #[test]
     fn a_planted_violation_is_found(seed: u64, victim: prop::sample::Index) {
         let history = legal(seed);

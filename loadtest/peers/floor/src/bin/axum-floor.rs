@@ -1,5 +1,5 @@
-//! The least that an axum server can do for one order and for one configuration: no token, no cache, no look at the body,
-//! constant answers. What `make bench-peers` holds the REST interfaces against:
+//! A minimal axum server for one order and for one configuration: no token, no cache, the body is not read,
+//! constant answers. `make bench-peers` compares the REST interfaces with it:
 //! `axum-floor ADDRESS ORDER_BYTES ENTRY_BYTES`.
 
 use std::net::SocketAddr;

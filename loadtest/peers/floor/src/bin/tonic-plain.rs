@@ -1,4 +1,4 @@
-//! tonic as it comes, for `make bench-peers`: a server that answers one GetConfig with a constant. It verifies no token and
+//! Default tonic, for `make bench-peers`: a server that answers one GetConfig with a constant. It verifies no token and
 //! has no cache. `tonic-plain ADDRESS VALUE_BYTES`.
 
 use std::net::SocketAddr;
