@@ -57,7 +57,7 @@ local-down: ## Stop the stack and remove its state
 
 .PHONY: loadtest
 loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more options)
-	@scripts/loadtest latency --target grpc,edge --duration 10s --warm-up 2s --out target/loadtest/latency $(ARGS)
+	@scripts/loadtest latency --target grpc,edge --duration 8s --warm-up 2s --out target/loadtest/latency $(ARGS)
 
 .PHONY: loadtest-capacity
 loadtest-capacity: ## Find the highest rate that gRPC and the edge of the local stack sustain (1 to 2 minutes)

@@ -1,8 +1,8 @@
 //! `loadtest capacity`: the rate at which each path breaks. The rate doubles from step to step, each an open loop, until a
 //! step breaks; then the interval between the highest rate that held and the lowest that broke is halved. A step that
-//! breaks is measured once more: a short disturbance of the machine is not a limit of the target.
+//! breaks is measured twice more, and holds if both hold: a short disturbance of the machine is not a limit of the target.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -14,8 +14,9 @@ use crate::{
     latency::{self, Bench, harness_limited, open, open_phase},
     progress::{self, Live},
     report::{
-        Phase, Report,
+        Phase, Report, Series,
         capacity::{Capacity, Step},
+        findings::is_wrong,
         finish, table,
     },
     slo,
@@ -24,6 +25,9 @@ use crate::{
 
 /// This part of the requests must have a good answer within the limit.
 const WITHIN: f64 = 0.99;
+/// A step of fewer requests is measured for longer, since one slow request would decide; so many times longer at most.
+const FEWEST: f64 = 500.0;
+const LONGEST: f64 = 5.0;
 /// Below this rate, in requests a second, the search gives up.
 const LOWEST: f64 = 1.0;
 /// A search for more precision than this would not end.
@@ -66,7 +70,9 @@ async fn knee(
     };
     let measure = async |rate: f64| {
         let title = format!("{}, {rate:.0}/s", target.name());
-        let bar = progress::timing(&title, options.warm_up + options.duration, stop);
+        let times_longer = FEWEST / rate / options.duration.as_secs_f64();
+        let duration = options.duration.mul_f64(times_longer.clamp(1.0, LONGEST));
+        let bar = progress::timing(&title, options.warm_up + duration, stop);
         let plan = |duration| open::Plan {
             // A second's worth: with more in flight the rate is not sustained, and the backlog would be long.
             max_in_flight: options.load.max_in_flight.min(backlog(rate)),
@@ -75,7 +81,7 @@ async fn knee(
         latency::open_load(load.warming(), mix.clone(), plan(options.warm_up), stop).await;
         let requests = load.clone().requests(mix.clone());
         let live = Live::beside(&bar);
-        let phase = open_phase(plan(options.duration), stop, &live, requests).await;
+        let phase = open_phase(plan(duration), stop, &live, requests).await;
         bar.finish_and_clear();
         let measured = step_of(&phase, options);
         if measured.broken_because.is_some() && !stop.is_set() {
@@ -107,17 +113,22 @@ async fn search(
     let (mut held, mut broken) = (None, None);
     let (mut steps, mut rate) = (Vec::new(), from.min(max));
     loop {
-        let mut holds = false;
-        for _attempt in 0..2 {
+        let mut held_so_far = 0;
+        let holds = loop {
             let Some(step) = measure(rate).await else {
                 return steps;
             };
-            holds = step.broken_because.is_none();
+            let attempts = steps.iter().rev();
+            let again = attempts.take_while(|one: &&Step| one.is_at(rate)).count() > 0;
+            let holds = step.broken_because.is_none();
             steps.push(step);
-            if holds {
-                break;
+            held_so_far += u32::from(holds);
+            match (again, holds, held_so_far) {
+                (false, true, _) | (true, true, 2) => break true,
+                (true, false, _) => break false,
+                _ => {}
             }
-        }
+        };
         *(if holds { &mut held } else { &mut broken }) = Some(rate);
         rate = match (held, broken) {
             (Some(low), None) if low < max => (low * 2.0).min(max),
@@ -132,27 +143,27 @@ async fn search(
 
 impl Capacity {
     fn of(path: &str, p99: Duration, steps: Vec<Step>) -> Self {
-        let rates = |holds: bool| {
-            let such = steps
-                .iter()
-                .filter(move |step| step.broken_because.is_none() == holds);
-            such.map(|step| step.offered_per_second)
+        // The last attempt decides: it broke, or it was the second of two that held.
+        let attempts = |rate: f64| steps.iter().filter(move |step| step.is_at(rate));
+        let holds = |rate: f64| {
+            let last = attempts(rate).next_back();
+            last.is_some_and(|step| step.broken_because.is_none())
         };
-        let held = rates(true).reduce(f64::max);
-        // A step that held when it was repeated did not break.
-        let broke = |step: &&Step| {
-            step.broken_because.is_some() && held.is_none_or(|held| step.offered_per_second > held)
-        };
-        let lowest = steps
-            .iter()
-            .filter(broke)
-            .min_by(|a, b| a.offered_per_second.total_cmp(&b.offered_per_second));
+        let rates = || steps.iter().map(|step| step.offered_per_second);
+        let held = rates().filter(|rate| holds(*rate)).reduce(f64::max);
+        let broken = rates()
+            .filter(|rate| !holds(*rate) && held.is_none_or(|held| *rate > held))
+            .reduce(f64::min);
+        let harness_limited = broken.is_some_and(|rate| {
+            let mut broke = attempts(rate).filter(|step| step.broken_because.is_some());
+            broke.all(|step| step.harness_limited)
+        });
         Self {
             path: path.to_owned(),
             p99_limit_us: crate::recorder::micros(p99),
             held_per_second: held,
-            broken_per_second: lowest.map(|step| step.offered_per_second),
-            harness_limited: lowest.is_some_and(|step| step.harness_limited),
+            broken_per_second: broken,
+            harness_limited,
             steps,
         }
     }
@@ -162,31 +173,35 @@ impl Capacity {
 fn step_of(phase: &Phase, options: &CapacityOptions) -> Step {
     let limit = crate::recorder::micros(options.p99);
     let requests: u64 = phase.series.iter().map(|series| series.count).sum();
-    let errors = phase
-        .series
-        .iter()
-        .flat_map(|series| series.errors.values());
-    let failed: u64 = errors.sum();
+    let errors = phase.errors();
     let all = phase.times(|_| true, true);
-    let good = phase
-        .series
-        .iter()
-        .filter(|series| series.result != "failed");
-    let within: u64 = good
-        .flat_map(|series| &series.histogram)
-        .filter(|(us, _)| *us <= limit)
-        .map(|(_, count)| count)
-        .sum();
+    let within = |series: &Series| -> u64 {
+        let good = (series.result != "failed").then_some(&series.histogram);
+        let times = good.into_iter().flatten();
+        times
+            .filter(|(us, _)| *us <= limit)
+            .map(|(_, count)| count)
+            .sum()
+    };
+    let late = requests - phase.series.iter().map(within).sum::<u64>();
     let quantile = |q| (!all.is_empty()).then(|| all.value_at_quantile(q));
     let harness = harness_limited(phase, options.load.max_lag);
-    #[expect(clippy::cast_precision_loss, reason = "counts of some seconds")]
-    let broken_because = if let Some(reason) = &phase.not_sustained_because {
+    let wrong = errors.iter().find(|(code, _)| is_wrong(code));
+    let broken_because = if let Some((code, count)) = wrong {
+        Some(format!("wrong answers: {code} x {count}"))
+    } else if let Some(reason) = &phase.not_sustained_because {
         Some(reason.clone())
-    } else if (within as f64) < WITHIN * requests as f64 || requests == 0 {
+    } else if late as f64 > (1.0 - WITHIN) * requests as f64 || requests == 0 {
+        let mut by_operation: BTreeMap<&str, u64> = BTreeMap::new();
+        for series in &phase.series {
+            *by_operation.entry(&series.operation).or_default() += series.count - within(series);
+        }
+        let most = by_operation.into_iter().max_by_key(|(_, late)| *late);
+        let most = most.map(|(operation, late)| format!(", {late} of them {operation}"));
         Some(format!(
-            "{} of {requests} requests failed or took longer than {}{}",
-            requests - within,
+            "{late} of {requests} requests failed or took longer than {}{}{}",
             table::time(limit as f64),
+            most.unwrap_or_default(),
             // The lag is in the times: where they are within the limit, it does not matter.
             harness.as_ref().map_or(String::new(), |reason| format!(
                 "; harness-limited: {reason}"
@@ -199,13 +214,17 @@ fn step_of(phase: &Phase, options: &CapacityOptions) -> Step {
         offered_per_second: phase.offered_per_second.unwrap_or_default(),
         answered_per_second: phase.answered_per_second,
         requests,
-        failed,
+        failed: errors.values().sum(),
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         lag_p99_us: phase.lag.as_ref().and_then(|lag| lag.p99_us),
         machine_busy: phase.cpu.machine_busy,
         harness_limited: harness.is_some() && broken_because.is_some(),
         broken_because,
+        errors: errors
+            .into_iter()
+            .map(|(code, count)| (code.to_owned(), count))
+            .collect(),
     }
 }
 
@@ -231,6 +250,7 @@ mod tests {
     use crate::{
         baseline_target::tests::{SHAPE, started},
         cli::{Cli, Command},
+        report::tests::sample,
         tokens::tests::TokenFile,
     };
 
@@ -240,6 +260,7 @@ mod tests {
             answered_per_second: rate,
             requests: 1,
             failed: 0,
+            errors: BTreeMap::new(),
             p50_us: None,
             p99_us: None,
             lag_p99_us: None,
@@ -281,14 +302,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_that_holds_when_it_is_repeated_did_not_break() {
+    async fn a_step_that_breaks_holds_if_both_repetitions_do() {
+        for (held, knee) in [(&[2, 3][..], 2_700.0), (&[2], 900.0), (&[3], 900.0)] {
+            let mut attempts = 0;
+            let found = found(500.0, 1e6, |rate| {
+                attempts += u32::from(rate == 1_000.0);
+                rate <= 3_000.0 && (rate != 1_000.0 || held.contains(&attempts))
+            });
+            let found = found.await;
+            let rate = found.held_per_second.unwrap();
+            assert!((knee..knee * 1.12).contains(&rate), "{held:?}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_knee_is_the_harness_s_only_if_every_attempt_was() {
         let mut attempts = 0;
-        let found = found(500.0, 1e6, |rate| {
-            attempts += u32::from(rate == 1_000.0);
-            rate <= 3_000.0 && (rate != 1_000.0 || attempts == 2)
+        let steps = search(500.0, 1_000.0, 0.1, async |rate| {
+            attempts += u32::from(rate > 900.0);
+            let late = rate > 900.0 && attempts == 1;
+            Some(Step {
+                harness_limited: late,
+                ..a_step(rate, rate <= 500.0)
+            })
         });
-        let found = found.await;
-        assert!(found.held_per_second > Some(2_700.0), "{found:?}");
+        let steps = steps.await;
+        let found = Capacity::of("grpc", Duration::from_millis(10), steps);
+        assert!(!found.harness_limited, "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_answer_breaks_a_step_however_fast_it_is() {
+        let (out, tokens) = (std::env::temp_dir(), TokenFile::new(&["lt-00001"]));
+        let places = ("127.0.0.1:1".to_owned(), "http://127.0.0.1:1".to_owned());
+        let options = options(&out, &places, &tokens, "9s");
+        let mut phase = sample().phases.remove(2);
+        assert_eq!(step_of(&phase, &options).broken_because, None);
+        phase.series[0].errors = [("wrong value".to_owned(), 1)].into();
+        let step = step_of(&phase, &options);
+        assert_eq!(
+            step.broken_because.as_deref(),
+            Some("wrong answers: wrong value x 1")
+        );
+        let mut report = Report {
+            capacity: vec![Capacity::of("grpc", options.p99, vec![step])],
+            ..sample()
+        };
+        assert!(report.warn());
+        assert!(
+            report
+                .untrusted_because
+                .contains(&"grpc: wrong value x 1".to_owned())
+        );
     }
 
     fn options(
@@ -347,11 +412,12 @@ mod tests {
         );
         let out = std::env::temp_dir().join(uuid::Uuid::new_v4().to_string());
         // Far more than any answer takes: all rates hold. A microsecond: none does.
-        for (p99, held, ended) in [
-            ("9s", Some(80.0), Ended::Well),
-            ("1us", None, Ended::Poorly),
+        for (p99, from, held, ended) in [
+            ("9s", 40.0, Some(80.0), Ended::Well),
+            ("1us", 2.0, None, Ended::Poorly),
         ] {
-            let options = options(&out, &places, &tokens, p99);
+            let mut options = options(&out, &places, &tokens, p99);
+            (options.from, options.rest_from) = (from, from);
             assert_eq!(run(options, Stop::default()).await?, ended);
             let report = Report::read(&out.join("result.json"))?;
             assert_eq!(report.kind, "capacity");

@@ -26,7 +26,7 @@ use crate::{
     latency::closed::Load,
     progress,
     recorder::micros,
-    report::{Begun, FaultRun, Report, finish},
+    report::{Begun, FaultRun, Report, finish_after},
     slo,
     staleness::{
         cells::Update,
@@ -137,6 +137,7 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
         observers: replicas(&targets, &channels, POLL),
         stop: stop.clone(),
     };
+    let mut runs = Vec::new();
     let causing = setup.run(async |experiment: Experiment| {
         experiment.try_all().await?;
         let promised = experiment.journal_bound(&channels).await?;
@@ -165,9 +166,9 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
             quiet,
             quiet_at_others,
         };
-        bench.run_all(&wanted).await
+        bench.run_all(&wanted, &mut runs).await
     });
-    let runs = causing.await?;
+    let ended = causing.await;
     let report = Report {
         chaos: runs,
         ..begun.report(
@@ -177,26 +178,26 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
             &stop,
         )
     };
-    finish(report, &options.output)
+    finish_after(ended, report, &options.output)
 }
 
 // === impl Bench ===
 
 impl Bench<'_> {
-    async fn run_all(&self, wanted: &[&Fault]) -> anyhow::Result<Vec<FaultRun>> {
-        let mut runs = Vec::new();
+    async fn run_all(&self, wanted: &[&Fault], runs: &mut Vec<FaultRun>) -> anyhow::Result<()> {
         for seed in &self.options.seeds {
             for fault in wanted {
                 if self.experiment.stop.is_set() {
-                    return Ok(runs);
+                    return Ok(());
                 }
                 let run = self.run(fault, *seed).await;
                 // Faults are cleared even after an error, so that the next one begins on a clean stack.
-                self.emulator.clear().await?;
+                let cleared = self.emulator.clear().await;
                 runs.push(run.with_context(|| format!("fault {}", fault.name))?);
+                cleared?;
             }
         }
-        Ok(runs)
+        Ok(())
     }
 
     async fn run(&self, fault: &Fault, seed: u64) -> anyhow::Result<FaultRun> {
@@ -209,7 +210,8 @@ impl Bench<'_> {
         };
         let run = self.run_beside(fault, seed, noisy.as_ref()).await;
         if let Some(noisy) = noisy {
-            noisy.remove().await?;
+            let removed = noisy.remove().await;
+            return run.and_then(|run| removed.map(|()| run));
         }
         run
     }
@@ -259,13 +261,13 @@ impl Bench<'_> {
         let (observed, (disturbed, quiet)) = run?;
         let (disturbed, churn) = disturbed?;
         let repairs = services::repairs(&self.http).await;
-        Ok(FaultRun {
+        let run = FaultRun {
             repairs: repairs.saturating_sub(repairs_before),
             noisy_requested: churn.requested,
             noisy_refused: churn.refused,
-            quiet: quiet.transpose()?,
             ..self.judge(fault, seed, promised, &observed, disturbed)
-        })
+        };
+        Ok(run.with_quiet(quiet.transpose()?))
     }
 
     fn bound(&self, promise: Promise) -> Duration {

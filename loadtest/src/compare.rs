@@ -31,6 +31,10 @@ struct Side {
     high: f64,
     /// The fewest samples of a run.
     n: u64,
+    /// Runs that have it.
+    runs: u32,
+    /// Whether it is of one run, with a confidence interval.
+    is_confidence: bool,
 }
 
 /// A figure of both sides.
@@ -79,14 +83,14 @@ pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
         ))
         .into());
     }
-    #[expect(clippy::cast_precision_loss, reason = "a short time")]
     let tolerance = Tolerance {
         threshold: options.threshold,
         noise_us: micros(options.noise) as f64,
     };
     let rows = rows(&all_figures(&base), &all_figures(&new), &tolerance);
     ensure!(!rows.is_empty(), "the results have no figure");
-    for note in fatal.iter().chain(&notes) {
+    let notes: Vec<_> = fatal.into_iter().chain(notes).collect();
+    for note in &notes {
         println!("note: {note}");
     }
     let mut table = Table::new(&["figure", "base", "new", "ratio", ""]);
@@ -96,7 +100,7 @@ pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
     println!("{table}");
     if let Some(file) = &options.html {
         let cells: Vec<_> = rows.iter().map(Row::cells).collect();
-        Draft::write(file, &page::compare(&base, &new, &cells)?)?.publish()?;
+        Draft::write(file, &page::compare(&base, &new, &cells, &notes)?)?.publish()?;
         println!("page: {}", file.display());
     }
     let is_worse = |row: &&Row| matches!(row.change, Change::Worse | Change::Gone);
@@ -111,7 +115,7 @@ pub(crate) fn command(options: &CompareOptions) -> anyhow::Result<Ended> {
         .count();
     if unclear > 0 {
         println!(
-            "{unclear} figures may be worse: their intervals overlap, more or longer runs would show it"
+            "{unclear} figures may be worse: their intervals overlap, or one run has none; more or longer runs would show it"
         );
     }
     let percent = options.threshold * 100.0;
@@ -189,29 +193,49 @@ fn differences(base: &[Report], new: &[Report]) -> (Vec<String>, Vec<String>) {
         if a.optimised != b.optimised {
             fatal.push("one was measured by a harness without optimisation".to_owned());
         }
-        if a.profile != b.profile {
+        for (what, a, b) in [
+            ("harness", &a.profile, &b.profile),
+            ("services", &a.services_profile, &b.services_profile),
+        ] {
             let of = |one: &Option<String>| one.clone().unwrap_or_else(|| "unknown".to_owned());
-            fatal.push(format!(
-                "the profiles differ: {}, {}",
-                of(&a.profile),
-                of(&b.profile)
-            ));
+            if a != b {
+                let (a, b) = (of(a), of(b));
+                fatal.push(format!("the profiles of the {what} differ: {a}, {b}"));
+            }
         }
-        for (name, value) in &first.settings {
-            match other.settings.get(name) {
-                Some(own) if own == value => {}
+        let names: std::collections::BTreeSet<_> =
+            first.settings.keys().chain(other.settings.keys()).collect();
+        for name in names {
+            match (first.settings.get(name), other.settings.get(name)) {
+                (Some(value), Some(own)) if own == value => {}
                 // Which choices are random does not matter.
-                Some(_) if name == "seed" => {}
-                Some(own) => fatal.push(format!(
+                (Some(_), Some(_)) if name == "seed" => {}
+                (Some(value), Some(own)) => fatal.push(format!(
                     "{name} is {value} in one result and {own} in another"
                 )),
-                None => notes.push(format!(
-                    "{name} is {value} in one result and unknown in another"
+                (value, own) => notes.push(format!(
+                    "{name} is {} in one result and unknown in another",
+                    value.or(own).unwrap_or_default()
                 )),
             }
         }
+        let replicas = |one: &Report| {
+            one.environment
+                .targets
+                .get("grpc")
+                .map(|all| all.split(", ").count())
+        };
+        if let (Some(a), Some(b)) = (replicas(first), replicas(other))
+            && a != b
+        {
+            fatal.push(format!("the numbers of replicas differ: {a}, {b}"));
+        }
         if first.interrupted || other.interrupted {
             notes.push("a run was interrupted".to_owned());
+        }
+        for untrusted in [first, other] {
+            let reasons = untrusted.untrusted_because.iter();
+            notes.extend(reasons.map(|reason| format!("a run is not trusted: {reason}")));
         }
         let mut phases = first.phases.iter().chain(&other.phases);
         if phases.any(|one| one.path != "null" && one.harness_limited_because.is_some()) {
@@ -292,7 +316,14 @@ impl Side {
             [only] => only.interval.map_or((value, value), |(low, high)| {
                 (low, high.unwrap_or(f64::INFINITY))
             }),
-            _ => (least, greatest),
+            // A knee lies between its bounds, of which the upper one may be unknown.
+            _ => found
+                .iter()
+                .filter(|one| !one.is_confidence)
+                .filter_map(|one| one.interval)
+                .fold((least, greatest), |(low, high), (from, to)| {
+                    (low.min(from), high.max(to.unwrap_or(f64::INFINITY)))
+                }),
         };
         Some(Self {
             kind: found.first()?.kind,
@@ -300,6 +331,8 @@ impl Side {
             low,
             high,
             n: found.iter().map(|one| one.n).min()?,
+            runs: u32::try_from(found.len()).unwrap_or(u32::MAX),
+            is_confidence: matches!(found.as_slice(), [only] if only.is_confidence),
         })
     }
 
@@ -312,11 +345,24 @@ impl Side {
         };
         let overlap = self.kind != Kind::Count && self.low <= new.high && new.low <= self.high;
         match (is_worse, is_better) {
-            (true, _) if overlap => Change::Unclear,
+            (true, _) if overlap || !self.can_differ(new) => Change::Unclear,
             (true, _) => Change::Worse,
-            (false, true) if !overlap => Change::Better,
+            (false, true) if !overlap && self.can_differ(new) => Change::Better,
             _ => Change::None,
         }
+    }
+
+    /// Whether two sides that do not overlap differ: by chance that is seen in fewer than one of 20 comparisons. The ranges of
+    /// several runs are disjoint in this order with the probability 1 / C(runs of both, runs of one).
+    fn can_differ(self, new: Self) -> bool {
+        let orders = |a: u32, b: u32| {
+            (1..=u64::from(b.min(64))).fold(1_u64, |orders, one| {
+                orders.saturating_mul(u64::from(a.min(64)) + one) / one
+            })
+        };
+        self.kind == Kind::Count
+            || orders(self.runs, new.runs) >= 20
+            || (self.is_confidence || self.runs >= 3) && (new.is_confidence || new.runs >= 3)
     }
 
     /// Whether `worse` is worse by more than the tolerance.
@@ -379,7 +425,7 @@ impl Row {
 mod tests {
     use super::*;
     use crate::report::{
-        Ratio,
+        Ratio, Tick,
         capacity::Capacity,
         soak::{Soak, Trend},
         tests::sample,
@@ -433,12 +479,8 @@ mod tests {
             "200 samples do not bound a p99 from above"
         );
         assert_eq!(
-            worse(|new| new.phases[1].series[0].per_second /= 2.0),
-            ["closed.grpc.rate"]
-        );
-        assert_eq!(
             worse(|new| {
-                new.phases[1].series[1].errors.insert("X".to_owned(), 5);
+                new.phases[1].series[1].errors.insert("X".to_owned(), 40);
             }),
             ["closed.grpc.errors", "errors"]
         );
@@ -471,6 +513,69 @@ mod tests {
         );
     }
 
+    /// The sample, its closed loop with these answers in each second, of which the last is no whole one.
+    fn at_rates(counts: [u64; 6]) -> Report {
+        let mut report = sample();
+        let phase = &mut report.phases[1];
+        let tick = phase.timeline.first().cloned().unwrap();
+        let ticks = (0..).zip(counts).map(|(second, count)| Tick {
+            second,
+            seconds: 1,
+            count,
+            errors: 0,
+            ..tick.clone()
+        });
+        phase.timeline = ticks.collect();
+        let whole: u64 = counts[..5].iter().sum();
+        phase.series.truncate(1);
+        phase.series[0].per_second = crate::recorder::per_second(whole, 5.0);
+        report
+    }
+
+    #[test]
+    fn a_rate_is_compared_by_the_spread_of_its_seconds() {
+        let of = |base, new| {
+            let found = changed(&[at_rates(base)], &[at_rates(new)]).into_iter();
+            found
+                .filter(|(name, _)| name == "closed.grpc.rate")
+                .map(|(_, change)| change)
+                .next()
+        };
+        let base = [100, 102, 98, 101, 99, 3];
+        assert_eq!(of(base, [50, 52, 48, 51, 49, 3]), Some(Change::Worse));
+        assert_eq!(of(base, [10, 120, 20, 90, 10, 3]), Some(Change::Unclear));
+        assert_eq!(
+            of(base, [95, 97, 93, 96, 94, 3]),
+            None,
+            "within the threshold"
+        );
+    }
+
+    #[test]
+    fn a_difference_takes_intervals_or_enough_runs() {
+        let side = |runs, is_confidence| Side {
+            kind: Kind::Time,
+            value: 1.0,
+            low: 1.0,
+            high: 1.0,
+            n: 1,
+            runs,
+            is_confidence,
+        };
+        for (base, new, can) in [
+            ((1, true), (1, true), true),
+            ((1, false), (1, true), false),
+            ((2, false), (2, false), false),
+            ((3, false), (3, false), true),
+            ((1, true), (2, false), false),
+            ((1, true), (3, false), true),
+            ((1, false), (19, false), true),
+        ] {
+            let (base, new) = (side(base.0, base.1), side(new.0, new.1));
+            assert_eq!(base.can_differ(new), can, "{base:?} {new:?}");
+        }
+    }
+
     #[test]
     fn knees_and_trends_are_compared_by_their_intervals() {
         let knee = |held, broken, harness_limited| {
@@ -484,8 +589,15 @@ mod tests {
             }];
             report
         };
-        let base = || [knee(Some(2_000.0), Some(2_200.0), false)];
-        let of = |new: Report| changed(&base(), &[new]).pop().map(|(_, change)| change);
+        // What a search found once may be chance: several runs show it.
+        let base = || [(); 3].map(|()| knee(Some(2_000.0), Some(2_200.0), false));
+        let of = |new: Report| {
+            let once = changed(&base()[..1], std::slice::from_ref(&new)).pop();
+            let unproven = [None, Some(Change::Unclear), Some(Change::Gone)];
+            assert!(unproven.contains(&once.map(|(_, change)| change)));
+            let new = [new.clone(), new.clone(), new];
+            changed(&base(), &new).pop().map(|(_, change)| change)
+        };
         assert_eq!(of(knee(Some(1_800.0), Some(1_900.0), false)), None);
         let half = (Some(1_000.0), Some(1_100.0));
         assert_eq!(of(knee(half.0, half.1, false)), Some(Change::Worse));

@@ -26,10 +26,13 @@ pub(crate) struct Environment {
     pub(crate) commit: String,
     /// Whether the harness was built with optimisation.
     pub(crate) optimised: bool,
-    /// Cargo's profile of the harness and of the services, as the local stack sets it (`LOADTEST_PROFILE`): only `release` is what
-    /// ships. Absent elsewhere.
+    /// Cargo's profile of the harness; absent if unknown.
     #[serde(default)]
     pub(crate) profile: Option<String>,
+    /// Cargo's profile of the services, as the local stack sets it (`LOADTEST_PROFILE`): only `release` is what ships. Absent
+    /// for targets elsewhere.
+    #[serde(default)]
+    pub(crate) services_profile: Option<String>,
     /// Operating system and processor architecture.
     pub(crate) system: String,
     /// Name of the processor.
@@ -79,7 +82,10 @@ impl Environment {
         Self {
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
             optimised: !cfg!(debug_assertions),
-            profile: ProcessEnv.get("LOADTEST_PROFILE"),
+            profile: profile(),
+            services_profile: ProcessEnv
+                .get("LOADTEST_PROFILE")
+                .filter(|_| targets.has_local_replicas()),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: field(&cpu_info, "model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: cores(),
@@ -90,6 +96,17 @@ impl Environment {
                 .map(|(name, place)| (name.to_owned(), place))
                 .collect(),
         }
+    }
+}
+
+/// The profile in which this program was built: the folder that cargo puts it into.
+fn profile() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?.file_name()?.to_str()?;
+    match folder {
+        "debug" => Some("dev".to_owned()),
+        "deps" => None,
+        _ => Some(folder.to_owned()),
     }
 }
 

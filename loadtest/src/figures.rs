@@ -32,8 +32,11 @@ pub(crate) struct Figure {
     pub(crate) value: Result<f64, String>,
     /// Samples that it is made of.
     pub(crate) n: u64,
-    /// Its 95 % interval, where it has one, or the rates between which a knee lies; an upper end that is absent is unbounded.
+    /// Its 95 % interval, where it has one, or what is only known to lie between two values (a knee, the worst update of a
+    /// fault); an upper end that is absent is unbounded.
     pub(crate) interval: Option<(f64, Option<f64>)>,
+    /// Whether the interval is one of confidence: two results whose intervals do not overlap then differ.
+    pub(crate) is_confidence: bool,
     /// Whether there are samples enough to show the number without its interval.
     pub(crate) is_bare: bool,
     /// Its name without the places.
@@ -86,12 +89,14 @@ const CACHE_RESULTS: [&str; 3] = ["hit", "miss", "stale"];
 /// Results of good answers: no error can have one.
 const GOOD_RESULTS: [&str; 5] = ["hit", "miss", "stale", "absent", "none"];
 const FAILED: &str = "failed";
+/// Two-sided 95 % of the normal distribution.
+const Z: f64 = 1.96;
 
 /// All figures of a result.
 pub(crate) fn figures(report: &Report) -> Figures {
     let mut all = Collector::default();
     let (count, errors) = report.totals();
-    all.put("errors", Kind::Errors, share(errors, count), count, None);
+    all.share("errors", Kind::Errors, errors, count);
     for phase in report.phases.iter().filter(|phase| phase.path != "null") {
         all.phase(phase);
     }
@@ -227,7 +232,42 @@ impl Collector {
             value,
             n,
             interval,
+            is_confidence: interval.is_some(),
             is_bare: interval.is_none(),
+            name: name.to_owned(),
+            compared: !self.not_compared,
+        });
+    }
+
+    /// Adds a part of some things, with its 95 % interval (E. B. Wilson, "Probable Inference", 1927).
+    fn share(&mut self, name: &str, kind: Kind, part: u64, of: u64) {
+        let value = share(part, of);
+        let interval = value.as_ref().ok().map(|&value| {
+            let of = of as f64;
+            let width = Z * (value * (1.0 - value) / of + Z * Z / (4.0 * of * of)).sqrt();
+            let (middle, scale) = (value + Z * Z / (2.0 * of), 1.0 + Z * Z / of);
+            let end = |end: f64| (end / scale).clamp(0.0, 1.0);
+            (end(middle - width), Some(end(middle + width)))
+        });
+        self.put(name, kind, value, of, interval);
+    }
+
+    /// Adds what is only known to lie between two values.
+    fn between(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        value: Result<f64, String>,
+        n: u64,
+        bounds: Option<(f64, Option<f64>)>,
+    ) {
+        self.add(Figure {
+            kind,
+            value,
+            n,
+            interval: bounds,
+            is_confidence: false,
+            is_bare: bounds.is_none(),
             name: name.to_owned(),
             compared: !self.not_compared,
         });
@@ -243,13 +283,11 @@ impl Collector {
     }
 
     /// Adds a number of things.
-    #[expect(clippy::cast_precision_loss, reason = "counts")]
     pub(crate) fn count(&mut self, name: &str, kind: Kind, count: u64) {
         self.put(name, kind, Ok(count as f64), count, None);
     }
 
     /// Adds the statistics of times; `Err` says why they are withheld.
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     pub(crate) fn times(&mut self, name: &str, times: Result<&Quantiles, &str>) {
         let n = times.map_or(0, |times| times.count);
         for (statistic, _, least) in PERCENTILES {
@@ -268,6 +306,7 @@ impl Collector {
                 value,
                 n,
                 interval,
+                is_confidence: interval.is_some(),
                 is_bare: interval.is_none() || n >= least * BARE,
                 name: format!("{name}.{statistic}"),
                 compared: !self.not_compared,
@@ -312,13 +351,7 @@ impl Collector {
                 } else {
                     Kind::Neutral
                 };
-                all.put(
-                    &format!("{path}.{result}.share"),
-                    kind,
-                    share(count, total),
-                    total,
-                    None,
-                );
+                all.share(&format!("{path}.{result}.share"), kind, count, total);
             }
             let unsustained = u64::from(!phase.sustained);
             all.count(&format!("{path}.unsustained"), Kind::Count, unsustained);
@@ -373,18 +406,22 @@ impl Collector {
         let rate = good.map(|one| one.per_second).sum();
         // In an open loop the schedule sets the rate.
         let is_set = phase.loop_kind == "open" || !part.is_empty();
+        let interval = part
+            .is_empty()
+            .then(|| rate_interval(phase, rate))
+            .flatten();
         self.uncompared(is_set, |all| {
-            all.put(&format!("{name}.rate"), Kind::Rate, Ok(rate), count, None);
+            all.put(
+                &format!("{name}.rate"),
+                Kind::Rate,
+                Ok(rate),
+                count,
+                interval,
+            );
         });
         if !GOOD_RESULTS.contains(&part) {
             let errors = selected().flat_map(|one| one.errors.values()).sum();
-            self.put(
-                &format!("{name}.errors"),
-                Kind::Errors,
-                share(errors, count),
-                count,
-                None,
-            );
+            self.share(&format!("{name}.errors"), Kind::Errors, errors, count);
         }
     }
 
@@ -472,14 +509,13 @@ impl Collector {
         });
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     fn fault(&mut self, one: &FaultRun) {
         self.within(format!("seed-{}", one.seed), |all| {
             let name = format!("chaos.{}", one.name);
             let us = |us: Option<u64>| us.map(|us| us as f64);
             let worst = us(one.worst_us).ok_or_else(|| "no update was made".to_owned());
             let between = us(one.worst_at_least_us).map(|low| (low, us(one.worst_us)));
-            all.put(
+            all.between(
                 &format!("{name}.worst"),
                 Kind::Time,
                 worst,
@@ -500,13 +536,11 @@ impl Collector {
                     .series
                     .iter()
                     .flat_map(|series| series.errors.values());
-                let errors = share(errors.sum(), count);
-                all.put(
+                all.share(
                     &format!("{name}.quiet.errors"),
                     Kind::Errors,
-                    errors,
+                    errors.sum(),
                     count,
-                    None,
                 );
             }
         });
@@ -532,7 +566,7 @@ impl Collector {
         let held = one.held_per_second;
         let broken = one.broken_per_second.filter(|_| !one.harness_limited);
         let at_it = one.steps.iter().filter(|step| step.holds_at(held));
-        self.put(
+        self.between(
             &format!("capacity.{}.knee", one.path),
             Kind::Rate,
             held.ok_or_else(|| "no rate held".to_owned()),
@@ -739,7 +773,29 @@ pub(crate) mod expected {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts")]
+/// The 95 % interval of a rate, from the rates of its seconds (batch means; the quantile of Student's t by Cornish and
+/// Fisher's expansion). None with fewer than five seconds.
+fn rate_interval(phase: &Phase, rate: f64) -> Option<(f64, Option<f64>)> {
+    // The last second is not a whole one.
+    let ticks = phase.timeline.split_last()?.1;
+    let seconds = ticks.iter().filter(|tick| tick.seconds == 1);
+    let rates: Vec<f64> = seconds
+        .map(|tick| tick.count.saturating_sub(tick.errors) as f64)
+        .collect();
+    if rates.len() < 5 {
+        return None;
+    }
+    let n = rates.len() as f64;
+    let mean = rates.iter().sum::<f64>() / n;
+    let variance = rates.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let freedom = n - 1.0;
+    let t = Z
+        + (Z.powi(3) + Z) / (4.0 * freedom)
+        + (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / (96.0 * freedom * freedom);
+    let half = t * (variance / n).sqrt();
+    Some((rate - half, Some(rate + half)))
+}
+
 fn share(part: u64, of: u64) -> Result<f64, String> {
     if of == 0 {
         return Err("there is no sample".to_owned());

@@ -171,7 +171,7 @@ async fn measure(
     Measured {
         answered_per_second: per_second(outcome.answered, outcome.seconds),
         codes: seen.codes.clone(),
-        not_sustained_because: outcome.not_sustained,
+        not_sustained_because: outcome.not_sustained.map(|why| why.reason),
         lag: quantiles(&outcome.lag),
         times: quantiles(&seen.times),
         failed_times: quantiles(&seen.failed_times),
@@ -531,7 +531,7 @@ mod tests {
         assert!(
             says(&tokens, &key)
                 .await
-                .contains("only a key of tenant_config_")
+                .contains("only a tenant_config_ key")
         );
         let key = [&rewritten[..], &["--key", "tenant_config_a"]].concat();
         assert!(says(&tokens, &key).await.contains(CREDENTIAL));

@@ -23,7 +23,7 @@ use crate::{
     latency::closed::Load,
     progress::{self, Live},
     recorder::{Observation, Recorder, per_second, quantiles},
-    report::{Begun, Phase, Report, finish, table},
+    report::{Begun, Phase, Report, finish_after, table},
     scenarios::Mix,
     slo,
     stop::Stop,
@@ -38,9 +38,9 @@ pub(crate) mod open;
 /// Goose and this harness may differ in what they counted by what a user had in flight at the end.
 const COUNT_TOLERANCE_PER_USER: u64 = 1;
 /// A lag that is a smaller part of the answers' times is no limit.
-const LAG_PART: f64 = 0.2;
+pub(crate) const LAG_PART: f64 = 0.2;
 /// Nor is one below this: the default of `--max-lag`.
-const MAX_LAG: Duration = Duration::from_millis(1);
+pub(crate) const MAX_LAG: Duration = Duration::from_millis(1);
 
 /// Targets, callers and data of one run, ready to be used.
 pub(crate) struct Bench {
@@ -71,30 +71,13 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         phases: Vec::new(),
         warnings: Vec::new(),
     };
-    for (target, client) in &bench.clients {
-        let mix = mix_of(&options.load, *target);
-        let baseline = bench.load(&Arc::new(bench.baseline(*target, &baseline).await?));
-        let load = bench.load(client);
-        for loop_kind in &options.loops {
-            for (path, load) in [("null", &baseline), (target.name(), &load)] {
-                if run.stop.is_set() {
-                    break;
-                }
-                let mut phase = match loop_kind {
-                    Loop::Closed => run.closed(path, load, &mix).await?,
-                    Loop::Open => run.open(path, load, &mix, run.rate(*target)).await,
-                };
-                phase.null_of = (path == "null").then(|| target.name().to_owned());
-                run.phases.push(phase);
-            }
-        }
-    }
+    let ended = run.all(&baseline).await;
     let report = Report {
         warnings: run.warnings,
         phases: run.phases,
         ..bench.report("latency", &run.stop, settings(&options))
     };
-    finish(report, &options.output)
+    finish_after(ended, report, &options.output)
 }
 
 /// Refuses, before anything is made, what a target cannot do.
@@ -149,9 +132,9 @@ impl Bench {
         &self.clients
     }
 
-    /// The gRPC addresses of the replicas, as far as they are known.
-    pub(crate) fn grpc(&self) -> &[String] {
-        &self.targets.grpc
+    /// Whether a replica is called on this machine.
+    pub(crate) fn has_local_replicas(&self) -> bool {
+        self.targets.has_local_replicas()
     }
 
     /// A load of this client.
@@ -298,6 +281,31 @@ struct Run<'o> {
 // === impl Run ===
 
 impl Run<'_> {
+    /// Every target in every loop, the baseline before it.
+    async fn all(&mut self, baseline: &BaselineTarget) -> anyhow::Result<()> {
+        for (target, client) in &self.bench.clients {
+            let mix = mix_of(&self.options.load, *target);
+            let overhead = self.bench.baseline(*target, baseline).await?;
+            let overhead = self.bench.load(&Arc::new(overhead));
+            let load = self.bench.load(client);
+            for loop_kind in &self.options.loops {
+                for (path, load) in [("null", &overhead), (target.name(), &load)] {
+                    if self.stop.is_set() {
+                        return Ok(());
+                    }
+                    let mut phase = match loop_kind {
+                        Loop::Closed => self.closed(path, load, &mix).await?,
+                        Loop::Open => self.open(path, load, &mix, self.rate(*target)).await,
+                    };
+                    phase.null_of = (path == "null").then(|| target.name().to_owned());
+                    eprintln!("{}", table::line(&phase));
+                    self.phases.push(phase);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn rate(&self, target: Target) -> f64 {
         match target {
             Target::Grpc => self.options.rate,
@@ -434,9 +442,13 @@ where
         answered_per_second: per_second(outcome.answered, outcome.seconds),
         timeout_seconds: Some(plan.timeout.as_secs_f64()),
         sustained: trusted,
-        not_sustained_because: outcome.not_sustained,
+        harness_limited_because: outcome
+            .not_sustained
+            .as_ref()
+            .filter(|why| why.by_harness)
+            .map(|why| why.reason.clone()),
+        not_sustained_because: outcome.not_sustained.map(|why| why.reason),
         lag: Some(quantiles(&outcome.lag)),
-        harness_limited_because: None,
         cpu: watch.read(),
         goose_requests: None,
         series: recorder.series(outcome.seconds, trusted),
@@ -446,27 +458,27 @@ where
     phase
 }
 
-/// Why the times of an open loop are the harness's as much as the target's, if they are: the 99th percentile of the lag is
-/// above `max_lag` and above a fifth of the answers'.
+/// Why the times of an open loop are the harness's as much as the target's, if they are: it could not send the requests, or
+/// the 99th percentile of the lag is above `max_lag` and above a fifth of the answers'. Where the times are withheld, the
+/// lag alone decides.
 pub(crate) fn harness_limited(phase: &Phase, max_lag: Duration) -> Option<String> {
+    if phase.harness_limited_because.is_some() && !phase.sustained {
+        return phase.harness_limited_because.clone();
+    }
     let lag = phase.lag.as_ref()?;
     let answers = phase.times(|_| true, false);
-    if answers.is_empty() {
-        return None;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     let (lag, answers) = (
         // Too few for a percentile: the longest.
         lag.p99_us.unwrap_or(lag.max_us) as f64,
-        answers.value_at_quantile(0.99) as f64,
+        (!answers.is_empty()).then(|| answers.value_at_quantile(0.99) as f64),
     );
-    let limit = (max_lag.as_secs_f64() * 1e6).max(LAG_PART * answers);
+    let limit = (max_lag.as_secs_f64() * 1e6).max(LAG_PART * answers.unwrap_or_default());
     (lag > limit).then(|| {
+        let answered = answers.map(|us| format!(" and answered within {}", table::time(us)));
         format!(
-            "requests were sent {} after they were due and answered within {} (99th percentiles); the lag may be {}: a lower \
-             rate, or an idle machine",
+            "requests were sent {} after they were due{} (99th percentiles); the lag may be {}: a lower rate, or an idle machine",
             table::time(lag),
-            table::time(answers),
+            answered.unwrap_or_default(),
             table::time(limit)
         )
     })
@@ -523,6 +535,15 @@ mod tests {
         assert!(limited(1_500, 1_200).is_some());
         let any = harness_limited(&open(1_500, 1_200), Duration::from_secs(10));
         assert_eq!(any, None, "--max-lag 10s");
+        let withheld = Phase {
+            sustained: false,
+            series: Vec::new(),
+            ..open(1_500, 1_200)
+        };
+        assert!(
+            harness_limited(&withheld, MAX_LAG).is_some(),
+            "a rate that was not sustained has a lag only"
+        );
         let closed = Phase {
             lag: None,
             ..open(1_500, 1_200)

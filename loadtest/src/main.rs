@@ -5,6 +5,10 @@
 //! requests ([`scenarios`]) through the same client ([`client`]).
 
 #![expect(
+    clippy::cast_precision_loss,
+    reason = "counts and microseconds are far below 2 to the 52nd"
+)]
+#![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command-line tool: results on standard output, progress on standard error"

@@ -24,19 +24,20 @@ use crate::{
     Ended,
     accounts::{Accounts, Role},
     cli::NeighboursOptions,
-    client::{connect, signed},
+    client::signed,
     dataset::Table,
     environment::Stopwatch,
     figures::expected,
-    latency::open,
+    latency::{LAG_PART, MAX_LAG, open},
     neighbours::{
         noise::{Counts, NoisyNeighbour},
         samples::{Samples, ratio_of_p99},
     },
     progress,
     recorder::micros,
-    report::{Begun, Neighbour, Report, finish},
+    report::{Begun, Neighbour, Ratio, Report, finish_after},
     slo,
+    staleness::experiment::connect_all,
     stop::Stop,
     targets::Targets,
     tokens::Caller,
@@ -81,6 +82,8 @@ struct Quiet {
 /// Quiet times by noise and backend, and the noisy neighbour's counts.
 #[derive(Default)]
 struct Measured {
+    /// Why the times of a noise are not the service's.
+    limited: BTreeMap<Noise, String>,
     alone: BTreeMap<(Noise, Backend), Samples>,
     beside: BTreeMap<(Noise, Backend), Samples>,
     counts: BTreeMap<Noise, Counts>,
@@ -128,7 +131,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         accounts.ensure(&quiet_tenant, Role::Reader).await?;
         let quiet = Quiet {
             caller: Arc::new(Caller::sign_in(&accounts, &quiet_tenant).await?),
-            channels: channels(&targets).await?,
+            channels: connect_all(targets.need_grpc()?).await?,
             table: Arc::clone(&table),
             run,
             next: AtomicU64::new(0),
@@ -136,7 +139,7 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         };
         let caller = Caller::sign_in(&accounts, &noisy.tenant).await?;
         // On connections of its own: what shares a connection shares its flow control too.
-        let neighbour = NoisyNeighbour::new(caller, channels(&targets).await?);
+        let neighbour = NoisyNeighbour::new(caller, connect_all(targets.need_grpc()?).await?);
         anyhow::Ok(measure(&options, &wanted, Arc::new(quiet), &neighbour, &stop).await)
     };
     let measured = measuring.await;
@@ -145,20 +148,13 @@ pub(crate) async fn run(options: Box<NeighboursOptions>, stop: Stop) -> anyhow::
         accounts.remove(&quiet_tenant)
     );
     let measured = measured?;
-    removed.0.and(removed.1)?;
     let report = Report {
         neighbours: measured.rows(options.limit),
         ..begun.report("neighbours", &targets, settings(&options), &stop)
     };
-    finish(report, &options.output)
-}
-
-async fn channels(targets: &Targets) -> anyhow::Result<Vec<Channel>> {
-    let mut channels = Vec::new();
-    for address in targets.need_grpc()? {
-        channels.push(connect(address).await?);
-    }
-    Ok(channels)
+    // What was measured stays measured.
+    let removed = removed.0.and(removed.1);
+    finish_after(removed, report, &options.output)
 }
 
 async fn measure(
@@ -192,6 +188,10 @@ async fn measure(
             if stop.is_set() {
                 return measured;
             }
+            let ((alone, before), (beside, during)) = (alone, beside);
+            if let Some(reason) = before.or(during) {
+                measured.limited.insert(noise, reason);
+            }
             for (backend, samples) in alone {
                 measured
                     .alone
@@ -217,12 +217,12 @@ async fn measure(
 // === impl Quiet ===
 
 impl Quiet {
-    /// Cold reads of each backend, for a time.
+    /// Cold reads of each backend, for a time; and why their times are not the service's, if they are not.
     async fn read_for(
         self: &Arc<Self>,
         duration: Duration,
         stop: &Stop,
-    ) -> Vec<(Backend, Samples)> {
+    ) -> (Vec<(Backend, Samples)>, Option<String>) {
         let loops = Backend::ALL.map(|backend| async move {
             let samples = Arc::new(Mutex::new(Samples::default()));
             let (quiet, record, begun) = (Arc::clone(self), Arc::clone(&samples), Instant::now());
@@ -232,7 +232,7 @@ impl Quiet {
                 max_in_flight: MAX_IN_FLIGHT,
                 timeout: TIMEOUT,
             };
-            open::run(plan, stop, move |due| {
+            let outcome = open::run(plan, stop, move |due| {
                 let (quiet, record) = (Arc::clone(&quiet), Arc::clone(&record));
                 async move {
                     let answered = quiet.read(backend).await;
@@ -247,9 +247,20 @@ impl Quiet {
             })
             .await;
             let samples = std::mem::take(&mut *samples.lock());
-            (backend, samples)
+            let lag = Duration::from_micros(outcome.lag.value_at_quantile(0.99));
+            let answers = samples.quantiles().p99_us.unwrap_or_default();
+            let most = MAX_LAG.max(Duration::from_micros(answers).mul_f64(LAG_PART));
+            let limited = outcome.not_sustained.map(|why| why.reason).or_else(|| {
+                let late = lag > most;
+                late.then(|| {
+                    format!("requests were sent {lag:.1?} after they were due (99th percentile)")
+                })
+            });
+            ((backend, samples), limited)
         });
-        futures::future::join_all(loops).await
+        let (samples, limited): (_, Vec<_>) =
+            futures::future::join_all(loops).await.into_iter().unzip();
+        (samples, limited.into_iter().flatten().next())
     }
 
     /// Reads a key that was never read before. Returns whether the service answered: there is no such key.
@@ -286,6 +297,28 @@ impl Measured {
             let counts = self.counts.get(noise).copied().unwrap_or_default();
             // Where reads fail without any noise, there is nothing to compare with.
             let ratio = ratio_of_p99(alone, beside).filter(|_| alone.failed() == 0);
+            let within = ratio.as_ref().and_then(|ratio| within(ratio, limit));
+            let limited = self.limited.get(noise);
+            let no_verdict_because = if alone.failed() > 0 {
+                let (failed, of) = (alone.failed(), alone.quantiles().count);
+                Some(format!(
+                    "{failed} of {of} quiet reads failed without the noise: there is nothing to compare with"
+                ))
+            } else if ratio.is_none() {
+                let of = beside.quantiles().count;
+                Some(format!(
+                    "{of} reads are too few for a 99th percentile: a longer --duration, or more --rounds"
+                ))
+            } else if let Some(reason) = limited {
+                Some(format!("the harness was the limit: {reason}"))
+            } else if within.is_none() {
+                Some(
+                    "the limit lies within the interval: a longer --duration, or more --rounds"
+                        .to_owned(),
+                )
+            } else {
+                None
+            };
             Some(Neighbour {
                 noise: noise.name().to_owned(),
                 backend: backend.name().to_owned(),
@@ -293,7 +326,8 @@ impl Measured {
                 beside: beside.quantiles(),
                 alone_failed: alone.failed(),
                 beside_failed: beside.failed(),
-                within_limit: ratio.as_ref().map(|ratio| ratio.value <= limit),
+                within_limit: within.filter(|_| no_verdict_because.is_none()),
+                no_verdict_because,
                 ratio_of_p99: ratio,
                 control,
                 limit,
@@ -304,6 +338,15 @@ impl Measured {
             })
         };
         self.alone.iter().filter_map(row).collect()
+    }
+}
+
+/// The verdict, from the whole interval.
+fn within(ratio: &Ratio, limit: f64) -> Option<bool> {
+    if ratio.high <= limit {
+        Some(true)
+    } else {
+        (ratio.low > limit).then_some(false)
     }
 }
 

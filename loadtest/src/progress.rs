@@ -106,7 +106,6 @@ impl Second {
     }
 
     fn line(&self) -> String {
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
         let p99 = table::time(self.times.value_at_quantile(0.99) as f64);
         let (count, errors) = (self.times.len(), self.errors);
         format!("{count}/s, p99 {p99}, {errors} errors")

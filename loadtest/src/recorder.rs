@@ -331,10 +331,6 @@ pub(crate) fn micros(duration: Duration) -> u64 {
 }
 
 /// A rate; zero where there was no time.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts are far below 2 to the 52nd"
-)]
 pub(crate) fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         count as f64 / seconds
@@ -373,10 +369,6 @@ pub(crate) fn quantiles(times: &Histogram<u64>) -> Quantiles {
 }
 
 /// The value of the sample with this rank; 1 is the shortest.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts are far below 2 to the 52nd"
-)]
 fn value_at_rank(times: &Histogram<u64>, rank: u64) -> u64 {
     // The histogram rounds the rank of a quantile up: half a rank less is safe from rounding errors.
     times.value_at_quantile((rank as f64 - 0.5) / times.len() as f64)
@@ -386,7 +378,6 @@ fn value_at_rank(times: &Histogram<u64>, rank: u64) -> u64 {
 /// distribution is: the number of samples below a quantile has a binomial distribution. Absent: no sample is low, or high,
 /// enough; that end is unbounded. (Conover, "Practical Nonparametric Statistics", section 3.2.)
 #[expect(
-    clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "counts are far below 2 to the 52nd"

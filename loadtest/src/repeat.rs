@@ -18,15 +18,21 @@ pub(crate) fn run(
         return once(output.clone());
     }
     let folder = |number: u32| output.out.join(number.to_string());
-    // A comparison takes all runs of a folder for runs of one kind.
-    if folder(output.repeat + 1).join("result.json").exists() {
-        let out = output.out.display();
+    // A comparison takes all results of a folder for runs of one kind.
+    let out = output.out.display();
+    if output.out.join("result.json").exists() {
         return Err(Usage(format!(
-            "--out {out} holds more runs than --repeat: name another folder"
+            "--out {out} holds the result of a single run: name another folder"
         ))
         .into());
     }
-    let (mut reports, mut worst) = (Vec::new(), Ended::Well);
+    if folder(1).join("result.json").exists() {
+        return Err(Usage(format!(
+            "--out {out} holds runs of an earlier --repeat: name another folder"
+        ))
+        .into());
+    }
+    let (mut reports, mut worst, mut failure) = (Vec::new(), Ended::Well, None);
     for number in 1..=output.repeat {
         eprintln!("run {number} of {}", output.repeat);
         let own = Output {
@@ -36,16 +42,24 @@ pub(crate) fn run(
             ..output.clone()
         };
         let file = own.out.join("result.json");
-        let ended = once(own).with_context(|| format!("run {number} of {}", output.repeat))?;
-        reports.push(Report::read(&file)?);
-        worst = worst.max(ended);
-        if ended == Ended::Interrupted {
+        let ended = once(own).with_context(|| format!("run {number} of {}", output.repeat));
+        if file.exists() {
+            reports.push(Report::read(&file)?);
+        }
+        match ended {
+            Ok(ended) => worst = worst.max(ended),
+            Err(error) => failure = Some(error),
+        }
+        if failure.is_some() || worst == Ended::Interrupted {
             break;
         }
     }
-    println!("{}", compare::summary(&reports));
-    export::write(&reports, &output.export)?;
-    Ok(worst)
+    // Those before a run that failed are measured all the same.
+    if !reports.is_empty() {
+        println!("{}", compare::summary(&reports));
+        export::write(&reports, &output.export)?;
+    }
+    failure.map_or(Ok(worst), Err)
 }
 
 #[cfg(test)]
@@ -75,12 +89,24 @@ mod tests {
         assert!(out.join("3/result.json").exists());
         let csv = std::fs::read_to_string(out.join("all.csv"))?;
         assert!(csv.contains("\n3,open.grpc.hit.p50,us,300,"), "{csv}");
-        let fewer = Output {
-            repeat: 2,
-            ..output
-        };
-        let error = run(&fewer, |_| Ok(Ended::Well)).unwrap_err();
+        let error = run(&output, |_| Ok(Ended::Well)).unwrap_err();
         assert!(error.is::<Usage>(), "{error}");
+        std::fs::remove_dir_all(&out)?;
+        sample().write(&out)?;
+        let error = run(&output, |_| Ok(Ended::Well)).unwrap_err();
+        assert!(error.to_string().contains("a single run"), "{error}");
+        std::fs::remove_dir_all(&out)?;
+        let mut number = 0;
+        let error = run(&output, |output| {
+            number += 1;
+            if number == 2 {
+                anyhow::bail!("the stack is gone")
+            }
+            sample().write(&output.out)?;
+            Ok(Ended::Well)
+        });
+        assert!(format!("{:#}", error.unwrap_err()).contains("run 2 of 3: the stack is gone"));
+        assert!(out.join("all.csv").exists(), "the first run is kept");
         std::fs::remove_dir_all(out)?;
         Ok(())
     }

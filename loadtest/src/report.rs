@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use hyper_util::client::proxy::matcher::Matcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,16 +22,18 @@ use crate::{
     report::{capacity::Capacity, soak::Soak},
     slo::Verdict,
     stop::Stop,
-    targets::{Targets, is_proxied},
+    targets::Targets,
 };
 
 pub(crate) mod capacity;
 pub(crate) mod export;
+pub(crate) mod findings;
 pub(crate) mod page;
 mod propagation;
 pub(crate) mod soak;
 pub(crate) mod table;
 
+pub(crate) use findings::Findings;
 pub(crate) use propagation::*;
 
 /// The contract's name and version. Fields may be added within a version, and are optional then.
@@ -77,6 +78,9 @@ pub(crate) struct Report {
     /// Changes on their way to many calls of WatchConfig; only in `watchers`.
     #[serde(default)]
     pub(crate) watchers: Option<Watchers>,
+    /// Why the figures must not be trusted; empty if they may. The run then exits with 1.
+    #[serde(default)]
+    pub(crate) untrusted_because: Vec<String>,
     /// What was demanded, and whether it was met.
     pub(crate) slos: Vec<Verdict>,
 }
@@ -101,8 +105,11 @@ pub(crate) struct Neighbour {
     pub(crate) ratio_of_p99: Option<Ratio>,
     /// The ratio that is allowed.
     pub(crate) limit: f64,
-    /// Whether it was kept; absent without a ratio.
+    /// True if the whole interval is within the limit, false if all of it is above; absent if neither.
     pub(crate) within_limit: Option<bool>,
+    /// Why there is no verdict; absent where there is one.
+    #[serde(default)]
+    pub(crate) no_verdict_because: Option<String>,
     /// The same ratio of reads by DynamoDB's own API, at the same times: how much slower the backend itself became. More
     /// than that is the service's part.
     #[serde(default)]
@@ -268,25 +275,6 @@ pub(crate) struct Cpu {
     pub(crate) limited_by: Option<String>,
 }
 
-/// Failures that no good run has: answers that are wrong, and callers that are refused.
-const NEVER: [&str; 9] = [
-    "wrong value",
-    "wrong price",
-    "missing in batch",
-    "no version",
-    "no ETag",
-    "not the agreed JSON",
-    "UNAUTHENTICATED",
-    "HTTP 401",
-    "HTTP 403",
-];
-/// A larger part of an operation's failures makes its times worthless: failures are fast.
-const MANY_FAILURES: f64 = 0.05;
-/// A larger part of answers that did not come in time makes the exit code 1.
-const MANY_LATE: f64 = 0.001;
-/// As clients name them.
-const LATE: [&str; 2] = ["DEADLINE_EXCEEDED", "no answer in time"];
-
 /// The beginning of a run.
 pub(crate) struct Begun {
     at: Instant,
@@ -327,6 +315,7 @@ impl Begun {
             soak: None,
             chaos: Vec::new(),
             watchers: None,
+            untrusted_because: Vec::new(),
             slos: Vec::new(),
         }
     }
@@ -385,133 +374,6 @@ impl Report {
         drafts.0.publish()?;
         drafts.1.publish()?;
         Ok((json, html))
-    }
-
-    /// Adds what a reader must know; true if the figures must not be trusted.
-    fn warn(&mut self) -> bool {
-        let mut found = Vec::new();
-        let mut poor = false;
-        if !self.environment.optimised {
-            found.push(
-                "the harness was built without optimisation: its client overhead is large"
-                    .to_owned(),
-            );
-        }
-        let proxies = Matcher::from_env();
-        for (name, url) in &self.environment.targets {
-            if is_proxied(url, &proxies) {
-                found.push(format!(
-                    "{name} is called through a proxy of the environment: its times are the proxy's, too"
-                ));
-            }
-        }
-        let backgrounds = self
-            .staleness
-            .iter()
-            .filter_map(|part| part.background.as_ref());
-        for phase in self.phases.iter().chain(backgrounds) {
-            let name = format!("{}, {} loop", phase.path, phase.loop_kind);
-            if let Some(reason) = &phase.not_sustained_because {
-                poor = true;
-                found.push(format!(
-                    "{name}: not sustained, times are withheld: {reason}"
-                ));
-            }
-            let is_null = phase.path == "null";
-            if let Some(reason) = phase.harness_limited_because.as_ref().filter(|_| !is_null) {
-                found.push(format!("{name}: harness-limited: {reason}"));
-            }
-            match phase.cpu.limited_by.as_deref() {
-                Some("harness") => found.push(format!(
-                    "{name}: the harness kept {:.1} of {} processors busy, and its busiest thread {:.0}% of one: it was \
-                     the limit, not the target",
-                    phase.cpu.harness_cores.unwrap_or_default(),
-                    phase.cpu.machine_cores,
-                    phase.cpu.busiest_thread.unwrap_or_default() * 100.0
-                )),
-                Some(_) => found.push(format!(
-                    "{name}: the machine was {:.0}% busy{}: all processes on it together were the limit, not the target alone",
-                    phase.cpu.machine_busy.unwrap_or_default() * 100.0,
-                    match phase.cpu.machine_steal {
-                        Some(steal) if steal >= 0.005 => {
-                            format!(", with {:.0}% steal", steal * 100.0)
-                        }
-                        _ => String::new(),
-                    }
-                )),
-                None => {}
-            }
-            let mut codes: BTreeMap<&str, u64> = BTreeMap::new();
-            for (code, count) in phase.series.iter().flat_map(|series| &series.errors) {
-                *codes.entry(code).or_default() += count;
-            }
-            for (operation, (asked, failed)) in phase.failures() {
-                #[expect(clippy::cast_precision_loss, reason = "counts")]
-                let share = failed as f64 / asked.max(1) as f64;
-                if share > MANY_FAILURES {
-                    poor = true;
-                    let share = share * 100.0;
-                    found.push(format!("{name}: {share:.0}% of {operation} failed"));
-                }
-            }
-            let asked: u64 = phase.series.iter().map(|series| series.count).sum();
-            #[expect(clippy::cast_precision_loss, reason = "counts")]
-            let many_late = MANY_LATE * asked as f64;
-            for (code, count) in codes {
-                #[expect(clippy::cast_precision_loss, reason = "counts")]
-                let is_late = LATE.contains(&code) && count as f64 > many_late;
-                poor |= NEVER.contains(&code) || is_late;
-                let hint = match code {
-                    "UNAUTHENTICATED" | "HTTP 401" => " (the token was refused: expired?)",
-                    "HTTP 403" => " (the web ACL's rate limit? see unlimited_cidr_blocks)",
-                    _ => "",
-                };
-                found.push(format!("{name}: {code} x {count}{hint}"));
-            }
-        }
-        // A baseline measures the harness on purpose, and a background load is not what staleness measures.
-        poor |= self
-            .phases
-            .iter()
-            .any(|phase| phase.path != "null" && phase.harness_limited_because.is_some());
-        for part in &self.staleness {
-            poor |= part.warn(self.interrupted, &mut found);
-        }
-        for fault in &self.chaos {
-            poor |= fault.warn(&mut found);
-        }
-        poor |= self
-            .watchers
-            .as_ref()
-            .is_some_and(|it| it.heard < it.calls.into());
-        for one in self
-            .neighbours
-            .iter()
-            .filter(|one| one.within_limit.is_none())
-        {
-            poor = true;
-            found.push(if one.alone_failed > 0 {
-                format!(
-                    "{}, {}: {} of {} quiet reads failed without the noise: there is nothing to compare with",
-                    one.noise, one.backend, one.alone_failed, one.alone.count
-                )
-            } else {
-                format!(
-                    "{}, {}: {} reads are too few for a 99th percentile: a longer --duration, or more --rounds",
-                    one.noise, one.backend, one.beside.count
-                )
-            });
-        }
-        for one in &self.capacity {
-            poor |= one.held_per_second.is_none();
-            found.extend(one.warning());
-        }
-        for trend in self.soak.iter().flat_map(|soak| &soak.trends) {
-            poor |= trend.within_limit.is_none();
-            found.extend(trend.warning());
-        }
-        self.warnings.append(&mut found);
-        poor
     }
 
     /// Requests, reads and writes of all phases but the baseline's, and failures among them.
@@ -598,17 +460,6 @@ impl Phase {
         }
         times
     }
-
-    /// By operation: requests and failures.
-    fn failures(&self) -> BTreeMap<&str, (u64, u64)> {
-        let mut found: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for series in &self.series {
-            let (asked, failed) = found.entry(&series.operation).or_default();
-            *asked += series.count;
-            *failed += series.errors.values().sum::<u64>();
-        }
-        found
-    }
 }
 
 /// A file that is written whole beside its place, and removed again if it does not get there.
@@ -641,6 +492,26 @@ impl Drop for Draft {
         // After publishing there is nothing left to remove.
         let _ = std::fs::remove_file(&self.draft);
     }
+}
+
+/// Ends a run that may have failed half-way: what was measured until then is reported, marked as incomplete.
+pub(crate) fn finish_after(
+    ended: anyhow::Result<()>,
+    mut report: Report,
+    output: &Output,
+) -> anyhow::Result<Ended> {
+    let Err(error) = ended else {
+        return finish(report, output);
+    };
+    if report.totals().0 > 0 {
+        let reason = format!("incomplete: {error:#}");
+        report.warnings.push(reason.clone());
+        report.untrusted_because.push(reason);
+        if let Err(also) = finish(report, output) {
+            eprintln!("{also:#}");
+        }
+    }
+    Err(error)
 }
 
 /// Ends a run: adds warnings, evaluates SLOs, writes and prints the result.
@@ -768,54 +639,6 @@ pub(crate) mod tests {
         assert!(!validator.is_valid(&broken));
     }
 
-    #[test]
-    fn answers_that_did_not_come_in_time_make_a_run_poor() {
-        let with = |code: &str, count| {
-            let mut report = sample();
-            let series = &mut report.phases[1].series;
-            series[0].count = 3_000;
-            series[1].errors = [(code.to_owned(), count)].into();
-            report.warn()
-        };
-        assert!(!with("UNAVAILABLE", 4));
-        assert!(with("DEADLINE_EXCEEDED", 4) && with("no answer in time", 4));
-        assert!(!with("DEADLINE_EXCEEDED", 3), "0.1 %");
-    }
-
-    #[test]
-    fn an_operation_that_always_fails_is_no_success() {
-        let mut report = sample();
-        assert!(!report.warn());
-        let series = &mut report.phases[1].series;
-        series.remove(0);
-        assert!(report.warn());
-        assert!(
-            report
-                .warnings
-                .contains(&"grpc, closed loop: 100% of get failed".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_harness_limited_loop_is_shown_marked_and_not_trusted() {
-        let mut report = sample();
-        let limit = |report: &mut Report, is_null: bool| {
-            let mut phases = report.phases.iter_mut();
-            let open =
-                phases.find(|phase| phase.lag.is_some() && (phase.path == "null") == is_null);
-            let found = open.map(|phase| phase.harness_limited_because = Some("late".to_owned()));
-            found.is_some()
-        };
-        limit(&mut report, true);
-        assert!(!report.warn(), "the baseline is the harness itself");
-        assert!(limit(&mut report, false));
-        assert!(report.warn());
-        let text = table::render(&report);
-        for wanted in ["HARNESS-LIMITED", "grpc *", "harness-limited: late"] {
-            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
-        }
-    }
-
     fn folder() -> PathBuf {
         std::env::temp_dir().join(uuid::Uuid::new_v4().to_string())
     }
@@ -916,6 +739,7 @@ pub(crate) mod tests {
             control: None,
             limit: 2.0,
             within_limit: ratio.map(|value| value <= 2.0),
+            no_verdict_because: ratio.is_none().then(|| "too few reads".to_owned()),
             accepted: 10,
             refused: 20,
             failed: 0,

@@ -13,10 +13,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagged_config_runtime::{
-    env::{Env, ProcessEnv},
-    proxy::is_local,
-};
+use tagged_config_runtime::env::{Env, ProcessEnv};
 
 use crate::{
     Ended,
@@ -37,6 +34,8 @@ use crate::{
 const P99_SLACK: f64 = 5.0;
 /// Fewer samples have no trend.
 const FEWEST: usize = 8;
+/// Fewer requests have no 99th percentile.
+const FEWEST_OF_P99: u64 = 100;
 /// Two-sided 95 % of the normal distribution.
 const Z: f64 = 1.96;
 /// What the kernel calls a replica (proc(5), `/proc/PID/comm`, 15 characters).
@@ -59,7 +58,8 @@ pub(crate) async fn run(options: Box<SoakOptions>, stop: Stop) -> anyhow::Result
     latency::open_load(load.warming(), mix.clone(), plan(options.warm_up), &stop).await;
     let begun = Instant::now();
     let windows = Arc::new(Mutex::new(Windows::new(begun, options.window)));
-    let mut replicas = replicas(bench.grpc());
+    let mut replicas = replicas(&bench);
+    let timeout = options.load.timeout;
     let send = {
         let (windows, mut requests) = (Arc::clone(&windows), load.requests(mix));
         move |due| {
@@ -67,7 +67,11 @@ pub(crate) async fn run(options: Box<SoakOptions>, stop: Stop) -> anyhow::Result
             async move {
                 let observation = sent.await;
                 let failed = observation.answer.error.is_some();
-                windows.lock().record(due, observation.took, failed);
+                // A fast failure must not make the percentiles better.
+                let least = if failed { timeout } else { Duration::ZERO };
+                windows
+                    .lock()
+                    .record(due, observation.took.max(least), failed);
                 observation
             }
         }
@@ -81,7 +85,11 @@ pub(crate) async fn run(options: Box<SoakOptions>, stop: Stop) -> anyhow::Result
     let sampling = sample(&mut replicas, begun, options.window, &ended);
     let (phase, ()) = tokio::join!(measuring, sampling);
     bar.finish_and_clear();
-    let windows = windows.lock().take();
+    let mut windows = windows.lock().take();
+    if !phase.sustained {
+        // Requests that were not sent are in none of them.
+        windows.clear();
+    }
     let mut warnings = Vec::new();
     if replicas.is_empty() {
         warnings.push(
@@ -147,7 +155,7 @@ impl Windows {
                 count: times.len(),
                 errors,
                 p50_us: times.value_at_quantile(0.5),
-                p99_us: times.value_at_quantile(0.99),
+                p99_us: (times.len() >= FEWEST_OF_P99).then(|| times.value_at_quantile(0.99)),
             });
         }
     }
@@ -179,13 +187,8 @@ struct Record {
 }
 
 /// The replicas that the launcher of the local stack started as processes, if they are the target.
-fn replicas(addresses: &[String]) -> Vec<Replica> {
-    let host = |address: &String| address.rsplit_once(':').map(|(host, _)| host.to_owned());
-    let local = addresses
-        .iter()
-        .filter_map(host)
-        .any(|host| is_local(&host));
-    if !local {
+fn replicas(bench: &Bench) -> Vec<Replica> {
+    if !bench.has_local_replicas() {
         return Vec::new();
     }
     let stack = ProcessEnv.get("TAGGED_CONFIG_STACK_DIR");
@@ -248,10 +251,9 @@ async fn sample(replicas: &mut [Replica], begun: Instant, every: Duration, ended
 }
 
 fn soak(options: &SoakOptions, windows: Vec<Window>, replicas: Vec<Replica>, seconds: f64) -> Soak {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     let p99 = windows
         .iter()
-        .map(|window| (window.at_seconds, window.p99_us as f64));
+        .filter_map(|window| Some((window.at_seconds, window.p99_us? as f64)));
     let limit = options.max_growth;
     let mut trends = vec![trend(
         ("p99", options.target.name(), "us"),
@@ -259,7 +261,12 @@ fn soak(options: &SoakOptions, windows: Vec<Window>, replicas: Vec<Replica>, sec
         limit * P99_SLACK,
         seconds,
     )];
-    for one in replicas {
+    // The samples of a replica that went away half-way say nothing about the rest.
+    let enough = windows.len().div_ceil(2);
+    for mut one in replicas {
+        if one.memory_mib.len() < enough {
+            (one.memory_mib, one.descriptors) = (Vec::new(), Vec::new());
+        }
         trends.push(trend(
             ("memory", &one.name, "MiB"),
             one.memory_mib,
@@ -336,7 +343,6 @@ fn theil_sen(samples: &[(f64, f64)]) -> Option<Ratio> {
     }
     let value = median(&mut slopes);
     #[expect(
-        clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a day has 1,440 minutes, and so a million pairs"
@@ -344,9 +350,10 @@ fn theil_sen(samples: &[(f64, f64)]) -> Option<Ratio> {
     let (below, above) = {
         let (n, pairs) = (samples.len() as f64, slopes.len() as f64);
         let half_width = Z * (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
-        let below = ((pairs - half_width) / 2.0).floor().max(0.0);
-        let above = f64::midpoint(pairs, half_width).ceil();
-        (below as usize, above as usize)
+        // The ranks from 1 on, as Sen has them.
+        let below = ((pairs - half_width) / 2.0).floor().max(1.0);
+        let above = f64::midpoint(pairs, half_width).ceil() + 1.0;
+        (below as usize - 1, above as usize - 1)
     };
     Some(Ratio {
         value,
@@ -442,9 +449,14 @@ mod tests {
         let counts: Vec<_> = found.iter().map(|one| (one.count, one.errors)).collect();
         assert_eq!(counts, [(10, 0), (10, 1), (10, 0), (11, 1), (10, 0)]);
         assert!(
-            found[1].p50_us > 2_900_000 && found[0].p99_us < 1_100,
+            found[1].p50_us > 2_900_000 && found[0].p50_us < 1_100,
             "{found:?}"
         );
+        assert_eq!(found[0].p99_us, None, "10 requests have no 99th percentile");
+        for _ in 0..FEWEST_OF_P99 {
+            windows.record(begun + second * 9, Duration::from_millis(2), false);
+        }
+        assert!(windows.take().pop().unwrap().p99_us >= Some(2_000));
     }
 
     #[test]
@@ -494,13 +506,13 @@ mod tests {
             "--out",
             out.to_str().unwrap(),
             "--rate",
-            "100",
+            "600",
             "--duration",
-            "1s",
+            "2s",
             "--warm-up",
             "50ms",
             "--window",
-            "100ms",
+            "200ms",
             "--max-growth",
             "100000%",
             "--max-lag",
@@ -518,7 +530,7 @@ mod tests {
         let soak = report.soak.as_ref().unwrap();
         let count: u64 = soak.windows.iter().map(|window| window.count).sum();
         assert!(
-            (80..=100).contains(&count) && soak.windows.len() >= 8,
+            (1_000..=1_200).contains(&count) && soak.windows.len() >= 8,
             "{:?}",
             soak.windows
         );

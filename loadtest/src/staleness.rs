@@ -14,7 +14,7 @@ use crate::{
     figures::expected,
     latency::closed::Load,
     progress,
-    report::{Begun, Report, Staleness, finish},
+    report::{Begun, Report, Staleness, finish_after},
     slo,
     staleness::{
         experiment::{Experiment, Plan, Setup, connect_all, read_at, readers},
@@ -82,6 +82,7 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
         observers,
         stop: stop.clone(),
     };
+    let (mut parts, mut bound) = (Vec::new(), None);
     let measuring = setup.run(async |experiment: Experiment| {
         experiment.try_all().await?;
         let mut part = Part {
@@ -91,27 +92,27 @@ pub(crate) async fn run(options: Box<StalenessOptions>, stop: Stop) -> anyhow::R
             experiment: &experiment,
             warnings: &mut warnings,
         };
-        let mut parts = Vec::new();
+        bound = Some(part.lost_after);
         for rate in &options.background {
             if !experiment.stop.is_set() {
                 tokio::time::sleep(SETTLE).await;
                 parts.push(part.measure(*rate, background.as_ref()).await?);
             }
         }
-        anyhow::Ok((parts, part.lost_after))
+        Ok(())
     });
-    let (parts, lost_after) = measuring.await?;
+    let ended = measuring.await;
     let report = Report {
         staleness: parts,
         warnings,
         ..begun.report(
             "staleness",
             &targets,
-            settings(&options, targets.grpc.len(), lost_after),
+            settings(&options, targets.grpc.len(), bound),
             &stop,
         )
     };
-    finish(report, &options.output)
+    finish_after(ended, report, &options.output)
 }
 
 fn observers(
@@ -261,7 +262,7 @@ impl Part<'_> {
 fn settings(
     options: &StalenessOptions,
     replicas: usize,
-    lost_after: Duration,
+    lost_after: Option<Duration>,
 ) -> impl IntoIterator<Item = (&'static str, serde_json::Value)> {
     let sources: Vec<_> = options.sources.iter().map(|source| source.name()).collect();
     [
@@ -271,7 +272,10 @@ fn settings(
         ("updatesPerSecond", json!(options.rate)),
         ("parameterUpdatesPerSecond", json!(options.parameter_rate)),
         ("cellsPerSource", json!(options.cells)),
-        ("lostAfterSeconds", json!(lost_after.as_secs_f64())),
+        (
+            "lostAfterSeconds",
+            json!(lost_after.map(|bound| bound.as_secs_f64())),
+        ),
         ("pollSeconds", json!(options.poll.as_secs_f64())),
         ("edgePollSeconds", json!(options.edge_poll.as_secs_f64())),
         ("durationSeconds", json!(options.duration.as_secs_f64())),

@@ -99,6 +99,15 @@ impl Targets {
         }
         Ok(&self.grpc)
     }
+
+    /// Whether a replica is called on this machine.
+    pub(crate) fn has_local_replicas(&self) -> bool {
+        let mut hosts = self
+            .grpc
+            .iter()
+            .filter_map(|address| address.rsplit_once(':'));
+        hosts.any(|(host, _)| is_local(host))
+    }
 }
 
 /// A builder of HTTP clients for this URL, without a proxy if it [is local](is_local).

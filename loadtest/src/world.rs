@@ -33,7 +33,6 @@ impl World {
         dataset: Dataset,
         skew: f64,
     ) -> anyhow::Result<Self> {
-        #[expect(clippy::cast_precision_loss, reason = "10,000 at most")]
         let tenants = callers.len() as f64;
         Ok(Self {
             by_tenant: Zipf::new(tenants, skew).context("no tenant")?,

@@ -47,9 +47,35 @@ pub(crate) struct Outcome {
     /// Requests that were answered by the end of the grace period.
     pub(crate) answered: u64,
     /// Why the rate was not sustained, if it was not.
-    pub(crate) not_sustained: Option<String>,
+    pub(crate) not_sustained: Option<NotSustained>,
     /// How long after it was due each request was sent, in microseconds.
     pub(crate) lag: Histogram<u64>,
+}
+
+/// Why a rate was not sustained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotSustained {
+    /// In words.
+    pub(crate) reason: String,
+    /// Whether the harness could not send it, so that it says nothing about the target.
+    pub(crate) by_harness: bool,
+}
+
+/// The requests of a plan, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Requests that were due.
+    pub(crate) due: u64,
+    /// Those that were sent.
+    pub(crate) sent: u64,
+    /// Those that were not sent, since too many were in flight.
+    pub(crate) skipped: u64,
+    /// Those that were answered by the end of the grace period.
+    pub(crate) answered: u64,
+    /// Those that had not even failed by the time-out: their task is gone.
+    pub(crate) lost: u64,
+    /// Seconds in which requests were sent.
+    pub(crate) seconds: f64,
 }
 
 struct Counts {
@@ -78,24 +104,82 @@ where
     // A thread of its own: the runtime's timer knows whole milliseconds only.
     let schedule =
         tokio::task::spawn_blocking(move || keep_schedule(plan, &stopped, &shared, &runtime, send));
-    let (due, seconds) = schedule.await.unwrap_or((0, 0.0));
+    let scheduled = schedule.await.ok();
+    let (due, seconds) = scheduled.unwrap_or_default();
+    let in_flight = || counts.in_flight.load(Ordering::Acquire);
     let deadline = Instant::now() + GRACE;
-    while counts.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+    while in_flight() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let answered = counts.answered.load(Ordering::Acquire);
-    let not_sustained = verdict(plan, &counts, due, answered, seconds);
     // What is still in flight counts, too: as answered late or not at all.
-    let last = Instant::now() + plan.timeout;
-    while counts.in_flight.load(Ordering::Acquire) > 0 && Instant::now() < last && !stop.is_set() {
+    let last = Instant::now() + plan.timeout + GRACE;
+    while in_flight() > 0 && Instant::now() < last && !stop.is_set() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let tally = Tally {
+        due,
+        sent: counts.sent.load(Ordering::Relaxed),
+        skipped: counts.skipped.load(Ordering::Relaxed),
+        answered,
+        lost: if stop.is_set() { 0 } else { in_flight() },
+        seconds,
+    };
     let lag = counts.lag.lock().clone();
     Outcome {
         seconds,
         answered,
-        not_sustained,
+        not_sustained: if scheduled.is_some() {
+            tally.verdict(plan)
+        } else {
+            Some(NotSustained {
+                reason: "the thread that sends requests has panicked".to_owned(),
+                by_harness: true,
+            })
+        },
         lag,
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Why the rate was not sustained, if it was not.
+    pub(crate) fn verdict(&self, plan: Plan) -> Option<NotSustained> {
+        let &Self {
+            due,
+            skipped,
+            answered,
+            lost,
+            ..
+        } = self;
+        let sent_rate = per_second(self.sent + skipped, self.seconds);
+        let (reason, by_harness) = if self.seconds > 0.0
+            && sent_rate < SUSTAINED * plan.rate
+            && due > 10
+        {
+            let rate = plan.rate;
+            let reason =
+                format!("the harness sent {sent_rate:.0} requests a second, not {rate:.0}");
+            (reason, true)
+        } else if skipped > 0 {
+            let most = plan.max_in_flight;
+            let reason = format!(
+                "{skipped} of {due} requests could not be sent: {most} were in flight, the most allowed"
+            );
+            (reason, false)
+        } else if lost > 0 {
+            let reason = format!("{lost} of {due} requests were lost in the harness");
+            (reason, true)
+        } else if (answered as f64) < SUSTAINED * due as f64 {
+            let reason = format!(
+                "{answered} of {due} requests were answered a second after the end: the target did not keep up"
+            );
+            (reason, false)
+        } else {
+            return None;
+        };
+        Some(NotSustained { reason, by_harness })
     }
 }
 
@@ -127,10 +211,6 @@ where
     let begun = Instant::now();
     let mut due_count = 0_u64;
     loop {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "counts are far below 2 to the 52nd"
-        )]
         let offset = Duration::from_secs_f64(due_count as f64 / plan.rate);
         if offset >= plan.duration {
             break;
@@ -165,33 +245,6 @@ where
         });
     }
     (due_count, begun.elapsed().as_secs_f64())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts are far below 2 to the 52nd"
-)]
-fn verdict(plan: Plan, counts: &Counts, due: u64, answered: u64, seconds: f64) -> Option<String> {
-    let skipped = counts.skipped.load(Ordering::Relaxed);
-    let sent_rate = per_second(counts.sent.load(Ordering::Relaxed), seconds);
-    if skipped > 0 {
-        return Some(format!(
-            "{skipped} of {due} requests could not be sent: {} were in flight, the most allowed",
-            plan.max_in_flight
-        ));
-    }
-    if seconds > 0.0 && sent_rate < SUSTAINED * plan.rate && due > 10 {
-        return Some(format!(
-            "the harness sent {sent_rate:.0} requests a second, not {:.0}",
-            plan.rate
-        ));
-    }
-    if (answered as f64) < SUSTAINED * due as f64 {
-        return Some(format!(
-            "{answered} of {due} requests were answered a second after the end: the target did not keep up"
-        ));
-    }
-    None
 }
 
 #[cfg(test)]
@@ -270,17 +323,45 @@ mod tests {
         assert!(
             outcome
                 .not_sustained
-                .is_some_and(|reason| reason.contains("did not keep up"))
+                .is_some_and(|why| why.reason.contains("did not keep up") && !why.by_harness)
         );
         let outcome = run(plan(3), &Stop::default(), slow).await;
         assert!(
             outcome
                 .not_sustained
-                .is_some_and(|reason| reason.contains("could not be sent"))
+                .is_some_and(|why| why.reason.contains("could not be sent") && !why.by_harness)
         );
         let outcome = run(plan(1_000), &Stop::default(), async |_| {}).await;
         assert_eq!(outcome.not_sustained, None);
         assert_eq!(outcome.answered, 100);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_harness_cannot_send_is_no_limit_of_the_target() {
+        let plan = Plan {
+            rate: 1_000.0,
+            duration: Duration::from_millis(300),
+            max_in_flight: 1_000,
+            timeout: Duration::from_millis(100),
+        };
+        let busy = |_| {
+            #[expect(clippy::disallowed_methods, reason = "the harness is too slow")]
+            std::thread::sleep(Duration::from_millis(2));
+            std::future::ready(())
+        };
+        let why = run(plan, &Stop::default(), busy).await.not_sustained;
+        let why = why.unwrap();
+        assert!(
+            why.reason.contains("the harness sent") && why.by_harness,
+            "{why:?}"
+        );
+        let plan = Plan { rate: 50.0, ..plan };
+        let gone = |_| async { panic!("this request's task") };
+        let why = run(plan, &Stop::default(), gone).await.not_sustained;
+        assert!(why.is_some_and(|why| why.reason.contains("lost in the harness")));
+        let never = |_| -> std::future::Ready<()> { panic!("the schedule's thread") };
+        let why = run(plan, &Stop::default(), never).await.not_sustained;
+        assert!(why.is_some_and(|why| why.reason.contains("panicked") && why.by_harness));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

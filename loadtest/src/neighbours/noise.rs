@@ -252,7 +252,6 @@ impl NoisyNeighbour {
 
     async fn repeat(&self, kind: Noise, stop: &Stop) -> Counts {
         let counts = Arc::new(Mutex::new(Counts::default()));
-        #[expect(clippy::cast_precision_loss, reason = "a few replicas")]
         let replicas = self.0.channels.len() as f64;
         let plan = open::Plan {
             rate: kind.rate() * replicas,

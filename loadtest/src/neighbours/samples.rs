@@ -82,7 +82,6 @@ pub(super) fn ratio_of_p99(alone: &Samples, beside: &Samples) -> Option<Ratio> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
 fn ratio(alone: Vec<u64>, beside: Vec<u64>) -> f64 {
     p99(beside) as f64 / p99(alone).max(1) as f64
 }

@@ -1,11 +1,15 @@
 //! Results of `loadtest capacity`: the knee of each path.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::table::{Table, cell, time};
+use super::{
+    Findings,
+    findings::is_wrong,
+    table::{Table, cell, time},
+};
 
 /// The rates between which the limit of one path lies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -18,9 +22,10 @@ pub(crate) struct Capacity {
     pub(crate) held_per_second: Option<f64>,
     /// The lowest rate above it that broke; absent if none did: the search reached its highest rate, or was interrupted.
     pub(crate) broken_per_second: Option<f64>,
-    /// Whether it broke because the harness could not send it in time: the target's limit is then above `held_per_second`.
+    /// Whether each of its attempts broke while the harness sent requests late, or could not send them: the target's limit
+    /// may then be above `held_per_second`.
     pub(crate) harness_limited: bool,
-    /// The steps, in the order in which they were measured. One that broke was measured twice.
+    /// The steps, in the order in which they were measured. One that broke was measured again, up to three times in all.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -35,6 +40,9 @@ pub(crate) struct Step {
     pub(crate) requests: u64,
     /// Those that failed.
     pub(crate) failed: u64,
+    /// Failures by code.
+    #[serde(default)]
+    pub(crate) errors: BTreeMap<String, u64>,
     /// Median of all, in microseconds, a failure counted as at least the time-out; absent where the rate was not sustained.
     pub(crate) p50_us: Option<u64>,
     /// 99th percentile of all, in microseconds, likewise; absent where the rate was not sustained.
@@ -50,28 +58,35 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Whether it is of this rate.
+    pub(crate) fn is_at(&self, rate: f64) -> bool {
+        self.offered_per_second.to_bits() == rate.to_bits()
+    }
+
     /// Whether it is of this rate, and held.
     pub(crate) fn holds_at(&self, rate: Option<f64>) -> bool {
-        self.broken_because.is_none() && Some(self.offered_per_second) == rate
+        self.broken_because.is_none() && rate.is_some_and(|rate| self.is_at(rate))
     }
 }
 
 impl Capacity {
-    /// What a reader must know before believing the knee.
-    pub(super) fn warning(&self) -> Option<String> {
+    /// Adds what a reader must know before believing the knee.
+    pub(super) fn warn(&self, found: &mut Findings) {
         let path = &self.path;
         if self.held_per_second.is_none() {
-            Some(format!("{path}: no rate held"))
+            found.distrust(format!("{path}: no rate held"));
         } else if self.harness_limited {
-            Some(format!(
-                "{path}: the harness was the limit, not the target: its capacity is above the knee"
-            ))
+            found.warn(format!(
+                "{path}: the harness sent requests late at the rate that broke: the target's capacity may be above the knee"
+            ));
         } else if self.broken_per_second.is_none() {
-            Some(format!(
+            found.warn(format!(
                 "{path}: no rate broke: its capacity is above the knee"
-            ))
-        } else {
-            None
+            ));
+        }
+        let errors = self.steps.iter().flat_map(|step| &step.errors);
+        for (code, count) in errors.filter(|(code, _)| is_wrong(code)) {
+            found.distrust(format!("{path}: {code} x {count}"));
         }
     }
 
@@ -86,7 +101,6 @@ impl Capacity {
 
     /// The knee, and a row for each step.
     pub(super) fn render(&self, text: &mut String) {
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of a limit")]
         let limit = time(self.p99_limit_us as f64);
         let _ = writeln!(
             text,

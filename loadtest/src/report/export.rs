@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use crate::{
     cli::Export,
     figures::figures,
-    report::{Draft, Phase, Report},
+    report::{Draft, Report},
 };
 
 /// Writes the requested exports of these runs.
@@ -76,6 +76,9 @@ fn junit(runs: &[Report]) -> anyhow::Result<String> {
 fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> {
     let judged = |good: bool, reason: &str| if good { Ok(()) } else { Err(reason.to_owned()) };
     let mut all = Vec::new();
+    let reasons = report.untrusted_because.join("; ");
+    let trusted = judged(reasons.is_empty(), &reasons);
+    all.push(("trusted", report.kind.clone(), trusted));
     for one in &report.slos {
         all.push(("slo", one.slo.clone(), judged(one.met, &one.measured)));
     }
@@ -84,23 +87,13 @@ fn verdicts(report: &Report) -> Vec<(&'static str, String, Result<(), String>)> 
         let reason = phase.not_sustained_because.as_deref().unwrap_or_default();
         all.push(("rate is sustained", name, judged(phase.sustained, reason)));
     }
-    let limited = |phase: &&Phase| phase.path != "null" && phase.harness_limited_because.is_some();
-    for phase in report.phases.iter().filter(limited) {
-        let name = format!("{} loop, {}", phase.loop_kind, phase.path);
-        let reason = phase.harness_limited_because.as_deref();
-        let failed = judged(false, reason.unwrap_or_default());
-        all.push(("harness is not the limit", name, failed));
-    }
     for one in &report.capacity {
         let held = judged(one.held_per_second.is_some(), "no rate held");
         all.push(("a rate holds", one.path.clone(), held));
     }
     for one in report.soak.iter().flat_map(|soak| &soak.trends) {
         let name = format!("{} of {}", one.what, one.of);
-        let steady = judged(
-            one.within_limit == Some(true),
-            &one.warning().unwrap_or_default(),
-        );
+        let steady = judged(one.within_limit == Some(true), one.verdict());
         all.push(("steady", name, steady));
     }
     for part in &report.staleness {
@@ -173,7 +166,7 @@ mod tests {
             problems: vec!["lost".to_owned()],
             ..Default::default()
         }];
-        report.phases[2].harness_limited_because = Some("late".to_owned());
+        report.untrusted_because = vec!["late".to_owned()];
         report.capacity = vec![Capacity::default()];
         let trend = |within_limit| Trend {
             what: "memory".to_owned(),
@@ -189,7 +182,7 @@ mod tests {
             "tests=\"10\" failures=\"7\"",
             "message=\"late\"",
             "message=\"no rate held\"",
-            "grows more than is allowed",
+            "message=\"GROWS\"",
             "classname=\"promise\"",
             "name=\"grpc.p99&lt;1ms\"",
             "2 ms &amp; more",

@@ -15,11 +15,12 @@ pub(super) fn render(report: &Report) -> anyhow::Result<String> {
     page(&json!({ "results": [result(report)] }))
 }
 
-/// The page of a comparison: the first run of each side overlaid, and the rows of the table.
+/// The page of a comparison: the first run of each side overlaid, the rows of the table, and what a reader must know.
 pub(crate) fn compare(
     base: &[Report],
     new: &[Report],
     rows: &[[String; 5]],
+    notes: &[String],
 ) -> anyhow::Result<String> {
     let results: Vec<_> = base
         .first()
@@ -27,7 +28,9 @@ pub(crate) fn compare(
         .chain(new.first())
         .map(result)
         .collect();
-    page(&json!({ "results": results, "runs": [base.len(), new.len()], "rows": rows }))
+    page(
+        &json!({ "results": results, "runs": [base.len(), new.len()], "rows": rows, "notes": notes }),
+    )
 }
 
 /// A result with its figures, and with the times that its SLOs bound.

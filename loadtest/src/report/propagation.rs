@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Phase, Quantiles, Report,
+    Findings, Phase, Quantiles, Report,
+    findings::is_wrong,
     table::{Table, cell, percentile},
 };
 use crate::recorder::quantiles;
@@ -195,56 +196,64 @@ pub(crate) struct ServiceCounts {
 // === impl Staleness ===
 
 impl Staleness {
-    /// Adds what a reader must know; true if the figures must not be trusted.
-    pub(super) fn warn(&self, interrupted: bool, found: &mut Vec<String>) -> bool {
-        let mut poor = !self.history.violations.is_empty();
+    /// Adds what a reader must know.
+    pub(super) fn warn(&self, interrupted: bool, found: &mut Findings) {
+        for violation in &self.history.violations {
+            found.distrust(violation.clone());
+        }
         for source in &self.sources {
             let name = &source.source;
             let failed: u64 = source.failed_writes.values().sum();
             let due = source.updates + failed + source.passed_over;
-            #[expect(clippy::cast_precision_loss, reason = "counts of a run of minutes")]
             let (made, enough) = (source.updates as f64, SUSTAINED_UPDATES * due as f64);
             if made < enough && !interrupted {
-                poor = true;
-                found.push(format!(
+                found.distrust(format!(
                     "{name}: {made} updates were made, not {due}: the rate was not sustained ({} were due while their \
                      location was still being written, or rested after a failure)",
                     source.passed_over
                 ));
             }
             if source.lost > 0 {
-                poor = true;
-                found.push(format!("{name}: {} updates were lost", source.lost));
+                found.distrust(format!("{name}: {} updates were lost", source.lost));
             }
             if source.undecided > 0 {
-                poor |= !interrupted;
-                found.push(format!(
-                    "{name}: {} updates were not seen everywhere before the run ended",
-                    source.undecided
-                ));
+                let undecided = source.undecided;
+                found.add(
+                    !interrupted,
+                    format!(
+                        "{name}: {undecided} updates were not seen everywhere before the run ended"
+                    ),
+                );
             }
             for (reason, count) in &source.failed_writes {
-                found.push(format!("{name}: {count} writes failed: {reason}"));
+                found.warn(format!("{name}: {count} writes failed: {reason}"));
             }
         }
         for (reason, count) in &self.history.failed_reads {
-            poor = true;
-            found.push(format!("{count} reads failed: {reason}"));
+            found.distrust(format!("{count} reads failed: {reason}"));
         }
-        poor
     }
 }
 
 // === impl FaultRun ===
 
 impl FaultRun {
-    /// Adds what a reader must know; true if the promise was broken.
-    pub(super) fn warn(&self, found: &mut Vec<String>) -> bool {
-        let problems = self.problems.iter();
-        found.extend(
-            problems.map(|one| format!("BROKEN  {} (seed {}): {one}", self.name, self.seed)),
-        );
-        !self.kept
+    /// With the reads of quiet tenants. A wrong answer to one breaks the promise, too.
+    pub(crate) fn with_quiet(mut self, quiet: Option<Phase>) -> Self {
+        let errors = quiet.iter().flat_map(Phase::errors);
+        let wrong = errors.filter(|(code, _)| is_wrong(code));
+        let problems = wrong.map(|(code, count)| format!("quiet reads: {code} x {count}"));
+        self.problems.extend(problems);
+        self.kept = self.problems.is_empty();
+        Self { quiet, ..self }
+    }
+
+    /// Adds what a reader must know.
+    pub(super) fn warn(&self, found: &mut Findings) {
+        for problem in &self.problems {
+            let (name, seed) = (&self.name, self.seed);
+            found.distrust(format!("BROKEN  {name} (seed {seed}): {problem}"));
+        }
     }
 
     /// Times of quiet reads, failures included; `None` where the rate was not sustained.
@@ -366,7 +375,11 @@ mod tests {
     #[test]
     fn what_was_not_seen_or_not_answered_makes_a_run_poor() {
         let part = || crate::report::tests::sample().staleness.remove(0);
-        let is_poor = |part: &Staleness, interrupted| part.warn(interrupted, &mut Vec::new());
+        let is_poor = |part: &Staleness, interrupted| {
+            let mut found = Findings::default();
+            part.warn(interrupted, &mut found);
+            !found.untrusted.is_empty()
+        };
         assert!(!is_poor(&part(), false));
         let mut undecided = part();
         undecided.sources[0].undecided = 1;
@@ -394,10 +407,18 @@ mod tests {
             }))
         };
         let (kept, broken) = (run(true)?, run(false)?);
-        let mut found = Vec::new();
-        assert!(!kept.warn(&mut found) && found.is_empty());
-        assert!(broken.warn(&mut found));
-        assert_eq!(found, ["BROKEN  dropped (seed 1): lost: update 3"]);
+        let mut found = Findings::default();
+        kept.warn(&mut found);
+        assert!(found.warnings.is_empty());
+        broken.warn(&mut found);
+        let wanted = ["BROKEN  dropped (seed 1): lost: update 3"];
+        assert_eq!(
+            (&*found.warnings, &*found.untrusted),
+            (
+                &wanted.map(str::to_owned)[..],
+                &wanted.map(str::to_owned)[..]
+            )
+        );
         let mut text = String::new();
         faults(&[kept, broken], &mut text);
         for verdict in [" kept", " BROKEN"] {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ratio, table::Table};
+use super::{Findings, Ratio, table::Table};
 
 /// Windows of one long open loop, and the trends over them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,10 +27,10 @@ pub(crate) struct Window {
     pub(crate) count: u64,
     /// Those that failed.
     pub(crate) errors: u64,
-    /// Median, in microseconds.
+    /// Median, in microseconds; a failure counts as at least the time-out.
     pub(crate) p50_us: u64,
-    /// 99th percentile, in microseconds.
-    pub(crate) p99_us: u64,
+    /// 99th percentile, in microseconds, likewise; absent with fewer than 100 requests.
+    pub(crate) p99_us: Option<u64>,
 }
 
 /// One quantity over time.
@@ -77,11 +77,6 @@ impl Soak {
             2,
         );
         for trend in &self.trends {
-            let verdict = match trend.within_limit {
-                Some(true) => "steady",
-                Some(false) => "GROWS",
-                None => "no verdict",
-            };
             table.row([
                 trend.what.clone(),
                 trend.of.clone(),
@@ -95,7 +90,7 @@ impl Soak {
                     format!("{value:+.1}% ({low:+.1} to {high:+.1})")
                 }),
                 format!("{:.0}%", trend.limit * 100.0),
-                verdict.to_owned(),
+                trend.verdict().to_owned(),
             ]);
         }
         let _ = write!(
@@ -108,15 +103,28 @@ impl Soak {
 }
 
 impl Trend {
-    /// What a reader must know.
-    pub(super) fn warning(&self) -> Option<String> {
+    /// Adds what a reader must know.
+    pub(super) fn warn(&self, found: &mut Findings) {
         let Self { what, of, .. } = self;
-        match self.within_limit {
-            Some(true) => None,
-            Some(false) => Some(format!("{what} of {of} grows more than is allowed")),
-            None => Some(format!(
+        match (self.within_limit, self.growth) {
+            (Some(true), Some(growth)) if growth.low > 0.0 => found.warn(format!(
+                "{what} of {of} grows, within what is allowed for this duration: a longer run would show whether it goes on"
+            )),
+            (Some(true), _) => {}
+            (Some(false), _) => found.warn(format!("{what} of {of} grows more than is allowed")),
+            (None, _) => found.distrust(format!(
                 "{what} of {of}: too few samples, or too much noise, for a verdict: a longer --duration"
             )),
+        }
+    }
+
+    /// In words.
+    pub(super) fn verdict(&self) -> &'static str {
+        match (self.within_limit, self.growth) {
+            (Some(true), Some(growth)) if growth.low > 0.0 => "within the limit",
+            (Some(true), _) => "steady",
+            (Some(false), _) => "GROWS",
+            (None, _) => "no verdict",
         }
     }
 }

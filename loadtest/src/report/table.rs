@@ -111,8 +111,9 @@ pub(crate) fn render(report: &Report) -> String {
         report.kind,
         environment.commit,
         environment
-            .profile
+            .services_profile
             .as_ref()
+            .or(environment.profile.as_ref())
             .map_or(String::new(), |profile| format!(", profile {profile}")),
         environment.cores,
         environment.processor,
@@ -246,6 +247,18 @@ fn neighbours(rows: &[Neighbour], text: &mut String) {
     );
 }
 
+/// One phase in one line, as soon as it is measured.
+pub(crate) fn line(phase: &Phase) -> String {
+    let what = format!("{}, {} loop", path(phase), phase.loop_kind);
+    if let Some(reason) = &phase.not_sustained_because {
+        return format!("{what}: not sustained: {reason}");
+    }
+    let all = quantiles(&phase.times(|_| true, true));
+    let shown = |name| percentile(&all, name);
+    let (rate, p50, p99) = (phase.answered_per_second, shown("p50"), shown("p99"));
+    format!("{what}: {rate:.0} requests/s, p50 {p50}, p99 {p99}")
+}
+
 fn latency_table() -> Table {
     Table::with_left(
         &[
@@ -329,12 +342,10 @@ fn quantile_cells(times: Option<&Quantiles>) -> [String; 5] {
 
 /// A time, or that there is none.
 pub(super) fn cell(us: Option<u64>) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
     us.map_or("-".to_owned(), |us| time(us as f64))
 }
 
 /// A percentile, with its interval unless it has ten times the samples that it needs.
-#[expect(clippy::cast_precision_loss, reason = "microseconds of some minutes")]
 pub(super) fn percentile(times: &Quantiles, name: &str) -> String {
     let of_name = |(known, _, _): &&(&str, f64, u64)| *known == name;
     let least = PERCENTILES

@@ -527,7 +527,6 @@ mod tests {
     fn a_version_makes_a_price() {
         let value: Value = serde_json::from_str(&cell(Source::Dynamodb).value(12_345)).unwrap();
         let percent: f64 = value["discountPercent"].as_str().unwrap().parse().unwrap();
-        #[expect(clippy::cast_precision_loss, reason = "a constant")]
         let discount = ORDER_CENTS as f64 / 100.0 * percent / 100.0;
         assert!((discount - 12_345.07).abs() < 1e-6, "{discount}");
     }

@@ -45,7 +45,6 @@ impl Part<'_> {
                 .iter()
                 .filter(|one| one.observer == number);
             let (reads, failed) = (reads.count() as u64, failed.count() as u64);
-            #[expect(clippy::cast_precision_loss, reason = "microseconds of a day")]
             let seconds = (observed.ended_us - observed.begun_us) as f64 / 1e6;
             observers.push(ObserverReads {
                 name: observer.name.clone(),

@@ -138,7 +138,9 @@ impl App {
         let emf = config.emf_interval.map(|interval| {
             let (metrics, api) = (Arc::clone(&metrics), Arc::clone(&api));
             let (keys, stop) = (Arc::clone(&authenticator), shutdown.wait());
-            tokio::spawn(emit_metrics(interval, metrics, api, keys, backends, stop))
+            let emit = emit_metrics(interval, metrics, api, keys, backends, stop);
+            // Alarms read what it writes.
+            spawn_critical("metrics", emit)
         });
         // Each process has an age of its own, so that the tasks of one deployment do not all reconnect at once.
         let connection_age = config

@@ -258,7 +258,7 @@ function head() {
     if (phase.loop === "closed") tile(shown(`${name}.rate`), `${phase.path}: right answers, closed loop, ${phase.users} users`);
     else {
       const statistic = figures[`${name}.p99`]?.value === null ? "max" : "p99";
-      tile(shown(`${name}.${statistic}`), `${phase.path}: ${statistic === "max" ? "longest" : "p99"} of all requests at ${number(phase.offered_per_second)}/s, failures included`);
+      tile(shown(`${name}.${statistic}`), `${phase.harness_limited_because ? "harness-limited, " : ""}${phase.path}: ${statistic === "max" ? "longest" : "p99"} of all requests at ${number(phase.offered_per_second)}/s, failures included`);
     }
     if (figures[`${name}.hit.share`]?.value !== null) tile(shown(`${name}.hit.share`), `${phase.path}, ${phase.loop} loop: hits among cached reads`);
   }
@@ -397,28 +397,35 @@ function capacitySection(one) {
   const rows = one.steps.map((step) => [number(step.offered_per_second), number(step.answered_per_second), number(step.requests), number(step.failed), time(step.p50_us), time(step.p99_us), time(step.lag_p99_us),
     step.machine_busy === null ? "–" : `${Math.round(step.machine_busy * 100)} %`, element("span", { class: step.broken_because ? "bad" : "good" }, step.broken_because || "held")]);
   page.append(element("h2", {}, `Capacity, ${one.path}: ${knee}`),
-    element("p", { class: "quiet" }, `An open loop at rising rates. A step holds if its rate is sustained and 99 of 100 requests have a good answer within ${time(one.p99_limit_us)}; one that breaks is measured again.${one.harness_limited ? " The harness was the limit, not the target." : ""}`),
+    element("p", { class: "quiet" }, `An open loop at rising rates. A step holds if its rate is sustained and 99 of 100 requests have a good answer within ${time(one.p99_limit_us)}; one that breaks is measured twice more, and holds if both hold.${one.harness_limited ? " The harness sent requests late at the rate that broke: the target's capacity may be higher." : ""}`),
     element("section", { class: "card" }, table(["offered/s", "answered/s", "requests", "failed", "p50", "p99", "lag p99", "machine", ""], rows, 0)));
 }
 
 function soakSection(soak) {
-  const row = (name, us) => ({ name, values: soak.windows.map((one) => ({ at: one.at_seconds, us: one[us] })) });
+  const row = (name, us) => ({ name, values: soak.windows.filter((one) => one[us] !== null).map((one) => ({ at: one.at_seconds, us: one[us] })) });
   const part = (value) => `${value < 0 ? "" : "+"}${(value * 100).toFixed(1)} %`;
   const rows = soak.trends.map((trend) => [trend.what, trend.of, number(trend.samples.length), `${+trend.median.toPrecision(4)} ${trend.unit}`,
     trend.growth ? `${part(trend.growth.value)} (${part(trend.growth.low)} to ${part(trend.growth.high)})` : "–", `${Math.round(trend.limit * 100)} %`,
-    element("span", { class: trend.within_limit ? "good" : "bad" }, trend.within_limit ? "steady" : trend.within_limit === false ? "grows" : "no verdict")]);
+    element("span", { class: trend.within_limit ? "good" : "bad" }, trend.within_limit ? (trend.growth?.low > 0 ? "within the limit" : "steady") : trend.within_limit === false ? "grows" : "no verdict")]);
   page.append(element("h2", {}, "Over the whole run"), element("p", { class: "quiet" }, `Windows of ${soak.window_seconds} s. Growth is over the run, as a part of the median, with its 95 % interval.`),
     ...[overTime("Answers by window", "Median and 99th percentile of the requests that were due in each window.", [row("p50", "p50_us"), row("p99", "p99_us")])].filter(Boolean),
     element("section", { class: "card" }, table(["trend", "of", "samples", "median", "growth", "allowed", ""], rows, 2)));
 }
 
 function errorTable() {
-  const phases = [...report.phases, ...report.staleness.map((part) => part.background).filter(Boolean)];
+  const phases = [...report.phases, ...report.staleness.map((part) => part.background).filter(Boolean), ...report.chaos.map((one) => one.quiet).filter(Boolean)];
   const rows = phases.flatMap((phase) => phase.series.flatMap((series) => Object.entries(series.errors).map(([code, count]) => [`${pathName(phase)}, ${phase.loop} loop`, series.scenario, series.operation, code, number(count)])));
   for (const part of report.staleness) {
     for (const source of part.sources) for (const [reason, count] of Object.entries(source.failed_writes)) rows.push([`updates beside ${part.background_per_second}/s`, source.source, "write", reason, number(count)]);
     for (const [reason, count] of Object.entries(part.history.failed_reads)) rows.push([`updates beside ${part.background_per_second}/s`, "observers", "read", reason, number(count)]);
   }
+  for (const one of report.capacity) for (const step of one.steps) for (const [code, count] of Object.entries(step.errors ?? {})) rows.push([`${one.path}, ${number(step.offered_per_second)}/s`, "capacity", "", code, number(count)]);
+  for (const one of report.neighbours) if (one.alone_failed + one.beside_failed) rows.push([`${one.noise}, ${one.backend}`, "quiet tenant", "cold read", "failed", number(one.alone_failed + one.beside_failed)]);
+  for (const one of report.chaos) {
+    if (one.failed_writes) rows.push([one.name, "updates", "write", "failed", number(one.failed_writes)]);
+    for (const [reason, count] of Object.entries(one.history.failed_reads)) rows.push([one.name, "observers", "read", reason, number(count)]);
+  }
+  if (report.watchers && report.watchers.heard < report.watchers.calls) rows.push(["watchers", "", "change", "not received", number(report.watchers.calls - report.watchers.heard)]);
   page.append(element("h2", {}, "Errors"), element("section", { class: "card" }, rows.length
     ? table(["where", "who", "what", "code", "count"], rows, 4)
     : element("p", { style: "margin:0", class: "good" }, "None: every request had a correct answer.")));
@@ -427,7 +434,7 @@ function errorTable() {
 function environment() {
   const machine = report.environment;
   const rows = [["commit", machine.commit], ["system", machine.system], ["processor", `${machine.cores} × ${machine.processor}`], ["memory", machine.memory_mib ? `${number(machine.memory_mib)} MiB` : "unknown"],
-    ["harness", machine.profile ? `profile ${machine.profile}, the services' too` : machine.optimised ? "optimised build" : "build without optimisation"], ...Object.entries(machine.targets).map(([name, place]) => [`target ${name}`, place]),
+    ["harness", machine.profile ? `profile ${machine.profile}` : machine.optimised ? "optimised build" : "build without optimisation"], ...(machine.services_profile ? [["services", `profile ${machine.services_profile}`]] : []), ...Object.entries(machine.targets).map(([name, place]) => [`target ${name}`, place]),
     ...Object.entries(report.settings).map(([name, value]) => [name, typeof value === "object" ? Object.entries(value).map(([key, one]) => `${key}=${one}`).join(", ") : String(value)])];
   page.append(element("h2", {}, "Measured with"), element("section", { class: "card" }, table(["", ""], rows, 2)));
 }
@@ -468,6 +475,7 @@ function comparison() {
   page.append(element("h1", {}, `Tagged Config · ${TITLES[report.kind] ?? report.kind}, compared`),
     element("p", { class: "quiet" }, `Base: ${date(report)} UTC · ${machineOf(report)}${runs(data.runs[0])}`),
     element("p", { class: "quiet" }, `New: ${date(fresh)} UTC · ${machineOf(fresh)}${runs(data.runs[1])}`));
+  for (const note of data.notes ?? []) page.append(element("div", { class: "violation" }, note));
   const marks = { WORSE: "bad", GONE: "bad", better: "good" };
   const compared = (rows) => table(["figure", "base", "new", "ratio", ""], rows.map(([name, before, after, ratio, mark]) => [name, before, after, ratio, element("span", { class: marks[mark] ?? "quiet" }, mark)]));
   const changed = data.rows.filter((row) => row[4]);
