@@ -368,6 +368,9 @@ pub(crate) struct NeighboursOptions {
     /// The quiet tenant's p99 beside a noise may be this many times its p99 alone; above it, the exit code is 2
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     pub(crate) limit: f64,
+    /// There is no verdict if requests are sent later than this, and later than a fifth of the answers' times (99th percentiles)
+    #[arg(long, default_value = "1ms", value_parser = duration, overrides_with = "max_lag")]
+    pub(crate) max_lag: Duration,
     #[command(flatten)]
     pub(crate) place: Where,
     #[command(flatten)]

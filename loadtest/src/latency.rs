@@ -40,7 +40,7 @@ const COUNT_TOLERANCE_PER_USER: u64 = 1;
 /// A lag that is a smaller part of the answers' times is no limit.
 pub(crate) const LAG_PART: f64 = 0.2;
 /// Nor is one below this: the default of `--max-lag`.
-pub(crate) const MAX_LAG: Duration = Duration::from_millis(1);
+const MAX_LAG: Duration = Duration::from_millis(1);
 
 /// Targets, callers and data of one run, ready to be used.
 pub(crate) struct Bench {
