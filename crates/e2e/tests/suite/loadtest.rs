@@ -521,7 +521,7 @@ async fn loadtest_reports_what_was_measured_when_it_is_interrupted() -> anyhow::
         ])
         .args([
             "--duration",
-            "100s",
+            "10s",
             "--warm-up",
             "100ms",
             "--out",
