@@ -61,7 +61,7 @@ loadtest: ## Measure latency on the local stack (ARGS='--rate 1000' for more opt
 
 .PHONY: loadtest-capacity
 loadtest-capacity: ## Find the highest rate that gRPC and the edge of the local stack sustain (1 to 2 minutes)
-	@scripts/loadtest capacity --target grpc,edge --p99 50ms --duration 2s --timeout 2s --out target/loadtest/capacity $(ARGS)
+	@scripts/loadtest capacity --target grpc,edge --scenarios hot=1 --p99 50ms --duration 2s --timeout 2s --out target/loadtest/capacity $(ARGS)
 
 .PHONY: loadtest-soak
 loadtest-soak: ## Run one rate on the local stack for half an hour, and test memory, descriptors and times for growth
