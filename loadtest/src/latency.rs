@@ -269,6 +269,11 @@ pub(crate) async fn seeded(
     Ok(wanted)
 }
 
+/// A path as progress shows it.
+fn shown(path: &str) -> &str {
+    if path == "null" { "baseline" } else { path }
+}
+
 /// The phases of `loadtest latency`.
 struct Run<'o> {
     options: &'o LatencyOptions,
@@ -319,7 +324,7 @@ impl Run<'_> {
             warm_up: self.options.warm_up,
             duration: self.options.duration,
         };
-        let title = format!("{path}, closed loop, {} users", plan.users);
+        let title = format!("{}, closed loop, {} users", shown(path), plan.users);
         let bar = progress::timing(&title, plan.warm_up + plan.duration, &self.stop);
         let outcome = closed::run(load, mix, plan, &Live::beside(&bar), &self.stop).await?;
         bar.finish_and_clear();
@@ -353,7 +358,7 @@ impl Run<'_> {
 
     async fn open(&self, path: &str, load: &Load, mix: &Mix, rate: f64) -> Phase {
         let options = self.options;
-        let title = format!("{path}, open loop, {rate}/s");
+        let title = format!("{}, open loop, {rate}/s", shown(path));
         let bar = progress::timing(&title, options.warm_up + options.duration, &self.stop);
         let plan = |duration| self.bench.plan(rate, duration);
         open_load(
