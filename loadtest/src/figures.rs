@@ -127,6 +127,8 @@ pub(crate) struct Collector {
     figures: Figures,
     places: Vec<String>,
     not_compared: bool,
+    /// What is added has bounds, and no interval of confidence.
+    only_bounds: bool,
 }
 
 // === impl Figure ===
@@ -232,7 +234,7 @@ impl Collector {
             value,
             n,
             interval,
-            is_confidence: interval.is_some(),
+            is_confidence: interval.is_some() && !self.only_bounds,
             is_bare: interval.is_none(),
             name: name.to_owned(),
             compared: !self.not_compared,
@@ -261,16 +263,9 @@ impl Collector {
         n: u64,
         bounds: Option<(f64, Option<f64>)>,
     ) {
-        self.add(Figure {
-            kind,
-            value,
-            n,
-            interval: bounds,
-            is_confidence: false,
-            is_bare: bounds.is_none(),
-            name: name.to_owned(),
-            compared: !self.not_compared,
-        });
+        let was = std::mem::replace(&mut self.only_bounds, true);
+        self.put(name, kind, value, n, bounds);
+        self.only_bounds = was;
     }
 
     fn add(&mut self, figure: Figure) {

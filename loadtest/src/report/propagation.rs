@@ -407,6 +407,14 @@ mod tests {
             }))
         };
         let (kept, broken) = (run(true)?, run(false)?);
+        let mut quiet = crate::report::tests::sample().phases.remove(2);
+        assert!(kept.clone().with_quiet(Some(quiet.clone())).kept);
+        quiet.series[0].errors = [("wrong value".to_owned(), 1)].into();
+        let wrong = kept.clone().with_quiet(Some(quiet));
+        assert_eq!(
+            (wrong.kept, &*wrong.problems),
+            (false, &["quiet reads: wrong value x 1".to_owned()][..])
+        );
         let mut found = Findings::default();
         kept.warn(&mut found);
         assert!(found.warnings.is_empty());
