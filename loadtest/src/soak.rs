@@ -404,6 +404,29 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_that_went_away_half_way_has_no_verdict() {
+        let Command::Soak(options) = Cli::try_parse_from(["loadtest", "soak"]).unwrap().command
+        else {
+            panic!("another command");
+        };
+        for (count, verdict) in [(40, Some(true)), (15, None)] {
+            let replica = Replica {
+                name: "config-1".to_owned(),
+                folder: PathBuf::new(),
+                memory_mib: samples(count, 0.0, 2.0, 1),
+                descriptors: samples(count, 0.0, 2.0, 1),
+            };
+            let found = soak(&options, vec![Window::default(); 40], vec![replica], 40.0);
+            let verdicts = found.trends[1..].iter().map(|trend| trend.within_limit);
+            assert_eq!(
+                verdicts.collect::<Vec<_>>(),
+                [verdict; 2],
+                "{count} samples"
+            );
+        }
+    }
+
+    #[test]
     fn a_leak_grows_and_an_outlier_does_not() {
         let judged = |samples| trend(("memory", "config-1", "MiB"), samples, 0.1, 60.0);
         assert_eq!(
