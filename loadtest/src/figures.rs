@@ -241,15 +241,12 @@ impl Collector {
         });
     }
 
-    /// Adds a part of some things, with its 95 % interval (E. B. Wilson, "Probable Inference", 1927).
+    /// Adds a part of some things, with its 95 % interval.
     fn share(&mut self, name: &str, kind: Kind, part: u64, of: u64) {
         let value = share(part, of);
         let interval = value.as_ref().ok().map(|&value| {
-            let of = of as f64;
-            let width = Z * (value * (1.0 - value) / of + Z * Z / (4.0 * of * of)).sqrt();
-            let (middle, scale) = (value + Z * Z / (2.0 * of), 1.0 + Z * Z / of);
-            let end = |end: f64| (end / scale).clamp(0.0, 1.0);
-            (end(middle - width), Some(end(middle + width)))
+            let (low, high) = wilson(value, of);
+            (low, Some(high))
         });
         self.put(name, kind, value, of, interval);
     }
@@ -789,6 +786,15 @@ fn rate_interval(phase: &Phase, rate: f64) -> Option<(f64, Option<f64>)> {
         + (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / (96.0 * freedom * freedom);
     let half = t * (variance / n).sqrt();
     Some((rate - half, Some(rate + half)))
+}
+
+/// The 95 % interval of a share that was measured on so many things (E. B. Wilson, "Probable Inference", 1927).
+pub(crate) fn wilson(share: f64, of: u64) -> (f64, f64) {
+    let of = of as f64;
+    let width = Z * (share * (1.0 - share) / of + Z * Z / (4.0 * of * of)).sqrt();
+    let (middle, scale) = (share + Z * Z / (2.0 * of), 1.0 + Z * Z / of);
+    let end = |end: f64| (end / scale).clamp(0.0, 1.0);
+    (end(middle - width), end(middle + width))
 }
 
 fn share(part: u64, of: u64) -> Result<f64, String> {

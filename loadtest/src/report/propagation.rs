@@ -10,7 +10,7 @@ use super::{
     findings::is_wrong,
     table::{Table, cell, percentile},
 };
-use crate::recorder::quantiles;
+use crate::{figures::wilson, recorder::quantiles};
 
 /// This part of the updates that were due must have been made.
 const SUSTAINED_UPDATES: f64 = 0.9;
@@ -205,8 +205,10 @@ impl Staleness {
             let name = &source.source;
             let failed: u64 = source.failed_writes.values().sum();
             let due = source.updates + failed + source.passed_over;
-            let (made, enough) = (source.updates as f64, SUSTAINED_UPDATES * due as f64);
-            if made < enough && !interrupted {
+            let made = source.updates;
+            // Of a few updates, one that is missing says nothing of the rate.
+            let (_, at_most) = wilson(made as f64 / due.max(1) as f64, due.max(1));
+            if at_most < SUSTAINED_UPDATES && !interrupted {
                 found.distrust(format!(
                     "{name}: {made} updates were made, not {due}: the rate was not sustained ({} were due while their \
                      location was still being written, or rested after a failure)",
