@@ -9,7 +9,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Reflection is on the public port: it does not list the internal service.
     let reflected = protox::compile([public], [root])?;
     std::fs::write(out.join("public.bin"), prost_bytes(&reflected))?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // Taken from a message, and put into one, without a copy.
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(files)?;
     Ok(())
 }
 

@@ -232,6 +232,7 @@ impl Rewriter {
             content_type: "text/plain".to_owned(),
             // In whole seconds, so that all answers have the same size.
             modified_ms: version / 1_000 * 1_000,
+            ..Default::default()
         };
         let change = pb::Change {
             location: Some(self.locations[turn].clone()),

@@ -178,7 +178,11 @@ impl ConfigClient {
                     return Ok(whole);
                 }
             };
-            let bytes: usize = answer.entries.iter().map(|entry| entry.value.len()).sum();
+            let bytes: usize = answer
+                .entries
+                .iter()
+                .map(|entry| entry.value.len() + entry.data.len())
+                .sum();
             let (cut, errors): (Vec<_>, Vec<_>) = answer.errors.into_iter().partition(|error| {
                 bytes >= CUT_SHORT_BYTES && error.code == i32::from(Code::ResourceExhausted)
             });

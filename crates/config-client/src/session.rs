@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     CallerToken,
-    snapshot::{Entry, Known, Snapshot, Succession, earlier, is_passing},
+    snapshot::{Entry, Failure, Known, Snapshot, Succession, earlier, is_passing},
 };
 
 /// A watch that ended with OK counts as live for so long: config-service ends each one every few minutes, and the next one
@@ -254,6 +254,7 @@ impl Session {
                 Some((key, Known::Value(Arc::new(entry))))
             }
             Message::Deleted(deleted) => Some((deleted.key, Known::ABSENT)),
+            Message::Changed(changed) => Some((changed.key, Known::Failed(Failure::secret()))),
             Message::Failed(mut error) => {
                 let key = std::mem::take(&mut error.key);
                 Some((key, Known::Failed(error.into())))

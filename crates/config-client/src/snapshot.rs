@@ -173,7 +173,27 @@ impl Entry {
 
     fn has_content_of(&self, other: &Self) -> bool {
         let (one, two) = (&self.response, &other.response);
-        one.value == two.value && one.content_type == two.content_type
+        one.value == two.value
+            && one.data == two.data
+            && one.omitted_bytes == two.omitted_bytes
+            && one.content_type == two.content_type
+    }
+
+    fn text(&self) -> Result<&str, Fault> {
+        let GetConfigResponse {
+            value,
+            data,
+            omitted_bytes,
+            ..
+        } = &self.response;
+        if *omitted_bytes > 0 {
+            let large = "it is too large for an event; read it with GetConfig or over REST";
+            Err(Fault::Mismatch(large))
+        } else if data.is_empty() {
+            Ok(value)
+        } else {
+            std::str::from_utf8(data).map_err(|_| Fault::Mismatch("it is not UTF-8"))
+        }
     }
 
     /// The value as a type. The first type is kept; another one is made each time.
@@ -188,7 +208,7 @@ impl Entry {
         {
             return Ok(value);
         }
-        let value = Arc::new(parse(&self.response.value, self.is_json())?);
+        let value = Arc::new(parse(self.text()?, self.is_json())?);
         let _ = self
             .parsed
             .set((wanted, Arc::clone(&value) as Arc<dyn Any + Send + Sync>));
@@ -199,6 +219,14 @@ impl Entry {
 // === impl Failure ===
 
 impl Failure {
+    /// Of a key that a watch tells only changes of.
+    pub(crate) fn secret() -> Self {
+        Self {
+            code: Code::Unimplemented,
+            message: "secrets are not kept; read them with GetConfig".to_owned(),
+        }
+    }
+
     /// Whether the source did not answer, so that the last known state stands in. Another failure is an answer.
     pub(crate) fn is_passing(&self) -> bool {
         is_passing(self.code)

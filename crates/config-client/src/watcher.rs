@@ -290,6 +290,7 @@ impl Task {
         match &message {
             Message::Upserted(entry) => self.observer.updated(&entry.key),
             Message::Deleted(deleted) => self.observer.updated(&deleted.key),
+            Message::Changed(changed) => self.observer.updated(&changed.key),
             Message::InSync(_) | Message::Heartbeat(_) | Message::Failed(_) => {}
         }
         if self.shared.step(Event::Received(message)).is_connected {

@@ -19,8 +19,8 @@ pub use identity::{
 };
 pub use key::{ConfigKey, ConfigName, KeyError, KeyPrefix};
 pub use location::{Backend, Layers, Location, LocationId, Origin};
-pub use record::{Content, Record, Revision};
+pub use record::{Content, Record, Remote, Revision, Value};
 pub use store::{
-    Current, ListPage, ListRequest, NewValue, Operation, Order, Precondition, Store, StoreError,
-    VersionClock, Written,
+    Current, DEFAULT_MAX_VALUE_BYTES, ListPage, ListRequest, NewValue, Operation, Order,
+    Precondition, Store, StoreError, ValueStream, VersionClock, Written,
 };

@@ -1,14 +1,26 @@
 //! The trait that every backend implements, and its errors. To add a backend: implement [`Store`] in a
 //! file of its own in the stores crate, add its spec, and wire it in the factory.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use thiserror::Error;
 
 use crate::{
-    Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId, record::Content,
+    Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId,
+    record::{Content, Remote, Value},
 };
+
+/// The bytes of a value, as they arrive.
+pub type ValueStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// The largest value of a backend that says nothing else, in bytes.
+pub const DEFAULT_MAX_VALUE_BYTES: usize = 256 * 1024;
 
 /// Where configuration of one kind is kept. Implementations are shared between all requests.
 ///
@@ -33,9 +45,19 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// What a read that returned so many bytes costs; at least 1.
-    fn read_units(&self, bytes: usize) -> u32 {
+    fn read_units(&self, bytes: u64) -> u32 {
         let _ = bytes;
         1
+    }
+
+    /// The largest value that [`Self::put`] takes, in bytes.
+    fn max_value_bytes(&self) -> usize {
+        DEFAULT_MAX_VALUE_BYTES
+    }
+
+    /// Whether it keeps any bytes; otherwise values are text.
+    fn keeps_bytes(&self) -> bool {
+        false
     }
 
     /// The places where this name of this tenant may lie.
@@ -62,7 +84,22 @@ pub trait Store: Send + Sync + 'static {
             .flatten())
     }
 
-    /// A page of the tenant's own names, in byte order, read consistently.
+    /// The bytes of a value that [`Self::read`] left in the backend, in this range, which lies within it. Never cached, and
+    /// in memory piece by piece.
+    async fn open(
+        &self,
+        _admitted: &Admitted,
+        _location: &Location,
+        _remote: &Remote,
+        _range: Range<u64>,
+    ) -> Result<ValueStream, StoreError> {
+        Err(StoreError::Malformed {
+            reason: "a value of this backend is always read whole",
+        })
+    }
+
+    /// A page of the tenant's own names, in byte order, read consistently. A backend whose listing has no values gives
+    /// [`Value::Remote`].
     async fn list(
         &self,
         _admitted: &Admitted,
@@ -119,8 +156,8 @@ pub enum Order {
 /// A value to be written; it was checked against its content type.
 #[derive(Clone, Copy, Debug)]
 pub struct NewValue<'a> {
-    /// The value.
-    pub value: &'a str,
+    /// The value, in memory: text, unless the backend keeps bytes.
+    pub value: &'a Value,
     /// Its media type.
     pub content_type: &'a str,
     /// Who writes it (`sub`).
@@ -245,6 +282,12 @@ pub enum StoreError {
     /// There is nothing to delete.
     #[error("the key does not exist")]
     NotFound,
+    /// The backend keeps text, and the value is none.
+    #[error("the value is not UTF-8, and {backend} keeps text")]
+    NotText {
+        /// Which backend.
+        backend: Backend,
+    },
     /// The value is larger than the backend takes.
     #[error("the value has {actual} bytes, {backend} takes at most {limit}")]
     TooLarge {
@@ -355,6 +398,7 @@ impl StoreError {
             | Self::Malformed { .. }
             | Self::Conflict { .. }
             | Self::NotFound
+            | Self::NotText { .. }
             | Self::TooLarge { .. }
             | Self::VersionExhausted
             | Self::Unsupported { .. } => false,

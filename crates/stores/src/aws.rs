@@ -45,12 +45,24 @@ where
     if timed_out {
         return StoreError::TimedOut { backend };
     }
+    // The answer to a HEAD says no more.
+    match error.raw_response().map(|raw| raw.status().as_u16()) {
+        Some(403) if error.as_service_error().is_some_and(|e| e.code().is_none()) => {
+            let reason = "403".to_owned();
+            return StoreError::Refused { backend, reason };
+        }
+        Some(503) if error.as_service_error().is_some_and(|e| e.code().is_none()) => {
+            return StoreError::Throttled { backend };
+        }
+        _ => {}
+    }
     let service_error = error.as_service_error();
     match service_error.and_then(ProvideErrorMetadata::code) {
         Some(code)
             if code.contains("Throttl")
                 || code.contains("LimitExceeded")
-                || code.contains("ThroughputExceeded") =>
+                || code.contains("ThroughputExceeded")
+                || code == "SlowDown" =>
         {
             StoreError::Throttled { backend }
         }
@@ -58,6 +70,8 @@ where
             if code.starts_with("AccessDenied")
                 || code.starts_with("Validation")
                 || code.starts_with("ResourceNotFound")
+                || code == "NoSuchBucket"
+                || code == "SignatureDoesNotMatch"
                 || code.starts_with("UnrecognizedClient")
                 || code.starts_with("ExpiredToken")
                 || code.starts_with("InvalidKeyId")

@@ -8,16 +8,16 @@
 //! out, a write first claims the item, waits for the clock's next millisecond, and takes its version then:
 //! whatever was given before was given before the claim.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{Client, error::BuildError, types::AttributeValue};
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, LocationId,
-    NewValue, Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock,
-    Written,
+    Admitted, Backend, ConfigName, Current, DEFAULT_MAX_VALUE_BYTES, Layers, ListPage, ListRequest,
+    Location, LocationId, NewValue, Order, Precondition, Record, Revision, Store, StoreError,
+    TenantId, VersionClock, Written,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -25,8 +25,13 @@ use uuid::Uuid;
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
     bulkhead::{Bulkhead, Permit},
-    dynamodb::{condition::Condition, item::Item, writes::Update},
+    dynamodb::{
+        condition::Condition,
+        item::Item,
+        writes::{NewText, Update},
+    },
     journal::Journal,
+    versions::{back_off, pass, reach_version_above},
 };
 
 mod condition;
@@ -36,7 +41,7 @@ mod writes;
 /// The backend's name.
 pub const BACKEND: Backend = Backend("dynamodb");
 /// Largest value that is written, in bytes. An item may have 400 KB in all.
-pub const MAX_VALUE_BYTES: usize = 256 * 1024;
+const MAX_VALUE_BYTES: usize = DEFAULT_MAX_VALUE_BYTES;
 /// Reads in flight, and of these, those of one tenant: what its quota of 1,000 a second needs at 4 ms a read.
 const MAX_READS: usize = 64;
 const MAX_READS_OF_A_TENANT: usize = 4;
@@ -109,29 +114,17 @@ impl DynamoDbStore {
             .ok_or(StoreError::Throttled { backend: BACKEND })
     }
 
-    /// A version above `old`; returns when the clock has reached it.
-    async fn reach_version_above(&self, old: i64) -> Result<i64, StoreError> {
-        let version = self
-            .versions
-            .next(old)
-            .ok_or(StoreError::VersionExhausted)?;
-        if let Some(wait) = self.versions.until(version) {
-            tokio::time::sleep(wait).await;
-        }
-        Ok(version)
-    }
-
     /// Replaces what was read; the version that was given, or `None` if somebody else was faster.
     async fn replace(
         &self,
         id: &LocationId,
         old: Option<&Item>,
-        new: NewValue<'_>,
+        new: NewText<'_>,
         now: OffsetDateTime,
     ) -> Result<Option<i64>, StoreError> {
         let unchanged = Condition::unchanged(old);
         if let Some(assigned) = old.and_then(item::assigned_version) {
-            let version = self.reach_version_above(assigned).await?;
+            let version = reach_version_above(&self.versions, assigned).await?;
             let written = self
                 .update(
                     id,
@@ -166,10 +159,9 @@ impl DynamoDbStore {
         {
             return Ok(None);
         }
-        let version = self
-            .reach_version_above(first.max(self.versions.now_ms()))
-            .await?;
-        let condition = Condition::claimed(claim.clone(), first, new.value);
+        let version =
+            reach_version_above(&self.versions, first.max(self.versions.now_ms())).await?;
+        let condition = Condition::claimed(claim.clone(), first, new.text);
         let written = self
             .update(
                 id,
@@ -189,8 +181,8 @@ impl DynamoDbStore {
     async fn delete_read(&self, id: &LocationId, old: &Item) -> Result<Option<i64>, StoreError> {
         let unchanged = Condition::unchanged(Some(old));
         if let Some(assigned) = item::assigned_version(old) {
-            let version = self.reach_version_above(assigned).await?;
-            self.pass(version).await;
+            let version = reach_version_above(&self.versions, assigned).await?;
+            pass(&self.versions, version).await;
             return Ok(self
                 .remove(id, old, version, unchanged)
                 .await?
@@ -200,23 +192,18 @@ impl DynamoDbStore {
         if !self.claim(id, &claim, unchanged).await? {
             return Ok(None);
         }
-        let version = self
-            .reach_version_above(item::version(old).max(self.versions.now_ms()))
-            .await?;
-        self.pass(version).await;
+        let version = reach_version_above(
+            &self.versions,
+            item::version(old).max(self.versions.now_ms()),
+        )
+        .await?;
+        pass(&self.versions, version).await;
         let mut claimed = old.clone();
         claimed.insert(item::CLAIM.to_owned(), AttributeValue::S(claim));
         Ok(self
             .remove(id, old, version, Condition::unchanged(Some(&claimed)))
             .await?
             .then_some(version))
-    }
-
-    /// Returns when the clock is past this version: what is created afterwards gets a higher one.
-    async fn pass(&self, version: i64) {
-        if let Some(wait) = self.versions.until(version.saturating_add(1)) {
-            tokio::time::sleep(wait).await;
-        }
     }
 }
 
@@ -248,8 +235,8 @@ impl Store for DynamoDbStore {
         Order::ConsistentReads
     }
 
-    fn read_units(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(READ_UNIT_BYTES).max(1)).unwrap_or(u32::MAX)
+    fn read_units(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(READ_UNIT_BYTES as u64).max(1)).unwrap_or(u32::MAX)
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
@@ -322,8 +309,9 @@ impl Store for DynamoDbStore {
         new: NewValue<'_>,
         precondition: Precondition,
     ) -> Result<Written, StoreError> {
-        if new.value.len() > MAX_VALUE_BYTES {
-            let actual = new.value.len();
+        let text = NewText::of(new)?;
+        if text.text.len() > MAX_VALUE_BYTES {
+            let actual = text.text.len();
             return Err(StoreError::TooLarge {
                 backend: BACKEND,
                 limit: MAX_VALUE_BYTES,
@@ -331,7 +319,7 @@ impl Store for DynamoDbStore {
             });
         }
         let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
-        admitted.charge(units_beyond_the_first(new.value.len()));
+        admitted.charge(units_beyond_the_first(text.text.len()));
         let layers = self.locate(admitted.tenant(), name);
         let id = layers.first().id();
         for attempt in 0..MAX_ATTEMPTS {
@@ -341,7 +329,7 @@ impl Store for DynamoDbStore {
                 // that is not higher.
                 let version = self.versions.next(0).ok_or(StoreError::VersionExhausted)?;
                 let update = Update {
-                    new,
+                    new: text,
                     version,
                     now,
                     claim: None,
@@ -354,7 +342,7 @@ impl Store for DynamoDbStore {
                 let old = self.get(layers.first()).await?;
                 admitted.charge(extra_units(old.as_ref()));
                 precondition.check(old.as_ref().map(current))?;
-                let version = self.replace(id, old.as_ref(), new, now).await?;
+                let version = self.replace(id, old.as_ref(), text, now).await?;
                 (version, old.is_none())
             };
             if let Some(version) = version {
@@ -363,7 +351,7 @@ impl Store for DynamoDbStore {
                     incarnation: 0,
                     version,
                 };
-                let record = Record::new(new.value, new.content_type, revision, modified_ms);
+                let record = Record::new(text.text, new.content_type, revision, modified_ms);
                 return Ok(Written { record, created });
             }
             if attempt > 0 {
@@ -414,13 +402,6 @@ fn current(item: &Item) -> Current {
         version: item::version(item),
         content: item::decode(item).ok().map(|record| record.content()),
     }
-}
-
-async fn back_off(attempt: u32) {
-    // Spread by the clock's nanoseconds: enough to part two writers.
-    let jitter = u64::from(OffsetDateTime::now_utc().nanosecond() % 1_000);
-    let base = 1_000_u64 << attempt.min(6);
-    tokio::time::sleep(Duration::from_micros(base + base * jitter / 1_000)).await;
 }
 
 const SORT_PREFIX: &str = "CONFIG#";

@@ -12,6 +12,7 @@ pub mod factory;
 mod fair_queue;
 pub mod journal;
 pub mod parameter_store;
+mod versions;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
 pub use factory::{StoreSpec, Stores, UnknownTag};

@@ -1,9 +1,14 @@
-//! What every store must do. The same cases run against DynamoDB's and Parameter Store's wire protocols
-//! (crate `e2e`) and the store in memory (here).
+//! What every store must do. The same cases run against each backend's wire protocol (crate `e2e`) and the stores in
+//! memory (here).
+
+use std::ops::Range;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
 use tagged_config_domain::{
-    ConfigName, ListRequest, NewValue, Precondition, Record, Store, StoreError, TenantId, Written,
+    ConfigName, ListRequest, NewValue, Precondition, Record, Remote, Store, StoreError, TenantId,
+    Value, Written,
 };
 
 use crate::{Issuer, admitted};
@@ -38,23 +43,68 @@ pub async fn run(subject: &dyn Subject) {
     .await;
     if subject.writable() {
         writes(subject, &tenant("e"), &tenant("f")).await;
+        sizes(subject, &tenant("j")).await;
+        bytes(subject, &tenant("k")).await;
         lists(subject, &tenant("g"), &tenant("h")).await;
     } else {
         refuses_writes(subject, &tenant("i")).await;
     }
 }
 
-/// The value that a tenant sees: the first layer that has one.
+/// The value that a tenant sees: the first layer that has one. A secret's is revealed.
 async fn get(store: &dyn Store, tenant: &TenantId, name: &str) -> Option<Record> {
     let layers = store.locate(tenant, name_of(name));
     let locations: Vec<_> = layers.iter().cloned().collect();
-    store
-        .read(&admitted(tenant), &locations)
+    let found = store.read(&admitted(tenant), &locations).await;
+    let found = found.expect("the store answers");
+    let mut layers = found.into_iter().zip(&locations);
+    let (record, location) = layers.find_map(|(record, location)| Some((record?, location)))?;
+    if !record.secret {
+        return Some(record);
+    }
+    assert!(
+        record.value.is_empty(),
+        "a secret is read without its value"
+    );
+    let revealed = store.reveal(&admitted(tenant), location).await;
+    let revealed = revealed.expect("the store answers")?;
+    assert_eq!(revealed.content(), record.content(), "one value, one tag");
+    Some(revealed)
+}
+
+/// A part of a value that lies in the backend.
+async fn opened(
+    store: &dyn Store,
+    tenant: &TenantId,
+    name: &str,
+    remote: &Remote,
+    range: Range<u64>,
+) -> Vec<u8> {
+    let layers = store.locate(tenant, name_of(name));
+    let admitted = admitted(tenant);
+    let stream = store.open(&admitted, layers.first(), remote, range).await;
+    let pieces: Vec<Bytes> = stream
+        .expect("it is there")
+        .try_collect()
         .await
-        .expect("the store answers")
-        .into_iter()
-        .flatten()
-        .next()
+        .expect("all of it arrives");
+    pieces.concat()
+}
+
+/// What a value holds, wherever it lies.
+async fn bytes_of(store: &dyn Store, tenant: &TenantId, name: &str, value: &Value) -> Vec<u8> {
+    match value {
+        Value::Remote(remote) => opened(store, tenant, name, remote, 0..remote.bytes).await,
+        held => held.to_bytes().expect("it is in memory").to_vec(),
+    }
+}
+
+fn new(value: &Value) -> NewValue<'_> {
+    NewValue {
+        value,
+        content_type: "application/json",
+        modified_by: "tester",
+    }
 }
 
 fn name_of(name: &str) -> ConfigName<'_> {
@@ -75,7 +125,7 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     ] {
         subject.set(a, name, value).await;
         let record = get(store, a, name).await.expect("it was written");
-        assert_eq!(&*record.value, value);
+        assert_eq!(record.value, value);
         assert_eq!(
             get(store, ab, name).await,
             None,
@@ -94,7 +144,7 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
     let before = get(store, a, "plain").await.expect("there");
     subject.set(a, "plain", "2").await;
     let after = get(store, a, "plain").await.expect("there");
-    assert_eq!(&*after.value, "2");
+    assert_eq!(after.value, "2");
     assert_ne!(before.digest(), after.digest());
     subject.unset(a, "plain").await;
     assert_eq!(get(store, a, "plain").await, None);
@@ -119,7 +169,8 @@ async fn layers(subject: &dyn Subject, c: &TenantId, d: &TenantId, name: &str) {
         assert_eq!(store.locate(c, name_of(name)).iter().count(), 1);
         return;
     }
-    let value = |record: Option<Record>| record.map(|r| r.value.as_ref().to_owned());
+    let value =
+        |record: Option<Record>| record.and_then(|r| r.value.as_text().map(ToOwned::to_owned));
     assert_eq!(
         value(get(store, c, name).await).as_deref(),
         Some("\"default\"")
@@ -141,14 +192,9 @@ async fn layers(subject: &dyn Subject, c: &TenantId, d: &TenantId, name: &str) {
 async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     let store = subject.store();
     let name = name_of("w/1");
-    let new = |value| NewValue {
-        value,
-        content_type: "application/json",
-        modified_by: "tester",
-    };
-    let put = async |value, precondition| {
+    let put = async |value: &str, precondition| {
         store
-            .put(&admitted(e), name, new(value), precondition)
+            .put(&admitted(e), name, new(&value.into()), precondition)
             .await
     };
     let conflict = |result: Result<Written, StoreError>| match result {
@@ -247,7 +293,12 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
     // Without a condition, a hand edit is replaced like any value.
     subject.set(e, "w/2", "\"by hand\"").await;
     let over = store
-        .put(&admitted(e), name_of("w/2"), new("1"), Precondition::None)
+        .put(
+            &admitted(e),
+            name_of("w/2"),
+            new(&"1".into()),
+            Precondition::None,
+        )
         .await
         .expect("over a hand edit");
     assert!(!over.created);
@@ -256,29 +307,82 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         Some(over.record),
         "what was returned is what is there"
     );
+}
 
-    let largest = format!("\"{}\"", "x".repeat(256 * 1024 - 2));
-    assert_eq!(
+/// The largest value fits, and one byte more is refused and changes nothing. A value that stays in the backend is streamed,
+/// whole and in parts, and after it was replaced, too.
+async fn sizes(subject: &dyn Subject, j: &TenantId) {
+    let store = subject.store();
+    let name = "large/1";
+    let put = async |value: String| {
+        let new = NewValue {
+            value: &value.into(),
+            content_type: "text/plain",
+            modified_by: "tester",
+        };
         store
-            .put(&admitted(e), name, new(&largest), Precondition::None)
+            .put(&admitted(j), name_of(name), new, Precondition::None)
             .await
-            .expect("fits")
-            .record
-            .value
-            .len(),
-        256 * 1024
-    );
-    let larger = format!("{largest} ");
+    };
+    let largest: String = (b'a'..=b'z')
+        .cycle()
+        .map(char::from)
+        .take(store.max_value_bytes())
+        .collect();
+    let written = put(largest.clone()).await.expect("it fits").record;
     assert!(matches!(
-        store
-            .put(&admitted(e), name, new(&larger), Precondition::None)
-            .await,
+        put(format!("{largest} ")).await,
         Err(StoreError::TooLarge { .. })
     ));
-    assert_eq!(
-        get(store, e, "w/1").await.expect("untouched").value.len(),
-        256 * 1024
+    let read = get(store, j, name).await.expect("untouched");
+    assert_eq!(written, read, "what put returns is what is read");
+    assert_eq!(read.value.len(), largest.len() as u64);
+    let whole = bytes_of(store, j, name, &read.value).await;
+    assert!(whole == largest.as_bytes(), "another value");
+    let Value::Remote(remote) = &read.value else {
+        return;
+    };
+    let end = remote.bytes;
+    for range in [0..1, 26..52, end - 1..end, end - 70_000..end - 3] {
+        let [from, to] = [range.start, range.end].map(|at| usize::try_from(at).expect("small"));
+        let part = opened(store, j, name, remote, range).await;
+        assert!(part == largest.as_bytes()[from..to], "{from}..{to}");
+    }
+    put("small".to_owned()).await.expect("it fits");
+    assert_eq!(get(store, j, name).await.expect("there").value, "small");
+    let before = bytes_of(store, j, name, &read.value).await;
+    assert!(
+        before == largest.as_bytes(),
+        "what was read is streamed, not what is there now"
     );
+}
+
+/// Any bytes come back with their type, or are refused by a store that keeps text.
+async fn bytes(subject: &dyn Subject, k: &TenantId) {
+    let store = subject.store();
+    let put = async |value: &[u8]| {
+        let new = NewValue {
+            value: &Bytes::copy_from_slice(value).into(),
+            content_type: "image/x-test",
+            modified_by: "tester",
+        };
+        store
+            .put(&admitted(k), name_of("bytes"), new, Precondition::None)
+            .await
+    };
+    for value in [&b"\xff\x00\xfe\r\n"[..], b"\0", b""] {
+        let written = put(value).await;
+        if !store.keeps_bytes() && std::str::from_utf8(value).is_err() {
+            assert!(matches!(written, Err(StoreError::NotText { .. })));
+            assert_eq!(get(store, k, "bytes").await, None);
+            continue;
+        }
+        let written = written.expect("it fits").record;
+        let read = get(store, k, "bytes").await.expect("there");
+        assert_eq!(written, read);
+        assert_eq!(&*read.content_type, "image/x-test");
+        assert_eq!(bytes_of(store, k, "bytes", &read.value).await, value);
+    }
 }
 
 /// Pages are complete, in order, and of one tenant.
@@ -307,7 +411,9 @@ async fn lists(subject: &dyn Subject, g: &TenantId, h: &TenantId) {
                 .expect("the store answers");
             assert!(page.entries.len() <= limit);
             for (name, record) in page.entries {
-                assert_eq!(&*record.expect("good").value, "1", "another tenant's value");
+                let value = record.expect("good").value;
+                let value = bytes_of(store, g, &name, &value).await;
+                assert_eq!(value, b"1", "another tenant's value");
                 names.push(name);
             }
             after = page.next_after;
@@ -322,13 +428,13 @@ async fn lists(subject: &dyn Subject, g: &TenantId, h: &TenantId) {
 /// A read-only store says so and changes nothing.
 async fn refuses_writes(subject: &dyn Subject, i: &TenantId) {
     let store = subject.store();
-    let new = NewValue {
-        value: "1",
-        content_type: "application/json",
-        modified_by: "tester",
-    };
     let put = store
-        .put(&admitted(i), name_of("x"), new, Precondition::None)
+        .put(
+            &admitted(i),
+            name_of("x"),
+            new(&"1".into()),
+            Precondition::None,
+        )
         .await;
     assert!(
         matches!(put, Err(StoreError::Unsupported { .. })),
@@ -389,13 +495,29 @@ mod tests {
             MemoryStore::unset(self, tenant.as_str(), name);
         }
 
-        async fn set_shared(&self, _: &str, _: &str) -> bool {
-            false
+        async fn set_shared(&self, name: &str, value: &str) -> bool {
+            let layers = self.locate(&Issuer::new().tenant("any"), name_of(name));
+            let Some(shared) = layers.iter().nth(1) else {
+                return false;
+            };
+            let record = Record::new(
+                value,
+                Record::guess_content_type(value),
+                Revision::default(),
+                None,
+            );
+            MemoryStore::set(self, shared.id().partition(), "", record);
+            true
         }
     }
 
     #[tokio::test]
     async fn memory() {
         run(&MemoryStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn memory_of_bytes() {
+        run(&MemoryStore::of_bytes()).await;
     }
 }

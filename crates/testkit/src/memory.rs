@@ -2,22 +2,28 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering as Atomic},
     },
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, NewValue,
-    Order, Precondition, Record, Revision, Store, StoreError, TenantId, VersionClock, Written,
+    Admitted, Backend, ConfigName, Current, DEFAULT_MAX_VALUE_BYTES, Layers, ListPage, ListRequest,
+    Location, NewValue, Order, Precondition, Record, Remote, Revision, Store, StoreError, TenantId,
+    Value, ValueStream, VersionClock, Written,
 };
 use tokio::sync::Semaphore;
 
 const BACKEND: Backend = Backend("memory");
 const LAYERED_BACKEND: Backend = Backend("memory-layered");
-const MAX_VALUE_BYTES: usize = 256 * 1024;
+const BYTES_BACKEND: Backend = Backend("memory-bytes");
+/// A store that keeps bytes leaves larger values where they are.
+const HELD_BYTES: usize = 64 * 1024;
 
 /// Values by partition and name. With [`MemoryStore::layered`], a shared default lies under each.
 pub struct MemoryStore {
@@ -26,6 +32,9 @@ pub struct MemoryStore {
     last_version: AtomicI64,
     order: Order,
     layered: bool,
+    keeps_bytes: bool,
+    /// Large values by their names, also those that were replaced.
+    large: Mutex<BTreeMap<Arc<str>, Bytes>>,
     down: AtomicBool,
     reads: AtomicUsize,
     /// While closed, reads that took their value wait here before they return it.
@@ -44,6 +53,8 @@ impl Default for MemoryStore {
             last_version: AtomicI64::new(0),
             order: Order::ConsistentReads,
             layered: false,
+            keeps_bytes: false,
+            large: Mutex::default(),
             down: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
             gate: Semaphore::new(0),
@@ -60,6 +71,15 @@ impl MemoryStore {
         Self {
             order: Order::Revisions,
             layered: true,
+            ..Self::default()
+        }
+    }
+
+    /// A store that keeps any bytes, over shared defaults, and streams large values.
+    pub fn of_bytes() -> Self {
+        Self {
+            layered: true,
+            keeps_bytes: true,
             ..Self::default()
         }
     }
@@ -126,6 +146,22 @@ impl MemoryStore {
         self.gated.store(false, Atomic::SeqCst);
     }
 
+    /// What is kept in place of a new value.
+    fn kept(&self, value: &Value) -> Value {
+        let bytes = value.to_bytes().filter(|_| self.keeps_bytes);
+        match bytes {
+            None => value.as_text().map_or_else(|| value.clone(), Value::from),
+            Some(bytes) if bytes.len() <= HELD_BYTES => bytes.into(),
+            Some(bytes) => {
+                let name: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+                let mut large = self.large.lock().expect("not poisoned");
+                large.insert(Arc::clone(&name), bytes);
+                let bytes = value.len();
+                Remote { bytes, name }.into()
+            }
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Record>> {
         self.values.lock().expect("not poisoned")
     }
@@ -155,7 +191,9 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     fn backend(&self) -> Backend {
-        if self.layered {
+        if self.keeps_bytes {
+            BYTES_BACKEND
+        } else if self.layered {
             LAYERED_BACKEND
         } else {
             BACKEND
@@ -164,6 +202,10 @@ impl Store for MemoryStore {
 
     fn order(&self) -> Order {
         self.order
+    }
+
+    fn keeps_bytes(&self) -> bool {
+        self.keeps_bytes
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
@@ -201,6 +243,25 @@ impl Store for MemoryStore {
         Ok(found)
     }
 
+    async fn open(
+        &self,
+        _: &Admitted,
+        _: &Location,
+        remote: &Remote,
+        range: Range<u64>,
+    ) -> Result<ValueStream, StoreError> {
+        self.up()?;
+        let at = |at| usize::try_from(at).expect("it is in memory");
+        let large = self.large.lock().expect("not poisoned");
+        let part = large[&remote.name].slice(at(range.start)..at(range.end));
+        drop(large);
+        let pieces: Vec<_> = part
+            .chunks(HELD_BYTES)
+            .map(|piece| Ok(part.slice_ref(piece)))
+            .collect();
+        Ok(stream::iter(pieces).boxed())
+    }
+
     async fn list(
         &self,
         admitted: &Admitted,
@@ -233,11 +294,14 @@ impl Store for MemoryStore {
         precondition: Precondition,
     ) -> Result<Written, StoreError> {
         self.up()?;
-        if new.value.len() > MAX_VALUE_BYTES {
-            let actual = new.value.len();
+        if !self.keeps_bytes && new.value.as_text().is_none() {
+            return Err(StoreError::NotText { backend: BACKEND });
+        }
+        let actual = new.value.held_bytes();
+        if actual > DEFAULT_MAX_VALUE_BYTES {
             return Err(StoreError::TooLarge {
                 backend: BACKEND,
-                limit: MAX_VALUE_BYTES,
+                limit: DEFAULT_MAX_VALUE_BYTES,
                 actual,
             });
         }
@@ -253,7 +317,7 @@ impl Store for MemoryStore {
             let old_version = old.map_or(0, |record| record.revision.version);
             let version = self.next_version(old_version)?;
             let record = Record::new(
-                new.value,
+                self.kept(new.value),
                 new.content_type,
                 Revision {
                     incarnation: 0,

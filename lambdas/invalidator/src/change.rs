@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use tagged_config_domain::{LocationId, Record, Revision};
+use bytes::Bytes;
+use tagged_config_domain::{LocationId, Record, Revision, Value};
 use tagged_config_proto::v1::{self as pb, change::State};
 use tagged_config_stores::Entry;
 
@@ -35,16 +36,31 @@ pub(crate) enum NewState {
 }
 
 impl Change {
-    /// The message; a secret goes without its value.
+    /// The message; a secret goes without its value, and so does what is too large for one.
     pub(crate) fn to_wire(&self) -> pb::Change {
+        let mut digest = Bytes::new();
         let state = match &self.state {
-            NewState::Value(record) if !record.secret => State::Value(pb::Value {
-                value: record.value.as_ref().to_owned(),
-                content_type: record.content_type.as_ref().to_owned(),
-                modified_ms: record.modified_ms.unwrap_or(0),
-            }),
+            NewState::Value(record) if record.secret => State::Unknown(true),
+            NewState::Value(record) => {
+                let (value, data) = match &record.value {
+                    Value::Text(text) => (Some(text.as_ref().to_owned()), Bytes::new()),
+                    Value::Bytes(bytes) => (Some(String::new()), bytes.clone()),
+                    Value::Remote(_) => (None, Bytes::new()),
+                };
+                if let Some(value) = value {
+                    State::Value(pb::Value {
+                        value,
+                        data,
+                        content_type: record.content_type.as_ref().to_owned(),
+                        modified_ms: record.modified_ms.unwrap_or(0),
+                    })
+                } else {
+                    digest = Bytes::copy_from_slice(record.digest());
+                    State::Unknown(true)
+                }
+            }
             NewState::Absent => State::Absent(true),
-            NewState::Value(_) | NewState::Unknown => State::Unknown(true),
+            NewState::Unknown => State::Unknown(true),
         };
         pb::Change {
             location: Some(pb::Location {
@@ -57,7 +73,8 @@ impl Change {
             written_at_ms: self.written_at_ms,
             written_at_whole_seconds: self.whole_seconds,
             state: Some(state),
-            id: self.entry.id.as_bytes().to_vec(),
+            id: Bytes::copy_from_slice(self.entry.id.as_bytes()),
+            digest,
         }
     }
 }

@@ -199,7 +199,7 @@ mod tests {
             (change.written_at_ms, change.whole_seconds),
             (1_767_323_045_250, false)
         );
-        assert!(matches!(&change.state, NewState::Value(record) if &*record.value == "2"));
+        assert!(matches!(&change.state, NewState::Value(record) if record.value == "2"));
         assert_eq!(batch.first.as_deref(), Some("100"));
     }
 

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_ssm::Client;
+use bytes::Bytes;
 use lambda_runtime::Error;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::FlushRequest;
-use tagged_config_stores::{Entry, Journal, ParameterStoreConfig, aws, dynamodb::BACKEND};
+use tagged_config_stores::{Entry, Journal, aws, dynamodb::BACKEND};
 
 use crate::{
     change::{Change, latest},
@@ -16,25 +17,23 @@ use crate::{
     dynamodb,
     fanout::{self, Fanout, GrpcRefresher, Message, OnTimeout, Refresher},
     journal::{self, Append, Journalled},
-    parameter::{self, Parameters},
     receipt::{self, Stages},
+    source::{self, Announcement, Source},
 };
 
-/// Handles events of both kinds.
-pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, P = Client, J = Journal> {
+/// Handles a stream's batches and announced changes.
+pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, J = Journal> {
     discover: D,
     refresher: R,
-    parameters: P,
+    sources: Vec<Box<dyn Source>>,
     journal: Option<J>,
-    config: ParameterStoreConfig,
 }
 
 impl Handler {
     /// Connected to AWS.
     pub(crate) async fn connect(config: Config) -> Self {
         let sdk = aws::sdk_config().await;
-        let ssm = Client::new(&sdk);
-        let credential = Credential::new(ssm.clone(), config.credential_parameter.clone());
+        let credential = Credential::new(Client::new(&sdk), config.credential_parameter.clone());
         // A failure shows at the first event, which is then tried again.
         if let Err(error) = credential.get().await {
             tracing::error!(
@@ -46,28 +45,31 @@ impl Handler {
         Self {
             discover: cloud_map,
             refresher: GrpcRefresher::new(credential),
-            parameters: ssm,
+            sources: source::all(&sdk, &config),
             journal: config.journal.map(|table| journal::connect(&sdk, table)),
-            config: config.parameters,
         }
     }
 }
 
-impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
+impl<D: Discover, R: Refresher, J: Append> Handler<D, R, J> {
     /// Handles one event. For a stream's batch, the answer names the records to be tried again.
     pub(crate) async fn handle(&self, event: &Value) -> Result<Value, Error> {
         let started_ms = tagged_config_runtime::clock::unix_ms();
         if let Some(records) = event.get("Records").and_then(Value::as_array) {
             return Ok(self.stream(records, started_ms).await);
         }
-        if event.get("source").and_then(Value::as_str) == Some("aws.ssm") {
-            self.parameter(event, started_ms).await?;
-            return Ok(Value::Null);
-        }
         if event.get("flush").and_then(Value::as_bool) == Some(true) {
             return self.flush().await;
         }
-        tracing::warn!("an event of no known source was ignored");
+        let mut announced = self
+            .sources
+            .iter()
+            .filter_map(|source| source.announced(event));
+        if let Some(announcement) = announced.next() {
+            self.announced(announcement, started_ms).await?;
+        } else {
+            tracing::info!("an event that changes no configuration was ignored");
+        }
         Ok(Value::Null)
     }
 
@@ -95,13 +97,13 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
         json!({"batchItemFailures": failures})
     }
 
-    async fn parameter(&self, event: &Value, started_ms: i64) -> Result<(), Error> {
-        let Some(announced) = parameter::announced(event, &self.config) else {
-            return Ok(());
-        };
+    async fn announced(
+        &self,
+        mut announcement: Box<dyn Announcement + '_>,
+        started_ms: i64,
+    ) -> Result<(), Error> {
         let began = Instant::now();
-        let mut reads = parameter::Reads::of(&announced);
-        while let Some(change) = reads.next(&self.parameters).await {
+        while let Some(change) = announcement.next().await {
             let stages = Stages {
                 started_ms,
                 reading: began.elapsed(),
@@ -144,7 +146,7 @@ impl<D: Discover, R: Refresher, P: Parameters, J: Append> Handler<D, R, P, J> {
     async fn flush(&self) -> Result<Value, Error> {
         let entry = Entry::flush(tagged_config_runtime::clock::unix_ms());
         let message = Message::Flush(FlushRequest {
-            id: entry.id.as_bytes().to_vec(),
+            id: Bytes::copy_from_slice(entry.id.as_bytes()),
         });
         let journalled = journal::append_all(self.journal.as_ref(), vec![entry]).await;
         let fanout = fanout::run(

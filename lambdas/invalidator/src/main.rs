@@ -1,4 +1,4 @@
-//! invalidator: one Lambda function for both sources of change. It sends each change to every task of config-service, in
+//! invalidator: one Lambda function for all sources of change. It sends each change to every task of config-service, in
 //! parallel, and succeeds even if some do not answer: a batch that fails stalls every tenant behind it.
 
 mod change;
@@ -11,6 +11,7 @@ mod handler;
 mod journal;
 mod parameter;
 mod receipt;
+mod source;
 
 use std::process::ExitCode;
 

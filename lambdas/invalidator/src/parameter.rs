@@ -7,6 +7,7 @@
 
 use std::{future::Future, time::Duration};
 
+use async_trait::async_trait;
 use aws_sdk_ssm::Client;
 use serde_json::Value;
 use tagged_config_domain::{LocationId, Record, Revision, StoreError};
@@ -17,7 +18,10 @@ use tagged_config_stores::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::change::{Change, NewState};
+use crate::{
+    change::{Change, NewState},
+    source::{Announcement, Source},
+};
 
 /// Waits before each read, in milliseconds.
 const ROUNDS: [Round; 2] = [
@@ -37,7 +41,7 @@ const SECOND_MS: i64 = 1_000;
 
 /// What an event announces.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Announced {
+struct Announced {
     id: LocationId,
     deleted: bool,
     /// The event's time, which AWS gives in whole seconds.
@@ -52,8 +56,17 @@ pub(crate) trait Parameters {
     fn get(&self, path: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 }
 
+/// The parameters under a root.
+pub(crate) struct ParameterSource<P = Client> {
+    parameters: P,
+    config: ParameterStoreConfig,
+}
+
 /// Reads an event; `None` for those that change no configuration, such as labels and notices of an expiry to come.
-pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announced> {
+fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<Announced> {
+    if event.get("source").and_then(Value::as_str) != Some("aws.ssm") {
+        return None;
+    }
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let (name, deleted) = match text("/detail/operation") {
         Some("Create" | "Update") => (text("/detail/name")?, false),
@@ -76,8 +89,9 @@ pub(crate) fn announced(event: &Value, config: &ParameterStoreConfig) -> Option<
 }
 
 /// Reads of an announced parameter, in rounds: see [`Reads::next`].
-pub(crate) struct Reads<'a> {
-    announced: &'a Announced,
+struct Reads<'a, P> {
+    parameters: &'a P,
+    announced: Announced,
     rounds: std::slice::Iter<'static, Round>,
     /// The revision that was sent, if the announced change may be a later one.
     to_confirm: Option<Revision>,
@@ -89,32 +103,50 @@ struct Round {
     name: &'static str,
 }
 
+// === impl ParameterSource ===
+
+impl<P> ParameterSource<P> {
+    /// The parameters under the root of this configuration.
+    pub(crate) fn new(parameters: P, config: ParameterStoreConfig) -> Self {
+        Self { parameters, config }
+    }
+}
+
+impl<P: Parameters + Send + Sync> Source for ParameterSource<P> {
+    fn announced(&self, event: &Value) -> Option<Box<dyn Announcement + '_>> {
+        let announced = announced(event, &self.config)?;
+        Some(Box::new(Reads::of(announced, &self.parameters)))
+    }
+}
+
 // === impl Reads ===
 
-impl<'a> Reads<'a> {
+impl<'a, P> Reads<'a, P> {
     /// No read yet.
-    pub(crate) fn of(announced: &'a Announced) -> Self {
+    fn of(announced: Announced, parameters: &'a P) -> Self {
         Self {
+            parameters,
             announced,
             rounds: ROUNDS.iter(),
             to_confirm: None,
         }
     }
+}
 
-    /// The next change to send, or `None` when there is no more to say.
-    ///
+#[async_trait]
+impl<P: Parameters + Send + Sync> Announcement for Reads<'_, P> {
     /// If the first round does not show the change, it is sent without its value, so that tasks read by themselves: the
     /// event may be stamped later than the change, and then no read would ever be new enough. The second round sends
     /// what it finds, since a task may have read a copy that lags behind.
     ///
     /// A value of the event's own second may be an update before the announced one, from a copy that lags behind. It is
     /// sent, read again after a second, and sent again if there is a newer one by then.
-    pub(crate) async fn next(&mut self, parameters: &impl Parameters) -> Option<Change> {
+    async fn next(&mut self) -> Option<Change> {
         if let Some(sent) = self.to_confirm.take() {
-            return newer(self.announced, sent, parameters).await;
+            return newer(&self.announced, sent, self.parameters).await;
         }
         let round = self.rounds.next()?;
-        let change = resolve(self.announced, round, parameters).await;
+        let change = resolve(&self.announced, round, self.parameters).await;
         if change.state != NewState::Unknown {
             self.rounds = [].iter();
         }
@@ -282,9 +314,9 @@ mod tests {
         let config = ParameterStoreConfig::at("/app");
         let announced = announced(&event(operation, "/app/global/x"), &config).unwrap();
         let parameters = Scripted(Mutex::new(answers));
-        let mut reads = Reads::of(&announced);
+        let mut reads = Reads::of(announced, &parameters);
         let mut changes = Vec::new();
-        while let Some(change) = reads.next(&parameters).await {
+        while let Some(change) = reads.next().await {
             changes.push(change);
         }
         changes
@@ -331,7 +363,13 @@ mod tests {
             event["id"] = event_id.into();
             let announced = announced(&event, &config).unwrap();
             let parameters = Scripted(Mutex::new(vec![Ok(Some(value.clone()))]));
-            entries.push(Reads::of(&announced).next(&parameters).await.unwrap().entry);
+            entries.push(
+                Reads::of(announced, &parameters)
+                    .next()
+                    .await
+                    .unwrap()
+                    .entry,
+            );
         }
         assert_ne!(entries[0].id, entries[1].id);
         assert_eq!(
@@ -353,7 +391,10 @@ mod tests {
             None
         );
         assert_eq!(
-            announced(&json!({"detail": {"operation": "Update"}}), &config),
+            announced(
+                &json!({"source": "aws.ssm", "detail": {"operation": "Update"}}),
+                &config
+            ),
             None
         );
         let mut without_type = event("Create", "/app/global/x");

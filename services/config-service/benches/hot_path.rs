@@ -138,7 +138,7 @@ fn refresh(c: &mut Criterion) {
                     state: Some(State::Value(Value {
                         value: "y".repeat(200),
                         content_type: "application/json".to_owned(),
-                        modified_ms: 0,
+                        ..Default::default()
                     })),
                     ..Default::default()
                 }

@@ -1,13 +1,14 @@
 //! What the service does, for both transports: the tenant comes in a [`Principal`], the key is checked, its
 //! tag picks the store, the cache stands before it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, ops::Range, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
     AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
     Order, Origin, Precondition, Principal, Record, Refused, Resource, Role, Store, StoreError,
-    TenantId, Written,
+    TenantId, Value, ValueStream, Written,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -46,6 +47,10 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(25);
 pub(crate) const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// The same in JSON strings, where a byte may take six. API Gateway takes answers of 10 MB.
 const MAX_BATCH_JSON_BYTES: usize = 8 * 1024 * 1024;
+/// The largest value that is put into a message. What is larger is streamed.
+const MAX_MESSAGE_BYTES: u64 = MAX_BATCH_BYTES as u64;
+/// Memory that a stream of a value takes: what the transports have buffered.
+const STREAM_BYTES: u64 = 256 * 1024;
 /// What a secret's read costs: it is decrypted, and never cached.
 const REVEAL_UNITS: u32 = 2;
 /// A page costs at least one unit for so many entries.
@@ -269,14 +274,15 @@ impl ConfigApi {
             ));
         }
         if min_version > 0 && store.order() != Order::ConsistentReads {
-            return Err(ApiError::Invalid(
-                "min_version is offered for tenant_config_* only".to_owned(),
-            ));
+            return Err(ApiError::Invalid(format!(
+                "min_version is not offered for {}: its reads may lag",
+                store.backend()
+            )));
         }
         if min_version == 0
             && let Some(found) = self.cached(caller.tenant(), store, &layers)
         {
-            return self.serve(caller, store, &key, &layers, found).await;
+            return self.serve_found(caller, store, &key, &layers, found).await;
         }
         let started = Instant::now();
         let found = if min_version > 0 {
@@ -288,7 +294,7 @@ impl ConfigApi {
         };
         self.metrics.read_took(started.elapsed());
         match found {
-            Ok(found) => self.serve(caller, store, &key, &layers, found).await,
+            Ok(found) => self.serve_found(caller, store, &key, &layers, found).await,
             Err(error) => {
                 self.count(store.backend(), ReadResult::error);
                 error.log("get");
@@ -297,8 +303,8 @@ impl ConfigApi {
         }
     }
 
-    /// One key of a watch, read like any other; secrets are not watched. An absence that is only the last known one is
-    /// `None`.
+    /// One key of a watch, read like any other; a secret comes without its value. An absence that is only the last known one
+    /// is `None`.
     pub(crate) async fn read_watched(
         &self,
         tenant: &TenantId,
@@ -325,11 +331,6 @@ impl ConfigApi {
                 Err(ApiError::NotFound)
             };
         };
-        if record.secret {
-            return Err(ApiError::Unimplemented(
-                "secrets are not watched; read them with GetConfig",
-            ));
-        }
         Ok(Some(Served {
             // The value is shared with the cache until it is sent.
             permit: AnswerPermit::default(),
@@ -389,7 +390,14 @@ impl ConfigApi {
                 what: "watches",
                 retry_after: WATCHES_RETRY,
             })?;
-        Ok(Watch::new(Arc::clone(self), names, backends, registration))
+        let caller = caller.role();
+        Ok(Watch::new(
+            Arc::clone(self),
+            caller,
+            names,
+            backends,
+            registration,
+        ))
     }
 
     /// Many keys, each on its own: one failure fails no other. Keys whose values do not fit into [`MAX_BATCH_BYTES`] fail with
@@ -427,9 +435,23 @@ impl ConfigApi {
         let (mut bytes, mut json_bytes) = (0, 0);
         while let Some((key, answer)) = answers.next().await {
             match answer {
+                Ok(Served {
+                    key,
+                    record:
+                        Record {
+                            value: Value::Remote(remote),
+                            ..
+                        },
+                    ..
+                }) => {
+                    let bytes = remote.bytes;
+                    batch
+                        .errors
+                        .push((key.clone(), ApiError::LargeValue { key, bytes }));
+                }
                 Ok(served) => {
                     let value = &served.record.value;
-                    let sum = bytes + value.len();
+                    let sum = bytes + value.held_bytes();
                     let json_sum = if sum > MAX_BATCH_BYTES {
                         usize::MAX
                     } else {
@@ -497,10 +519,15 @@ impl ConfigApi {
             .map_err(|error| logged(error, "list"))?;
         let records = listed.entries.iter();
         let bytes: usize = records
-            .filter_map(|(_, record)| Some(record.as_ref().ok()?.value.len()))
+            .filter_map(|(_, record)| Some(record.as_ref().ok()?.value.held_bytes()))
             .sum();
         let entries = u32::try_from(listed.entries.len() / ENTRIES_PER_UNIT).unwrap_or(u32::MAX);
-        admitted.charge(store.read_units(bytes).max(entries).saturating_sub(1));
+        admitted.charge(
+            store
+                .read_units(bytes as u64)
+                .max(entries)
+                .saturating_sub(1),
+        );
         let mut page = Page {
             permit: self.gate.admit_answer(caller.tenant(), bytes as u64)?,
             ..Page::default()
@@ -532,21 +559,100 @@ impl ConfigApi {
         Ok(page)
     }
 
+    /// The same, with its value in memory, as far as a message may hold it.
+    pub(crate) async fn get_whole(
+        &self,
+        caller: &Principal,
+        key: &str,
+        min_version: i64,
+        fallback: Fallback,
+    ) -> Result<Served, ApiError> {
+        let served = self.get(caller, key, min_version, fallback).await?;
+        match served.record.value {
+            Value::Text(_) | Value::Bytes(_) => Ok(served),
+            Value::Remote(_) => self.collect(caller, served).await,
+        }
+    }
+
+    async fn collect(&self, caller: &Principal, mut served: Served) -> Result<Served, ApiError> {
+        let bytes = served.record.value.len();
+        if bytes > MAX_MESSAGE_BYTES {
+            let key = served.key;
+            return Err(ApiError::LargeValue { key, bytes });
+        }
+        let mut permit = self.gate.admit_answer(caller.tenant(), bytes)?;
+        let (mut stream, _) = self.open(caller, &served, 0..bytes).await?;
+        let mut value = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+        while let Some(piece) = stream.next().await {
+            value.extend_from_slice(&piece.map_err(|error| logged(error, "open"))?);
+        }
+        served.record.value = value.freeze().into();
+        std::mem::swap(&mut served.permit, &mut permit);
+        Ok(served)
+    }
+
+    /// A part of a value that is not in memory, and the memory that its stream takes.
+    pub(crate) async fn open(
+        &self,
+        caller: &Principal,
+        served: &Served,
+        range: Range<u64>,
+    ) -> Result<(ValueStream, AnswerPermit), ApiError> {
+        let Value::Remote(remote) = &served.record.value else {
+            return Err(ApiError::NotFound);
+        };
+        let (key, store) = self.route(&served.key)?;
+        let bytes = range.end.saturating_sub(range.start);
+        let permit = self
+            .gate
+            .admit_answer(caller.tenant(), bytes.min(STREAM_BYTES))?;
+        let reads = Resource::Reads(store.backend());
+        let admitted = self.gate.admit(caller.tenant(), reads, 1)?;
+        admitted.charge(store.read_units(bytes) - 1);
+        let layers = store.locate(caller.tenant(), key.name());
+        let location = layers
+            .iter()
+            .find(|layer| layer.origin() == served.origin)
+            .ok_or(ApiError::NotFound)?;
+        match store.open(&admitted, location, remote, range).await {
+            Ok(stream) => Ok((stream, permit)),
+            Err(error) => {
+                if matches!(error, StoreError::NotFound) {
+                    // Removed for good since it was read: the next read sees what is there now.
+                    self.cache.invalidate(location.id());
+                }
+                Err(logged(error, "open"))
+            }
+        }
+    }
+
+    /// The largest value that a key takes, in bytes.
+    pub(crate) fn max_value_bytes(&self, key: &str) -> Result<usize, ApiError> {
+        Ok(self.route(key)?.1.max_value_bytes())
+    }
+
     /// Writes a key of the caller's own and returns what it now holds, and whether it is new.
     pub(crate) async fn put(
         &self,
         caller: &Principal,
         key: &str,
-        value: &str,
+        value: Bytes,
         content_type: &str,
         precondition: Precondition,
     ) -> Result<Written, ApiError> {
         let (key, store) = self.route(key)?;
         require(caller, Role::Writer)?;
         let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
-        let content_type = content::check(value, content_type)?;
+        let value = if store.keeps_bytes() {
+            Value::Bytes(value)
+        } else {
+            let backend = store.backend();
+            let text = String::from_utf8(value.into());
+            text.map_err(|_| StoreError::NotText { backend })?.into()
+        };
+        let content_type = content::check(&value, content_type)?;
         let new = NewValue {
-            value,
+            value: &value,
             content_type: &content_type,
             modified_by: caller.subject(),
         };
@@ -622,6 +728,26 @@ impl ConfigApi {
         Ok((key, store))
     }
 
+    /// What was found; read again if it is a secret that was removed meanwhile, which may have hidden a shared one.
+    async fn serve_found(
+        &self,
+        caller: &Principal,
+        store: &Arc<dyn Store>,
+        key: &ConfigKey,
+        layers: &Layers,
+        found: (Origin, Option<LayerState>),
+    ) -> Result<Served, ApiError> {
+        if let Some(served) = self.serve(caller, store, key, layers, found).await? {
+            return Ok(served);
+        }
+        let found = self
+            .read_through(caller.tenant(), store, layers, Fallback::Within(None).at())
+            .await?;
+        let served = self.serve(caller, store, key, layers, found).await?;
+        served.ok_or(ApiError::NotFound)
+    }
+
+    /// `None` for a secret that is not there any more.
     async fn serve(
         &self,
         caller: &Principal,
@@ -629,7 +755,7 @@ impl ConfigApi {
         key: &ConfigKey,
         layers: &Layers,
         (origin, state): (Origin, Option<LayerState>),
-    ) -> Result<Served, ApiError> {
+    ) -> Result<Option<Served>, ApiError> {
         let Some(LayerState {
             record: Some(mut record),
             since,
@@ -639,7 +765,7 @@ impl ConfigApi {
             return Err(ApiError::NotFound);
         };
         if record.secret {
-            require(caller, Role::Admin)?;
+            require(caller, READS_SECRETS)?;
             let location = layers
                 .iter()
                 .find(|layer| layer.origin() == origin)
@@ -650,7 +776,11 @@ impl ConfigApi {
                 .reveal(&admitted, location)
                 .await
                 .map_err(|error| logged(error, "reveal"))?;
-            record = revealed.ok_or(ApiError::NotFound)?;
+            let Some(revealed) = revealed else {
+                self.cache.invalidate(location.id());
+                return Ok(None);
+            };
+            record = revealed;
             result = ReadResult::miss;
         }
         tracing::debug!(
@@ -661,7 +791,7 @@ impl ConfigApi {
             "read"
         );
         let age = since.elapsed();
-        Ok(Served {
+        Ok(Some(Served {
             key: key.as_str().to_owned(),
             record,
             origin,
@@ -669,12 +799,15 @@ impl ConfigApi {
             result,
             age,
             permit: AnswerPermit::default(),
-        })
+        }))
     }
 }
 
 /// Bytes of a value in a JSON string.
-fn bytes_in_json(value: &str) -> usize {
+fn bytes_in_json(value: &Value) -> usize {
+    let Some(value) = value.as_text() else {
+        return value.held_bytes().div_ceil(3) * 4;
+    };
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
         0..0x20 => 5,
@@ -689,6 +822,9 @@ fn logged(error: StoreError, operation: &'static str) -> ApiError {
     error.log(operation);
     error
 }
+
+/// Who may read secrets, and learn that one has changed.
+pub(crate) const READS_SECRETS: Role = Role::Admin;
 
 fn require(caller: &Principal, role: Role) -> Result<(), ApiError> {
     if caller.role() >= role {

@@ -255,7 +255,7 @@ impl Cache {
 
     /// Like a change event that says nothing more: reads that begin from now on are right.
     pub(crate) fn invalidate(&self, id: &LocationId) -> Applied {
-        let change = ChangedTo::Unknown(Revision::default());
+        let change = ChangedTo::Unknown(Revision::default(), None);
         self.apply(id, Order::ConsistentReads, change, None)
     }
 
@@ -317,7 +317,9 @@ impl Cache {
         let outcomes: Vec<Result<_, Arc<StoreError>>> = match store.read(admitted, &locations).await
         {
             Ok(records) => {
-                let bytes = |record: &Option<Record>| record.as_ref().map_or(0, |r| r.value.len());
+                let bytes = |record: &Option<Record>| {
+                    record.as_ref().map_or(0, |r| r.value.held_bytes() as u64)
+                };
                 let units = records.iter().map(|r| store.read_units(bytes(r)) - 1);
                 admitted.charge(units.fold(0, u32::saturating_add));
                 records.into_iter().map(Ok).collect()

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as QuickCache;
-use tagged_config_domain::{LocationId, Record, Revision};
+use tagged_config_domain::{LocationId, Record, Revision, Value};
 use tagged_config_proto::v1 as pb;
 use tagged_config_stores::{ChangeId, ChangeKind, Entry, Stores};
 use tokio::time::Instant;
@@ -221,8 +221,13 @@ fn changed_to(change: pb::Change) -> ChangedTo {
     match change.state {
         Some(pb::change::State::Value(value)) => {
             let modified_ms = (value.modified_ms != 0).then_some(value.modified_ms);
+            let content = if value.data.is_empty() {
+                Value::from(value.value)
+            } else {
+                Value::from(value.data)
+            };
             ChangedTo::Value(Record::new(
-                value.value,
+                content,
                 value.content_type,
                 revision,
                 modified_ms,
@@ -230,7 +235,7 @@ fn changed_to(change: pb::Change) -> ChangedTo {
         }
         Some(pb::change::State::Absent(true)) => ChangedTo::Absent(change.incarnation),
         Some(pb::change::State::Absent(false) | pb::change::State::Unknown(_)) | None => {
-            ChangedTo::Unknown(revision)
+            ChangedTo::Unknown(revision, change.digest.as_ref().try_into().ok())
         }
     }
 }

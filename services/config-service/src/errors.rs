@@ -53,6 +53,26 @@ pub(crate) enum ApiError {
     /// The batch's answer is full.
     #[error("the batch's answer is full ({} MiB); request this key alone", crate::api::MAX_BATCH_BYTES >> 20)]
     BatchFull,
+    /// The value does not fit into the answer.
+    #[error(
+        "the value has {bytes} bytes, too many for this answer; read it with GET /v1/config/{key}:raw"
+    )]
+    LargeValue {
+        /// Its key.
+        key: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The whole value does not fit through an edge.
+    #[error(
+        "the value has {bytes} bytes, and an edge passes at most {limit} in one answer; read it in parts, with Range"
+    )]
+    NeedsRange {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The caller's deadline passed.
     #[error("the deadline passed before the source answered")]
     DeadlineExceeded,
@@ -65,9 +85,6 @@ pub(crate) enum ApiError {
     /// The body did not arrive in time.
     #[error("{}", BodyError::TimedOut)]
     BodyTimedOut,
-    /// Not offered yet.
-    #[error("{0}")]
-    Unimplemented(&'static str),
     /// The store failed.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -179,6 +196,13 @@ impl ApiError {
                 "batch-full",
                 "The batch's answer is full",
             ),
+            // The other representation is there: not RESOURCE_EXHAUSTED, which invites to try again.
+            Self::LargeValue { .. } | Self::NeedsRange { .. } => shown(
+                FailedPrecondition,
+                StatusCode::NOT_ACCEPTABLE,
+                "large-value",
+                "The value is too large for this answer",
+            ),
             Self::DeadlineExceeded => shown(
                 DeadlineExceeded,
                 StatusCode::GATEWAY_TIMEOUT,
@@ -196,12 +220,6 @@ impl ApiError {
                 StatusCode::REQUEST_TIMEOUT,
                 "request-timeout",
                 "The body came too slowly",
-            ),
-            Self::Unimplemented(_) => shown(
-                Unimplemented,
-                StatusCode::NOT_IMPLEMENTED,
-                "unimplemented",
-                "Not implemented",
             ),
             Self::Store(error) => match &**error {
                 // A backend's time-out is not the caller's deadline: trying again is right.
@@ -242,6 +260,12 @@ impl ApiError {
                 StoreError::NotFound => {
                     shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key")
                 }
+                StoreError::NotText { .. } => shown(
+                    InvalidArgument,
+                    StatusCode::BAD_REQUEST,
+                    "invalid-request",
+                    "Invalid request",
+                ),
                 StoreError::TooLarge { .. } => shown(
                     InvalidArgument,
                     StatusCode::PAYLOAD_TOO_LARGE,
@@ -415,7 +439,6 @@ mod tests {
                 413,
             ),
             (ApiError::BodyTimedOut, Code::DeadlineExceeded, 408),
-            (ApiError::Unimplemented(""), Code::Unimplemented, 501),
             (store(unavailable), Code::Unavailable, 503),
             (
                 store(StoreError::TimedOut { backend }),

@@ -50,6 +50,8 @@ pub(crate) fn service(ttl: Duration) -> Service {
     let stores = Stores::from_parts(vec![
         ("tenant", tenant_store.clone()),
         ("param", shared_store.clone()),
+        // With defaults and large values.
+        ("bytes", Arc::new(MemoryStore::of_bytes())),
     ]);
     let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
     let api = ConfigApi::new(

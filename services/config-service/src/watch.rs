@@ -6,13 +6,13 @@ pub(crate) mod registry;
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use tagged_config_domain::{AnswerPermit, Backend, Origin, Refused, Revision};
+use tagged_config_domain::{AnswerPermit, Backend, Origin, Refused, Revision, Role};
 use tagged_config_runtime::shutdown::Shutdown;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::Code;
 
 use crate::{
-    api::{ConfigApi, Served},
+    api::{ConfigApi, READS_SECRETS, Served},
     errors::ApiError,
     telemetry::metrics::ReadResult,
     watch::registry::Registration,
@@ -42,6 +42,8 @@ pub(crate) enum Event {
     Heartbeat,
     /// The key cannot be served now.
     Failed(String, ApiError),
+    /// The key's value is a secret, and new to this watch.
+    Changed(String),
 }
 
 impl Event {
@@ -82,6 +84,7 @@ pub(crate) struct Limits {
 /// One watch.
 pub(crate) struct Watch {
     api: Arc<ConfigApi>,
+    caller: Role,
     keys: Vec<String>,
     backends: Vec<Backend>,
     registration: Registration,
@@ -113,12 +116,14 @@ impl Watch {
     /// A watch of registered keys, each with the backend that it is routed to.
     pub(crate) fn new(
         api: Arc<ConfigApi>,
+        caller: Role,
         keys: Vec<String>,
         backends: Vec<Backend>,
         registration: Registration,
     ) -> Self {
         Self {
             api,
+            caller,
             backends,
             sent: vec![Sent::Nothing; keys.len()],
             keys,
@@ -150,7 +155,7 @@ impl Watch {
     fn next_event(&mut self) -> Option<Result<Event, Refused>> {
         let mut event = self.queue.pop_front()?;
         if let Event::Upserted(served) = &mut event {
-            let bytes = served.record.value.len() as u64;
+            let bytes = served.record.value.held_bytes() as u64;
             match self.api.admit_answer(self.registration.tenant(), bytes) {
                 Ok(permit) => served.permit = permit,
                 Err(refused) => {
@@ -198,6 +203,9 @@ impl Watch {
                 self.retry.push(key);
             }
             let answer = match answer {
+                Ok(Some(served)) if served.record.secret && self.caller < READS_SECRETS => {
+                    Err(ApiError::Forbidden(READS_SECRETS))
+                }
                 Ok(Some(served)) => Ok(served),
                 // An absence that may be over does not end what was sent.
                 Ok(None) if *sent != Sent::Nothing => continue,
@@ -212,7 +220,11 @@ impl Watch {
                         digest: *served.record.digest(),
                         stale: served.result == ReadResult::stale,
                     },
-                    Event::Upserted(Box::new(served)),
+                    if served.record.secret {
+                        Event::Changed(name.to_owned())
+                    } else {
+                        Event::Upserted(Box::new(served))
+                    },
                 ),
                 Err(ApiError::NotFound) => {
                     let version = self

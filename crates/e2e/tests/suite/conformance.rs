@@ -139,7 +139,7 @@ async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
     for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         let name = ConfigName::parse(name)?;
         let value = NewValue {
-            value: "1",
+            value: &"1".into(),
             content_type: "text/plain",
             modified_by: "e2e",
         };

@@ -30,6 +30,7 @@ async fn next(watch: &mut Streaming<WatchConfigResponse>) -> anyhow::Result<Stri
         let event = message.and_then(|message| message.event);
         return Ok(match event {
             Some(Event::Heartbeat(_)) => continue,
+            Some(Event::Changed(changed)) => format!("{} changed", changed.key),
             Some(Event::Upserted(entry)) => {
                 format!("{}={} {}", entry.key, entry.value, entry.origin)
             }

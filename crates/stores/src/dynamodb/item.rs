@@ -210,7 +210,7 @@ mod tests {
             "configValue": {"S": "{\"a\": 1}"}, "version": {"N": "1700000000000"},
             "contentType": {"S": "application/json"}, "lastModified": {"S": "2026-01-02T03:04:05.678Z"}
         }));
-        assert_eq!(&*record.value, "{\"a\": 1}");
+        assert_eq!(record.value, "{\"a\": 1}");
         assert_eq!(
             record.revision,
             Revision {
@@ -243,10 +243,12 @@ mod tests {
         ] {
             let record =
                 decoded(&json!({"configValue": value, "contentType": {"S": "text/plain"}}));
-            assert_eq!(&*record.value, served);
+            assert_eq!(record.value, served);
             assert_eq!(&*record.content_type, "application/json");
             assert_eq!(record.revision.version, 0);
-            assert!(serde_json::from_str::<serde_json::Value>(&record.value).is_ok());
+            assert!(
+                serde_json::from_str::<serde_json::Value>(record.value.as_text().unwrap()).is_ok()
+            );
         }
         assert_eq!(
             &*decoded(&json!({"configValue": {"S": "plain words"}})).content_type,

@@ -17,13 +17,34 @@ use crate::{
     journal::{Entry, Journal},
 };
 
+/// A new value, which is text.
+#[derive(Clone, Copy)]
+pub(super) struct NewText<'a> {
+    pub(super) text: &'a str,
+    content_type: &'a str,
+    modified_by: &'a str,
+}
+
 /// What one update sets.
 pub(super) struct Update<'a> {
-    pub(super) new: NewValue<'a>,
+    pub(super) new: NewText<'a>,
     pub(super) version: i64,
     pub(super) now: OffsetDateTime,
     /// A claim, or nothing for a version that is given for good.
     pub(super) claim: Option<&'a str>,
+}
+
+impl<'a> NewText<'a> {
+    pub(super) fn of(new: NewValue<'a>) -> Result<Self, StoreError> {
+        Ok(Self {
+            text: new
+                .value
+                .as_text()
+                .ok_or(StoreError::NotText { backend: BACKEND })?,
+            content_type: new.content_type,
+            modified_by: new.modified_by,
+        })
+    }
 }
 
 impl DynamoDbStore {
@@ -50,7 +71,7 @@ impl DynamoDbStore {
         let mut values = condition.values;
         values.extend(
             [
-                (":value", text(new.value)),
+                (":value", text(new.text)),
                 (":version", number(version)),
                 (":modified", text(&modified)),
                 (":type", text(new.content_type)),

@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, sync::Mutex};
 
 use tagged_config_domain::{Record, Revision, StoreError};
-use tagged_config_stores::{ChangeKind, dynamodb::BACKEND};
+use tagged_config_stores::{ChangeKind, ParameterStoreConfig, dynamodb::BACKEND};
 use tonic::Status;
 
 use super::*;
+use crate::parameter::{ParameterSource, Parameters};
 
 /// The function's surroundings; what is switched on works.
 #[expect(clippy::struct_excessive_bools, reason = "switches")]
@@ -19,11 +20,11 @@ struct Around {
 
 struct Discovery(bool);
 struct Tasks(bool, Mutex<Vec<Message>>);
-struct Source(bool);
+struct Parameter(bool);
 #[derive(Default)]
 struct Entries(bool, Mutex<Vec<Entry>>);
 
-type Handled = Handler<Discovery, Tasks, Source, Entries>;
+type Handled = Handler<Discovery, Tasks, Entries>;
 
 impl Discover for Discovery {
     async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
@@ -46,7 +47,7 @@ impl Refresher for Tasks {
     }
 }
 
-impl Parameters for Source {
+impl Parameters for Parameter {
     async fn get(&self, _: &str) -> Result<Option<Record>, StoreError> {
         if !self.0 {
             return Err(StoreError::Throttled { backend: BACKEND });
@@ -86,9 +87,11 @@ impl Around {
         Handler {
             discover: Discovery(self.discovery),
             refresher: Tasks(self.tasks, Mutex::default()),
-            parameters: Source(self.source),
+            sources: vec![Box::new(ParameterSource::new(
+                Parameter(self.source),
+                ParameterStoreConfig::at("/app"),
+            ))],
             journal: Some(Entries(self.journal, Mutex::default())),
-            config: ParameterStoreConfig::at("/app"),
         }
     }
 
@@ -214,17 +217,15 @@ impl Refresher for Unresponsive {
 async fn a_batch_that_is_in_the_journal_does_not_wait_for_tasks_that_hang() {
     let Handler {
         discover,
-        parameters,
+        sources,
         journal,
-        config,
         ..
     } = Around::WORKING.handler();
     let handler = Handler {
         discover,
         refresher: Unresponsive,
-        parameters,
+        sources,
         journal,
-        config,
     };
     let began = tokio::time::Instant::now();
     assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));

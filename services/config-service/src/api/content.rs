@@ -1,6 +1,6 @@
 //! Checks that a value is what its content type says, and that clients can parse it.
 
-use tagged_config_domain::json::nesting;
+use tagged_config_domain::{Value, json::nesting};
 
 use crate::errors::ApiError;
 
@@ -12,7 +12,7 @@ const MAX_CONTENT_TYPE_BYTES: usize = 100;
 pub(crate) const MAX_JSON_DEPTH: usize = 100;
 
 /// The content type to store, or why the value cannot be stored under it. JSON types must hold JSON.
-pub(crate) fn check(value: &str, content_type: &str) -> Result<String, ApiError> {
+pub(crate) fn check(value: &Value, content_type: &str) -> Result<String, ApiError> {
     let content_type = if content_type.is_empty() {
         DEFAULT_CONTENT_TYPE
     } else {
@@ -40,7 +40,10 @@ pub(crate) fn check(value: &str, content_type: &str) -> Result<String, ApiError>
         ));
     }
     if essence == "application/json" || essence.ends_with("+json") {
-        check_json(value)?;
+        let text = value.as_text().ok_or_else(|| {
+            ApiError::Invalid(format!("the value is not UTF-8, and so not {essence}"))
+        })?;
+        check_json(text)?;
     }
     Ok(content_type.to_owned())
 }
@@ -83,12 +86,12 @@ mod tests {
             ("x", "täxt/plain", false),
         ] {
             assert_eq!(
-                check(value, content_type).is_ok(),
+                check(&value.into(), content_type).is_ok(),
                 ok,
                 "{value} as {content_type}"
             );
         }
-        assert_eq!(check("1", "").unwrap(), DEFAULT_CONTENT_TYPE);
+        assert_eq!(check(&"1".into(), "").unwrap(), DEFAULT_CONTENT_TYPE);
     }
 
     #[test]
@@ -96,20 +99,23 @@ mod tests {
         let arrays = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         let objects = |depth| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
         for deepest in [arrays(MAX_JSON_DEPTH), objects(MAX_JSON_DEPTH)] {
-            assert!(check(&deepest, "").is_ok());
+            assert!(check(&deepest.as_str().into(), "").is_ok());
             let parsed = serde_json::from_str::<serde_json::Value>(&deepest);
             assert!(parsed.is_ok(), "a client can read what is accepted");
         }
         for too_deep in [arrays(MAX_JSON_DEPTH + 1), objects(200), arrays(100_000)] {
-            let refused = check(&too_deep, "application/problem+json");
+            let refused = check(&too_deep.as_str().into(), "application/problem+json");
             let message = refused.unwrap_err().to_string();
             assert!(message.contains("levels deep; at most 100"), "{message}");
-            assert!(check(&too_deep, "text/plain").is_ok(), "no JSON, no limit");
+            assert!(
+                check(&too_deep.as_str().into(), "text/plain").is_ok(),
+                "no JSON, no limit"
+            );
         }
     }
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
-        assert!(check(&format!("\"{}\"", "[".repeat(1_000)), "").is_ok());
+        assert!(check(&format!("\"{}\"", "[".repeat(1_000)).into(), "").is_ok());
     }
 }

@@ -44,7 +44,10 @@ fn record(value: &str) -> Record {
 }
 
 async fn put(f: &Fixture, who: &Principal, key: &str, value: &str) -> Result<Record, ApiError> {
-    let written = f.api.put(who, key, value, "", Precondition::None).await?;
+    let written = f
+        .api
+        .put(who, key, value.to_owned().into(), "", Precondition::None)
+        .await?;
     Ok(written.record)
 }
 
@@ -53,7 +56,7 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
     let f = fixture();
     put(&f, &f.a, "tenant_config_x", "1").await.unwrap();
     assert_eq!(
-        &*f.api
+        f.api
             .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
@@ -69,7 +72,7 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
     ));
     put(&f, &f.a, "tenant_config_x", "2").await.unwrap();
     assert_eq!(
-        &*f.api
+        f.api
             .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
@@ -152,7 +155,7 @@ async fn readers_cannot_write_and_nothing_changes() {
     assert!(matches!(deleted, Err(ApiError::Forbidden(Role::Writer))));
     assert!(put(&f, &f.a, "tenant_config_x", "{half").await.is_err());
     assert_eq!(
-        &*f.api
+        f.api
             .get(&f.a_reader, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap()
@@ -173,15 +176,18 @@ async fn an_override_hides_the_default_for_its_tenant_alone() {
         .await
         .unwrap();
     assert_eq!(
-        (&*got.record.value, got.origin, got.result),
-        ("0.2", Origin::Global, ReadResult::miss)
+        (got.record.value.as_text(), got.origin, got.result),
+        (Some("0.2"), Origin::Global, ReadResult::miss)
     );
     let got = f
         .api
         .get(&f.b, "param_config_tax", 0, Fallback::Within(None))
         .await
         .unwrap();
-    assert_eq!((&*got.record.value, got.origin), ("0.1", Origin::Tenant));
+    assert_eq!(
+        (got.record.value.as_text(), got.origin),
+        (Some("0.1"), Origin::Tenant)
+    );
     assert_eq!(f.shared_store.reads(), 2, "both layers in one call");
     for who in [&f.a, &f.b] {
         assert_eq!(
@@ -218,8 +224,8 @@ async fn secrets_are_for_admins_and_never_cached() {
             .await
             .unwrap();
         assert_eq!(
-            (&*got.record.value, got.result),
-            ("\"s3cret\"", ReadResult::miss)
+            (got.record.value.as_text(), got.result),
+            (Some("\"s3cret\""), ReadResult::miss)
         );
     }
 }
@@ -248,7 +254,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
     );
     f.tenant_store.set("A", "x", later);
     assert_eq!(
-        &*f.api
+        f.api
             .get(&f.a, "tenant_config_x", v1, Fallback::Within(None))
             .await
             .unwrap()
@@ -258,7 +264,7 @@ async fn a_read_of_a_version_reads_the_source_once() {
         "new enough"
     );
     assert_eq!(
-        &*f.api
+        f.api
             .get(&f.a, "tenant_config_x", v1 + 10, Fallback::Within(None))
             .await
             .unwrap()
@@ -341,7 +347,10 @@ async fn with_its_backend_down_the_last_value_is_served_as_stale() {
             .get(&f.a, "tenant_config_x", 0, Fallback::Within(None))
             .await
             .unwrap();
-        assert_eq!((&*got.record.value, got.result), ("1", ReadResult::stale));
+        assert_eq!(
+            (got.record.value.as_text(), got.result),
+            (Some("1"), ReadResult::stale)
+        );
         assert!(got.age >= Duration::from_mins(2));
     }
     assert!(matches!(

@@ -148,8 +148,9 @@ pub(crate) enum ChangedTo {
     /// It holds nothing. For [`Order::Revisions`]: what it held was last modified at or before these unix milliseconds;
     /// up to 999 ms later is undecided.
     Absent(i64),
-    /// It changed. The revision is the announced one, or the lowest.
-    Unknown(Revision),
+    /// It changed. The revision is the announced one, or the lowest; with the new value's [`Record::digest`] where that is
+    /// known.
+    Unknown(Revision, Option<[u8; 16]>),
 }
 
 /// What a change did.
@@ -404,7 +405,7 @@ pub(super) fn step(old: Option<&Entry>, event: Event, context: &Context) -> Step
             let step = match change {
                 ChangedTo::Value(record) => value(old, record, written_at_ms, context),
                 ChangedTo::Absent(until_ms) => absent(old, until_ms, context),
-                ChangedTo::Unknown(revision) => unknown(old, revision, context),
+                ChangedTo::Unknown(revision, digest) => unknown(old, revision, digest, context),
             };
             let notify = step.applied != Applied::NotNewer;
             step.detach().notify(notify)
@@ -631,12 +632,14 @@ fn absent(old: &Entry, until_ms: i64, context: &Context) -> Step {
     }
 }
 
-fn unknown(old: &Entry, revision: Revision, context: &Context) -> Step {
+fn unknown(old: &Entry, revision: Revision, digest: Option<[u8; 16]>, context: &Context) -> Step {
     let is_known = context.order == Order::Revisions
         && revision != Revision::default()
-        && revision <= old.highest_seen
-        && old.is_fresh();
-    if is_known {
+        && revision <= old.highest_seen;
+    let is_held = old.record.as_ref().is_some_and(|held| {
+        held.revision == revision && digest.is_some_and(|digest| *held.digest() == digest)
+    });
+    if old.is_fresh() && (is_known || is_held) {
         return Step::keep(Applied::NotNewer);
     }
     let entry = old.invalidated().raised(revision, context);

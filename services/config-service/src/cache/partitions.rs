@@ -183,7 +183,9 @@ impl Weighter<LocationId, Arc<Cached>> for ByBytes {
 
 impl ByBytes {
     fn of(id: &LocationId, record: Option<&Record>) -> u64 {
-        let texts = record.map_or(0, |record| record.value.len() + record.content_type.len());
+        let texts = record.map_or(0, |record| {
+            record.value.held_bytes() + record.content_type.len()
+        });
         // What the allocator rounds up: at most a quarter of a text, an eighth on average.
         (ENTRY_OVERHEAD + id.heap_bytes() + texts + texts / 8) as u64
     }

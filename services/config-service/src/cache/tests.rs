@@ -62,6 +62,10 @@ fn layered() -> Fixture {
     fixture_with(MemoryStore::layered(), 1 << 20)
 }
 
+fn text_of(record: &Record) -> String {
+    record.value.as_text().expect("text").to_owned()
+}
+
 fn record(value: &str, version: i64) -> Record {
     Record::new(
         value,
@@ -105,7 +109,7 @@ impl Fixture {
 
     /// Reads through the cache; the value and whether it came from there.
     async fn read(&self, name: &str) -> (Option<String>, bool) {
-        let text = |record: &Option<Record>| record.as_ref().map(|r| r.value.as_ref().to_owned());
+        let text = |record: &Option<Record>| record.as_ref().map(text_of);
         match self.cache.lookup(&self.id(name), Instant::now()) {
             Lookup::Fresh(entry) => (text(&entry.record), true),
             Lookup::Stale(_) | Lookup::Miss(_) => {
@@ -175,7 +179,7 @@ async fn inv1_an_event_maps_to_exactly_one_entry() {
     );
     assert_eq!(f.read("x").await, (Some("a2".to_owned()), true));
     assert!(matches!(f.cache.lookup(of_b.id(), Instant::now()),
-        Lookup::Fresh(entry) if &*entry.record.as_ref().unwrap().value == "b"));
+        Lookup::Fresh(entry) if entry.record.as_ref().unwrap().value == "b"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,10 +271,13 @@ async fn inv2_a_lagging_copy_does_not_replace_what_an_event_brought() {
     // A secret's change is announced without its value: the old copy is served for a moment only.
     f.change(
         "x",
-        ChangedTo::Unknown(Revision {
-            incarnation: 3_000,
-            version: 3,
-        }),
+        ChangedTo::Unknown(
+            Revision {
+                incarnation: 3_000,
+                version: 3,
+            },
+            None,
+        ),
     );
     f.value("x").await;
     f.set("x", parameter("v3", 3_000, 3));
@@ -285,14 +292,14 @@ async fn inv3_a_read_under_way_does_not_insert_after_an_invalidation() {
     let early = f.read_under_way("x").await;
     f.set("x", record("new", 2));
     assert_eq!(
-        f.change("x", ChangedTo::Unknown(Revision::default())),
+        f.change("x", ChangedTo::Unknown(Revision::default(), None)),
         Applied::NotCached
     );
     // Who comes now does not join the early read, which is still under way.
     assert_eq!(f.read("x").await, (Some("new".to_owned()), false));
     f.memory.release(1);
     assert_eq!(
-        &*early.await.unwrap().unwrap().record.unwrap().value,
+        early.await.unwrap().unwrap().record.unwrap().value,
         "old",
         "who asked before may see the value of then"
     );
@@ -340,7 +347,7 @@ async fn inv4_after_an_invalidation_the_source_is_read() {
     f.set("x", record("2", 2));
     assert_eq!(f.read("x").await, (Some("1".to_owned()), true));
     assert_eq!(
-        f.change("x", ChangedTo::Unknown(Revision::default())),
+        f.change("x", ChangedTo::Unknown(Revision::default(), None)),
         Applied::Invalidated
     );
     assert_eq!(f.read("x").await, (Some("2".to_owned()), false));
@@ -444,7 +451,7 @@ async fn inv2_a_lagging_copy_without_an_announced_parameter_is_read_again_soon()
     let f = layered();
     assert_eq!(f.read("x").await, (None, false));
     let announced = parameter("v", NOW_MS + 10_000, 1);
-    f.change("x", ChangedTo::Unknown(announced.revision));
+    f.change("x", ChangedTo::Unknown(announced.revision, None));
     assert_eq!(f.value("x").await, None, "the copy lags");
     f.set("x", announced);
     advance(LAGGING_TTL).await;
@@ -457,7 +464,7 @@ async fn inv2_a_copy_that_never_shows_an_announced_parameter_is_right_in_the_end
     let f = layered();
     f.value("x").await;
     let announced = parameter("v", NOW_MS + 10_000, 1);
-    f.change("x", ChangedTo::Unknown(announced.revision));
+    f.change("x", ChangedTo::Unknown(announced.revision, None));
     for _ in 0..60 {
         f.value("x").await;
         advance(LAGGING_TTL).await;
@@ -526,13 +533,11 @@ async fn inv7_a_failed_read_evicts_nothing() {
     let f = fixture();
     f.set("x", record("v", 1));
     f.value("x").await;
-    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.change("x", ChangedTo::Unknown(Revision::default(), None));
     f.memory.set_down(true);
     assert!(f.fill("x").await.is_err());
     let known = |lookup| match lookup {
-        Lookup::Stale(entry) | Lookup::Miss(Some(entry)) => {
-            entry.record.as_ref().map(|r| r.value.as_ref().to_owned())
-        }
+        Lookup::Stale(entry) | Lookup::Miss(Some(entry)) => entry.record.as_ref().map(text_of),
         _ => None,
     };
     let lookup = f.cache.lookup(&f.id("x"), Instant::now());
@@ -622,11 +627,7 @@ async fn changes_reads_and_events_in_any_order_end_at_the_truth() {
             .pop()
             .unwrap();
         let seen = f.value("x").await;
-        assert_eq!(
-            seen,
-            truth.map(|r| r.value.as_ref().to_owned()),
-            "seed {order}"
-        );
+        assert_eq!(seen, truth.as_ref().map(text_of), "seed {order}");
     }
 }
 
@@ -676,19 +677,19 @@ async fn inv7_what_stands_in_does_not_go_back_behind_what_was_given() {
     let f = fixture();
     f.set("x", record("old", 1));
     f.value("x").await;
-    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.change("x", ChangedTo::Unknown(Revision::default(), None));
     f.set("x", record("new", 2));
     advance(Duration::from_millis(1)).await;
     let reader = f.read_under_way("x").await;
     // A change arrives while the read is under way: its value is given, and not kept as fresh.
-    f.change("x", ChangedTo::Unknown(Revision::default()));
+    f.change("x", ChangedTo::Unknown(Revision::default(), None));
     f.memory.release(1);
     let given = reader.await.unwrap().unwrap().record.unwrap();
-    assert_eq!(&*given.value, "new");
+    assert_eq!(given.value, "new");
     let Lookup::Miss(Some(known)) = f.cache.lookup(&f.id("x"), Instant::now()) else {
         panic!("it is to be read again, with something that stands in")
     };
-    assert_eq!(&*known.record.as_ref().unwrap().value, "new");
+    assert_eq!(known.record.as_ref().unwrap().value, "new");
 }
 
 #[tokio::test(start_paused = true)]
@@ -726,7 +727,7 @@ async fn inv3_what_a_detached_read_gave_its_readers_is_not_taken_back() {
     );
     f.memory.release(1);
     let given = reader.await.unwrap().unwrap().record.unwrap();
-    assert_eq!(&*given.value, "3");
+    assert_eq!(given.value, "3");
     assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
 }
 
@@ -742,14 +743,14 @@ async fn inv3_an_older_read_does_not_replace_a_detached_newer_one() {
         }
         f.set("x", record("3", 3));
         let newer = f.read_under_way("x").await;
-        f.change("x", ChangedTo::Unknown(Revision::default()));
+        f.change("x", ChangedTo::Unknown(Revision::default(), None));
         f.set("x", record("2", 2));
         let older = f.read_under_way("x").await;
         f.memory.release(1);
-        assert_eq!(&*newer.await.unwrap().unwrap().record.unwrap().value, "3");
+        assert_eq!(newer.await.unwrap().unwrap().record.unwrap().value, "3");
         f.set("x", record("3", 3));
         f.memory.release(1);
-        assert_eq!(&*older.await.unwrap().unwrap().record.unwrap().value, "2");
+        assert_eq!(older.await.unwrap().unwrap().record.unwrap().value, "2");
         assert_eq!(f.read("x").await, (Some("3".to_owned()), false));
         assert_eq!(f.read("x").await, (Some("3".to_owned()), true));
     }

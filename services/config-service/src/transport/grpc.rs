@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tagged_config_auth::{AuthError, Authenticator, JwksSource};
-use tagged_config_domain::{AnswerPermit, Precondition, Principal, Record};
+use tagged_config_domain::{AnswerPermit, Precondition, Principal, Record, Value};
 use tagged_config_proto::v1::{
     self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
     DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, ExplainedLocation,
@@ -100,9 +101,9 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
         let request = request.into_inner();
-        let served = self
+        let mut served = self
             .api()
-            .get(
+            .get_whole(
                 &self.caller,
                 &request.key,
                 request.min_version,
@@ -110,9 +111,7 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             )
             .await
             .map_err(status)?;
-        let bytes = served.record.value.len() as u64;
-        let permit = self.api().admit_answer(self.caller.tenant(), bytes);
-        let memory = HeldMemory::of(permit.map_err(|refused| status(refused.into()))?);
+        let memory = memory_of(self.api(), &self.caller, &mut served).map_err(status)?;
         let message = response(self.api(), served, request.freshness);
         Ok(with_memory(message, memory))
     }
@@ -181,8 +180,16 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
             .map_err(status)?;
         let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
         let put = async move {
-            let (key, value) = (&request.key, &request.value);
-            api.put(&caller, key, value, &request.content_type, precondition)
+            let value = match (request.value, request.data) {
+                (value, data) if data.is_empty() => value.into(),
+                (value, data) if value.is_empty() => data,
+                _ => {
+                    let problem = "give value or data, not both";
+                    return Err(ApiError::Invalid(problem.to_owned()));
+                }
+            };
+            let (key, content_type) = (&request.key, &request.content_type);
+            api.put(&caller, key, value, content_type, precondition)
                 .await
         };
         let written = self.shared.writes.run_to_end(put).await.map_err(status)?;
@@ -291,15 +298,38 @@ fn watched(api: &ConfigApi, event: watch::Event) -> WatchConfigResponse {
             journal_bound_ms: api.journal_bound().map_or(0, millis),
         }),
         watch::Event::Failed(key, error) => Wire::Failed(key_error((key, error))),
+        watch::Event::Changed(key) => Wire::Changed(pb::Changed { key }),
     };
     WatchConfigResponse { event: Some(event) }
 }
 
+/// The memory of an answer with one value.
+pub(crate) fn memory_of(
+    api: &ConfigApi,
+    caller: &Principal,
+    served: &mut Served,
+) -> Result<Option<HeldMemory>, ApiError> {
+    // That of a value which was read for this answer alone is counted already.
+    if !served.permit.is_counted() {
+        let bytes = served.record.value.held_bytes() as u64;
+        served.permit = api.admit_answer(caller.tenant(), bytes)?;
+    }
+    Ok(HeldMemory::of(std::mem::take(&mut served.permit)))
+}
+
 fn response(api: &ConfigApi, served: Served, freshness: bool) -> GetConfigResponse {
     let etag = freshness.then(|| EntityTag::of(served.origin, &served.record).to_string());
+    let (mut value, mut data, mut omitted_bytes) = (String::new(), Bytes::new(), 0);
+    match &served.record.value {
+        Value::Text(text) => text.as_ref().clone_into(&mut value),
+        Value::Bytes(bytes) => data = bytes.clone(),
+        Value::Remote(remote) => omitted_bytes = i64::try_from(remote.bytes).unwrap_or(i64::MAX),
+    }
     let mut response = GetConfigResponse {
         key: served.key,
-        value: served.record.value.as_ref().to_owned(),
+        value,
+        data,
+        omitted_bytes,
         version: served.record.revision.version,
         source: served.source.0.to_owned(),
         cached: served.result == ReadResult::hit,

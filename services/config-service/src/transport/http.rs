@@ -10,12 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use http_body::Body as _;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tagged_config_auth::{Authenticator, JwksSource};
-use tagged_config_domain::{Origin, Principal, StoreError};
+use tagged_config_domain::{Origin, Principal, StoreError, Value};
 use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
-use tagged_config_stores::dynamodb::MAX_VALUE_BYTES;
 use tagged_config_web::{
     authorization,
     cors::{AllowedOrigins, cors},
@@ -31,7 +32,7 @@ use crate::{
     transport::{
         answer::{HeldMemory, hold},
         etag::EntityTag,
-        grpc::millis,
+        grpc::{memory_of, millis},
         http::{
             conditions::{Conditions, Outcome},
             problem::Problem,
@@ -42,6 +43,7 @@ use crate::{
 
 mod conditions;
 mod problem;
+mod raw;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,9 @@ mod tests;
 const OPENAPI: &str = include_str!("../../openapi.yaml");
 /// Largest batch request, in bytes: 100 keys of the longest kind, with room.
 const MAX_BATCH_BYTES: usize = 64 * 1024;
+
+/// After a key in a path: the value alone, to the byte and with its own content type. No key has a colon.
+const RAW: &str = ":raw";
 
 const CACHE: HeaderName = HeaderName::from_static("x-config-cache");
 const AGE_MS: HeaderName = HeaderName::from_static("x-config-age-ms");
@@ -59,8 +64,10 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-config-served-by");
 const STALENESS_BOUND_MS: HeaderName = HeaderName::from_static("x-config-staleness-bound-ms");
 const JOURNAL_BOUND_MS: HeaderName = HeaderName::from_static("x-config-journal-bound-ms");
 /// What a page of another origin may read, beside what every answer has.
-const EXPOSED: [HeaderName; 10] = [
+const EXPOSED: [HeaderName; 12] = [
+    header::ACCEPT_RANGES,
     header::AGE,
+    header::CONTENT_RANGE,
     header::ETAG,
     CACHE,
     AGE_MS,
@@ -98,7 +105,14 @@ type Shared<S> = State<Arc<HttpState<S>>>;
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
     key: &'a str,
-    value: &'a str,
+    /// Left out where it is large; `bytes` says how large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Cow<'a, str>>,
+    /// "base64" where the value is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
     content_type: &'a str,
     version: i64,
     source: &'static str,
@@ -236,19 +250,36 @@ async fn get_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
+    let (key, is_raw) = match key.strip_suffix(RAW) {
+        Some(key) => (key, true),
+        None => (&*key, false),
+    };
     let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let served = state
-        .api
-        .get(&caller, &key, query.min_version, Fallback::Within(None))
-        .await?;
+    let fallback = Fallback::Within(None);
+    let mut served = if is_raw {
+        let get = state.api.get(&caller, key, query.min_version, fallback);
+        get.await?
+    } else {
+        let get = state
+            .api
+            .get_whole(&caller, key, query.min_version, fallback);
+        get.await?
+    };
     let tag = EntityTag::of(served.origin, &served.record).to_string();
     let mut memory = None;
     let mut response = match conditions.of_read(&tag) {
+        Outcome::Content if is_raw => {
+            let wanted = if method == Method::HEAD {
+                raw::Wanted::Head
+            } else {
+                raw::Wanted::of(&headers, &tag)
+            };
+            raw::answer(&state.api, &caller, &served, wanted).await?
+        }
         Outcome::Content => {
             if method != Method::HEAD {
-                let bytes = served.record.value.len() as u64;
-                memory = HeldMemory::of(state.api.admit_answer(caller.tenant(), bytes)?);
+                memory = memory_of(&state.api, &caller, &mut served)?;
             }
             let freshness = query.freshness.then(|| freshness(&state.api, &served));
             Json(entry(&served, freshness)).into_response()
@@ -278,14 +309,18 @@ async fn put_config<S: JwksSource>(
         Some(Ok(given)) => given,
         Some(Err(_)) => return Err(ApiError::Invalid("Content-Type is not text".to_owned())),
     };
-    let body = read_body(body, MAX_VALUE_BYTES).await?;
-    let value = String::from_utf8(body.into())
-        .map_err(|_| ApiError::Invalid("the value is not UTF-8".to_owned()))?;
+    let limit = state.api.max_value_bytes(&key)?;
+    let announced = body.size_hint().exact().unwrap_or(limit as u64);
+    let memory = state
+        .api
+        .admit_answer(caller.tenant(), announced.min(limit as u64))?;
+    let value = read_body(body, limit).await?;
     let written = {
         let api = Arc::clone(&state.api);
         let (key, content_type) = (key.clone().into_owned(), content_type.to_owned());
         let put = async move {
-            api.put(&caller, &key, &value, &content_type, precondition)
+            let _until_written = memory;
+            api.put(&caller, &key, value, &content_type, precondition)
                 .await
         };
         state.writes.run_to_end(put).await?
@@ -424,9 +459,19 @@ fn entries<'a>(api: &'a ConfigApi, served: &'a [Served]) -> Vec<Entry<'a>> {
 }
 
 fn entry<'a>(served: &'a Served, freshness: Option<Freshness<'a>>) -> Entry<'a> {
+    let (value, encoding, bytes) = match &served.record.value {
+        Value::Text(text) => (Some(Cow::Borrowed(&**text)), None, None),
+        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => (Some(Cow::Borrowed(text)), None, None),
+            Err(_) => (Some(BASE64.encode(bytes).into()), Some("base64"), None),
+        },
+        Value::Remote(remote) => (None, None, Some(remote.bytes)),
+    };
     Entry {
         key: &served.key,
-        value: &served.record.value,
+        value,
+        encoding,
+        bytes,
         content_type: &served.record.content_type,
         version: served.record.revision.version,
         source: served.source.0,

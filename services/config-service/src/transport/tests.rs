@@ -137,7 +137,7 @@ impl Fixture {
 
     async fn write_ends(&self) {
         let written = self.store.value(TENANT, "x").unwrap();
-        assert_eq!(&*written.value, "new", "the write was sent");
+        assert_eq!(written.value, "new", "the write was sent");
         self.store.release_writes(1);
         self.writes.finished().await;
         assert_eq!(self.value().await, "new", "the cache follows the write");

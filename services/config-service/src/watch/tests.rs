@@ -102,10 +102,11 @@ async fn next(events: &mut Events) -> String {
             format!(
                 "{}={} {}{stale}",
                 served.key,
-                served.record.value,
+                served.record.value.as_text().unwrap(),
                 served.origin.as_str()
             )
         }
+        Some(Ok(Event::Changed(key))) => format!("{key} changed"),
         Some(Ok(Event::Deleted(key, version))) => format!("{key} deleted {version}"),
         Some(Ok(Event::InSync(whole))) => format!("in_sync {whole}"),
         Some(Ok(Event::Heartbeat)) => "heartbeat".to_owned(),
@@ -296,14 +297,23 @@ async fn a_flush_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn secrets_are_not_watched() {
+async fn of_a_secret_admins_learn_that_it_changed_and_nobody_more() {
     let f = fixture();
     f.layered.set("A", "x", record("hidden", 1).secret());
     let mut events = f.watch(&f.a, &[SHARED_KEY]);
     assert_eq!(
         now(&mut events).await,
-        ["param_config_x Unimplemented", "in_sync true"]
+        ["param_config_x PermissionDenied", "in_sync true"]
     );
+    let admin = Issuer::new().principal("A", "admin");
+    let mut events = f.watch(&admin, &[SHARED_KEY]);
+    assert_eq!(
+        now(&mut events).await,
+        ["param_config_x changed", "in_sync true"]
+    );
+    f.layered.set("A", "x", record("hidden too", 2).secret());
+    f.cache.clear();
+    assert_eq!(next(&mut events).await, "param_config_x changed");
 }
 
 #[tokio::test(start_paused = true)]

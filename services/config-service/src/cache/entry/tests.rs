@@ -470,7 +470,7 @@ proptest! {
                 }
                 LaggingOp::Announce(back) => {
                     if let Some((_, change)) = model.change(back) && change.record.is_some() {
-                        let change = ChangedTo::Unknown(change.revision);
+                        let change = ChangedTo::Unknown(change.revision, None);
                         model.step(Event::Pushed { change, written_at_ms: None });
                     }
                 }

@@ -131,7 +131,9 @@ impl Fixture {
 
     /// What a reader gets, and whether without a call.
     async fn read(&self) -> (Option<String>, bool) {
-        let text = |record: Option<Record>| record.map(|record| record.value.to_string());
+        let text = |record: Option<Record>| {
+            record.map(|record| record.value.as_text().unwrap().to_owned())
+        };
         if let Lookup::Fresh(entry) = self.cache.lookup(&self.id(), Instant::now()) {
             return (text(entry.record.clone()), true);
         }
@@ -170,9 +172,9 @@ impl Fixture {
             state: Some(pb::change::State::Value(pb::Value {
                 value: value.to_owned(),
                 content_type: "text/plain".to_owned(),
-                modified_ms: 0,
+                ..Default::default()
             })),
-            id: entry.id.as_bytes().to_vec(),
+            id: entry.id.as_bytes().to_vec().into(),
             ..Default::default()
         })
     }

@@ -68,6 +68,24 @@ impl Rest {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        let (parts, bytes) = self
+            .exchange(role, method, path, headers, body.into())
+            .await;
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        role: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (axum::http::response::Parts, bytes::Bytes) {
         let mut request = Request::builder().method(method).uri(path).header(
             "authorization",
             format!("Bearer {}", self.issuer.token("A", role)),
@@ -75,20 +93,10 @@ impl Rest {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
-        let (parts, body) = self
-            .routes
-            .clone()
-            .oneshot(request)
-            .await
-            .unwrap()
-            .into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: serde_json::from_slice(&bytes).unwrap_or_default(),
-        }
+        let request = request.body(Body::from(body)).unwrap();
+        let answer = self.routes.clone().oneshot(request).await;
+        let (parts, body) = answer.unwrap().into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
     }
 
     async fn put(&self, headers: &[(&str, &str)], body: &str) -> u16 {
@@ -376,4 +384,220 @@ async fn a_page_of_an_allowed_origin_may_call() {
         vary.iter().any(|value| *value == "authorization"),
         "{vary:?}"
     );
+}
+
+mod raw {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const BLOB: &str = "/v1/config/bytes_config_x";
+    const RAW_BLOB: &str = "/v1/config/bytes_config_x:raw";
+
+    /// Status, headers and bytes.
+    async fn raw(
+        rest: &Rest,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, HeaderMap, Bytes) {
+        let (parts, body) = rest
+            .exchange("writer", method, path, headers, Vec::new())
+            .await;
+        (parts.status.as_u16(), parts.headers, body)
+    }
+
+    async fn put(rest: &Rest, path: &str, content_type: &str, body: &[u8]) -> Answer {
+        let headers = [("content-type", content_type)];
+        let (parts, body) = rest
+            .exchange("writer", "PUT", path, &headers, body.to_vec())
+            .await;
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: serde_json::from_slice(&body).unwrap(),
+        }
+    }
+
+    fn large() -> Vec<u8> {
+        (0..=255).cycle().take(200_000).collect()
+    }
+
+    #[tokio::test]
+    async fn values_come_to_the_byte_with_their_own_type_and_the_tag_of_their_write() {
+        let rest = Rest::new();
+        let path = |key: &str| format!("/v1/config/{key}");
+        let cases: [(&str, &str, Vec<u8>); 4] = [
+            ("bytes_config_x", "image/png", b"\xff\x00\xfe".to_vec()),
+            ("bytes_config_y", "text/plain", b"text".to_vec()),
+            ("bytes_config_z", "application/x-large", large()),
+            (
+                "tenant_config_x",
+                "application/json",
+                b"{\"a\": 1}".to_vec(),
+            ),
+        ];
+        for (key, content_type, value) in cases {
+            let written = put(&rest, &path(key), content_type, &value).await;
+            assert_eq!(written.status, 201, "{}", written.body);
+            let (status, headers, body) =
+                raw(&rest, "GET", &format!("{}:raw", path(key)), &[]).await;
+            assert_eq!(
+                (status, &headers["content-type"]),
+                (200, &HeaderValue::from_str(content_type).unwrap())
+            );
+            assert!(body == value, "{key}");
+            assert_eq!(headers["etag"].to_str().unwrap(), written.body["etag"]);
+            assert_eq!(
+                headers["content-length"].to_str().unwrap(),
+                value.len().to_string()
+            );
+            for name in [
+                "content-security-policy",
+                "x-content-type-options",
+                "content-disposition",
+            ] {
+                assert!(headers.contains_key(name), "{name}");
+            }
+            let (status, headers, body) =
+                raw(&rest, "HEAD", &format!("{}:raw", path(key)), &[]).await;
+            assert_eq!((status, body.len()), (200, 0));
+            assert_eq!(
+                headers["content-length"].to_str().unwrap(),
+                value.len().to_string()
+            );
+            let known = [("if-none-match", headers["etag"].to_str().unwrap())];
+            assert_eq!(
+                raw(&rest, "GET", &format!("{}:raw", path(key)), &known)
+                    .await
+                    .0,
+                304
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_of_values_in_memory_and_of_streamed_ones() {
+        let rest = Rest::new();
+        for value in [b"0123456789".repeat(10), large()] {
+            let etag = put(&rest, BLOB, "x/y", &value).await.body["etag"].clone();
+            let etag = etag.as_str().unwrap();
+            let last = value.len() - 1;
+            for (range, expected) in [
+                ("bytes=0-0".to_owned(), 0..1),
+                ("bytes=10-".to_owned(), 10..value.len()),
+                ("bytes=-7".to_owned(), value.len() - 7..value.len()),
+                ("bytes=-999999".to_owned(), 0..value.len()),
+                (format!("bytes=3-{}", 10 * value.len()), 3..value.len()),
+            ] {
+                let (status, headers, body) = raw(
+                    &rest,
+                    "GET",
+                    RAW_BLOB,
+                    &[("range", &range), ("if-range", etag)],
+                )
+                .await;
+                assert_eq!(status, 206, "{range}");
+                let said = format!(
+                    "bytes {}-{}/{}",
+                    expected.start,
+                    expected.end - 1,
+                    value.len()
+                );
+                assert_eq!(headers["content-range"].to_str().unwrap(), said);
+                assert_eq!(
+                    headers["content-length"].to_str().unwrap(),
+                    expected.len().to_string()
+                );
+                assert!(body == value[expected], "{range}");
+            }
+            for (range, if_range) in [
+                ("bytes=0-0, 5-6", None),
+                ("lines=1-2", None),
+                ("bytes=5-1", None),
+                ("bytes=0-0", Some("\"another\"")),
+            ] {
+                let mut headers = vec![("range", range)];
+                headers.extend(if_range.map(|tag| ("if-range", tag)));
+                let (status, _, body) = raw(&rest, "GET", RAW_BLOB, &headers).await;
+                assert!(
+                    (status, body.len()) == (200, value.len()),
+                    "{range}: {status}"
+                );
+            }
+            let beyond = format!("bytes={}-", last + 1);
+            let (status, headers, _) = raw(&rest, "GET", RAW_BLOB, &[("range", &beyond)]).await;
+            assert_eq!(
+                (status, headers["content-range"].to_str().unwrap()),
+                (416, &*format!("bytes */{}", value.len()))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn json_holds_bytes_as_base64_and_a_streamed_value_whole() {
+        let rest = Rest::new();
+        put(&rest, BLOB, "x/y", b"\xff\xfe").await;
+        let got = rest.send("GET", BLOB, &[], "").await.body;
+        assert_eq!(
+            (&got["value"], &got["encoding"]),
+            (&json!("//4="), &json!("base64"))
+        );
+        put(&rest, BLOB, "x/y", &large()).await;
+        let got = rest.send("GET", BLOB, &[], "").await.body;
+        assert_eq!(
+            BASE64.decode(got["value"].as_str().unwrap()).unwrap(),
+            large()
+        );
+        let listed = rest
+            .send("GET", "/v1/config?prefix=bytes_config_", &[], "")
+            .await
+            .body;
+        assert_eq!(
+            (
+                &listed["entries"][0]["bytes"],
+                &listed["entries"][0]["value"]
+            ),
+            (&json!(200_000), &Value::Null)
+        );
+        let keys = json!({"keys": ["bytes_config_x"]}).to_string();
+        let batch = rest
+            .send("POST", "/v1/config:batchGet", &[], &keys)
+            .await
+            .body;
+        assert_eq!(batch["errors"][0]["status"], 406);
+        assert!(
+            batch["errors"][0]["detail"]
+                .as_str()
+                .unwrap()
+                .contains("GET /v1/config/bytes_config_x:raw")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_of_text_refuses_bytes_and_json_must_be_json() {
+        let rest = Rest::new();
+        let refused = put(&rest, KEY, "x/y", b"\xff").await;
+        assert_eq!(refused.status, 400);
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("not UTF-8") && !detail.contains('\u{fffd}'),
+            "{detail}"
+        );
+        assert_eq!(
+            put(&rest, BLOB, "application/json", b"\xff").await.status,
+            400
+        );
+        assert_eq!(
+            put(&rest, BLOB, "application/json", b"{half").await.status,
+            400
+        );
+        assert_eq!(
+            put(&rest, BLOB, "x/y", &vec![0; 256 * 1024 + 1])
+                .await
+                .status,
+            413
+        );
+        assert_eq!(raw(&rest, "GET", RAW_BLOB, &[]).await.0, 404);
+    }
 }

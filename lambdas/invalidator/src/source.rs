@@ -1,0 +1,28 @@
+//! The sources whose changes EventBridge announces. To add one: implement [`Source`] in a file of its own, and list it in
+//! [`all`].
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_ssm::Client;
+use serde_json::Value;
+
+use crate::{change::Change, config::Config, parameter::ParameterSource};
+
+/// Decodes the events of one backend.
+pub(crate) trait Source: Send + Sync {
+    /// What an event announces; `None` if it is no event of this source, or changes no configuration.
+    fn announced(&self, event: &Value) -> Option<Box<dyn Announcement + '_>>;
+}
+
+/// A change that was announced, and that may have to be read before it can be sent.
+#[async_trait]
+pub(crate) trait Announcement: Send {
+    /// The next change to send, or `None` when there is no more to say.
+    async fn next(&mut self) -> Option<Change>;
+}
+
+/// The sources of this deployment.
+pub(crate) fn all(sdk: &SdkConfig, config: &Config) -> Vec<Box<dyn Source>> {
+    let parameters = ParameterSource::new(Client::new(sdk), config.parameters.clone());
+    vec![Box::new(parameters)]
+}
