@@ -36,6 +36,8 @@ pub struct Stack {
     pub table: String,
     /// The path of all configuration in Parameter Store.
     pub parameter_root: String,
+    /// The bucket of the blobs.
+    pub bucket: String,
     /// The emulator.
     pub emulator: String,
     /// For REST.
@@ -86,6 +88,7 @@ impl Stack {
             refresh: list("CONFIG_REFRESH")?,
             table: get("TABLE_NAME")?,
             parameter_root: get("PARAMETER_ROOT")?,
+            bucket: get("BLOB_BUCKET")?,
             emulator: get("EMULATOR_URL")?,
             pool: get("USER_POOL_ID")?,
             client_id: get("CLIENT_ID")?,
@@ -216,6 +219,29 @@ impl Stack {
             .value(value)
             .r#type(if secret { SecureString } else { Plain })
             .overwrite(true)
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Writes an object of the blobs' bucket, as an operator does.
+    pub async fn put_object(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        aws_sdk_s3::Client::new(&self.sdk)
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .body(value.as_bytes().to_vec().into())
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes an object of the blobs' bucket.
+    pub async fn delete_object(&self, key: &str) -> anyhow::Result<()> {
+        aws_sdk_s3::Client::new(&self.sdk)
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key)
             .send()
             .await?;
         Ok(())

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::{
     dynamodb::{DynamoDbConfig, DynamoDbStore},
     parameter_store::{ParameterStore, ParameterStoreConfig},
+    s3::{S3Config, S3Store},
 };
 
 /// A backend with its settings.
@@ -19,6 +20,8 @@ pub enum StoreSpec {
     DynamoDb(DynamoDbConfig),
     /// `param_config_*`
     ParameterStore(ParameterStoreConfig),
+    /// `blob_config_*`
+    S3(S3Config),
 }
 
 /// The stores by tag.
@@ -40,6 +43,7 @@ impl StoreSpec {
         match self {
             Self::DynamoDb(_) => "tenant",
             Self::ParameterStore(_) => "param",
+            Self::S3(_) => "blob",
         }
     }
 
@@ -47,6 +51,7 @@ impl StoreSpec {
         match self {
             Self::DynamoDb(config) => Arc::new(DynamoDbStore::new(sdk, config)),
             Self::ParameterStore(config) => Arc::new(ParameterStore::new(sdk, config)),
+            Self::S3(config) => Arc::new(S3Store::new(sdk, &config)),
         }
     }
 }

@@ -12,9 +12,11 @@ pub mod factory;
 mod fair_queue;
 pub mod journal;
 pub mod parameter_store;
+pub mod s3;
 mod versions;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
 pub use factory::{StoreSpec, Stores, UnknownTag};
 pub use journal::{ChangeId, ChangeKind, Entry, Journal};
 pub use parameter_store::{ParameterStore, ParameterStoreConfig};
+pub use s3::{S3Config, S3Store};

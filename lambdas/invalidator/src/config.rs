@@ -14,6 +14,8 @@ pub(crate) struct Config {
     pub refresh_port: u16,
     /// `TAGGED_CONFIG_PARAMETER_ROOT`: events of other parameters are ignored.
     pub parameters: ParameterStoreConfig,
+    /// `TAGGED_CONFIG_BLOB_BUCKET` (none): events of other buckets are ignored.
+    pub bucket: Option<String>,
     /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the journal's table.
     pub journal: Option<String>,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER`: the SecureString that holds the credential.
@@ -29,6 +31,7 @@ impl Config {
         let refresh_port = reader.required("TAGGED_CONFIG_REFRESH_PORT");
         let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
         let credential_parameter = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER");
+        let bucket = reader.optional("TAGGED_CONFIG_BLOB_BUCKET");
         let journal = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let config = (|| {
             Some(Self {
@@ -36,6 +39,7 @@ impl Config {
                 service: service?,
                 refresh_port: refresh_port?,
                 parameters: ParameterStoreConfig::at(root?),
+                bucket,
                 journal,
                 credential_parameter: credential_parameter?,
             })

@@ -1,6 +1,7 @@
 //! invalidator: one Lambda function for all sources of change. It sends each change to every task of config-service, in
 //! parallel, and succeeds even if some do not answer: a batch that fails stalls every tenant behind it.
 
+mod blob;
 mod change;
 mod config;
 mod credential;

@@ -6,7 +6,14 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use serde_json::Value;
 
-use crate::{change::Change, config::Config, parameter::ParameterSource};
+use tagged_config_stores::s3::Objects;
+
+use crate::{
+    blob::{BlobSource, PUSHED_BYTES},
+    change::Change,
+    config::Config,
+    parameter::ParameterSource,
+};
 
 /// Decodes the events of one backend.
 pub(crate) trait Source: Send + Sync {
@@ -24,5 +31,10 @@ pub(crate) trait Announcement: Send {
 /// The sources of this deployment.
 pub(crate) fn all(sdk: &SdkConfig, config: &Config) -> Vec<Box<dyn Source>> {
     let parameters = ParameterSource::new(Client::new(sdk), config.parameters.clone());
-    vec![Box::new(parameters)]
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(parameters)];
+    if let Some(bucket) = &config.bucket {
+        let objects = Objects::new(sdk, bucket, PUSHED_BYTES);
+        sources.push(Box::new(BlobSource::new(objects, bucket.clone())));
+    }
+    sources
 }

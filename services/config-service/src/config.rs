@@ -8,7 +8,9 @@ use tagged_config_runtime::{
     shutdown::DEFAULT_DRAIN_DELAY,
 };
 use tagged_config_stores::{
-    DynamoDbConfig, ParameterStoreConfig, StoreSpec, parameter_store::DEFAULT_CALLS_PER_SECOND,
+    DynamoDbConfig, ParameterStoreConfig, S3Config, StoreSpec,
+    parameter_store::DEFAULT_CALLS_PER_SECOND,
+    s3::{DEFAULT_HELD_BYTES, DEFAULT_MAX_VALUE_BYTES as DEFAULT_MAX_BLOB_BYTES},
 };
 use tagged_config_web::cors::AllowedOrigins;
 
@@ -23,6 +25,10 @@ const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 const MIN_CACHE_BYTES: u64 = 4 * 1024;
 /// CloudWatch keeps no more than a point each second.
 const MIN_EMF_INTERVAL: Duration = Duration::from_secs(1);
+/// A value that is written is held in memory.
+const MAX_BLOB_BYTES: u64 = 64 * 1024 * 1024;
+/// The largest blob that is cached, as a part of the cache's bytes: one in so many.
+const HELD_SHARE: u64 = 64;
 const DEFAULT_SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -35,7 +41,8 @@ pub(crate) struct Config {
     pub listen: ListenConfig,
     /// Whose tokens to accept.
     pub auth: AuthConfig,
-    /// The backends, one for each tag.
+    /// The backends, one for each tag. `TAGGED_CONFIG_BLOB_BUCKET` (none): without it, there is no `blob_config_*`;
+    /// `TAGGED_CONFIG_BLOB_MAX_BYTES` (8388608): the largest blob that is written.
     pub stores: Vec<StoreSpec>,
     /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the change journal; without one, the TTL alone finds lost events.
     pub journal: Option<String>,
@@ -107,6 +114,11 @@ impl Config {
             "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND",
             DEFAULT_CALLS_PER_SECOND,
         );
+        let bucket: Option<String> = reader.optional("TAGGED_CONFIG_BLOB_BUCKET");
+        let max_blob_bytes = reader.or(
+            "TAGGED_CONFIG_BLOB_MAX_BYTES",
+            DEFAULT_MAX_BLOB_BYTES as u64,
+        );
         let journal: Option<String> = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let sweep_interval = reader.or("TAGGED_CONFIG_SWEEP_INTERVAL", DEFAULT_SWEEP_INTERVAL);
         let cache = CacheConfig {
@@ -124,6 +136,17 @@ impl Config {
                 "TAGGED_CONFIG_CACHE_BYTES must be at least {MIN_CACHE_BYTES}"
             ));
         }
+        if !(1..=MAX_BLOB_BYTES).contains(&max_blob_bytes) {
+            reader.reject(format!(
+                "TAGGED_CONFIG_BLOB_MAX_BYTES must be 1 to {MAX_BLOB_BYTES}"
+            ));
+        }
+        let blobs = bucket.map(|bucket| S3Config {
+            bucket,
+            max_value_bytes: usize::try_from(max_blob_bytes).unwrap_or(usize::MAX),
+            held_bytes: DEFAULT_HELD_BYTES
+                .min(usize::try_from(cache.bytes / HELD_SHARE).unwrap_or(usize::MAX)),
+        });
         if !(MIN_SWEEP_INTERVAL..=MAX_SWEEP_INTERVAL).contains(&sweep_interval) {
             reader.reject(format!(
                 "TAGGED_CONFIG_SWEEP_INTERVAL must be {MIN_SWEEP_INTERVAL:?} to {MAX_SWEEP_INTERVAL:?}"
@@ -161,7 +184,7 @@ impl Config {
                     issuer: issuer?,
                     audience: audience?,
                 },
-                stores: vec![
+                stores: [
                     StoreSpec::DynamoDb(DynamoDbConfig {
                         table: table?,
                         journal: journal.clone(),
@@ -170,7 +193,10 @@ impl Config {
                         root: root?,
                         calls_per_second,
                     }),
-                ],
+                ]
+                .into_iter()
+                .chain(blobs.map(StoreSpec::S3))
+                .collect(),
                 journal,
                 sweep_interval,
                 cache,
@@ -249,6 +275,7 @@ mod tests {
             ("CACHE_TTL", "5"),
             ("CACHE_BYTES", "10"),
             ("SWEEP_INTERVAL", "0s"),
+            ("BLOB_MAX_BYTES", "0"),
             ("PARAMETER_ROOT", "app/"),
             ("PARAMETER_CALLS_PER_SECOND", "0"),
             ("REFRESH_CREDENTIAL", ""),
@@ -261,6 +288,7 @@ mod tests {
             "CACHE_TTL",
             "CACHE_BYTES",
             "SWEEP_INTERVAL",
+            "BLOB_MAX_BYTES",
             "PARAMETER_ROOT",
             "PARAMETER_CALLS_PER_SECOND",
             "REFRESH_CREDENTIAL",

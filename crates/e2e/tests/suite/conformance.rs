@@ -9,6 +9,7 @@ use e2e::Stack;
 use tagged_config_domain::{ConfigName, NewValue, Precondition, Store, TenantId};
 use tagged_config_stores::{
     ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, ParameterStore, ParameterStoreConfig,
+    S3Config, S3Store,
 };
 use tagged_config_testkit::{
     Issuer, admitted,
@@ -18,6 +19,11 @@ use tagged_config_testkit::{
 struct DynamoDb<'s> {
     stack: &'s Stack,
     store: DynamoDbStore,
+}
+
+struct Blobs<'s> {
+    stack: &'s Stack,
+    store: S3Store,
 }
 
 struct Parameters<'s> {
@@ -48,6 +54,33 @@ impl Subject for DynamoDb<'_> {
 
     async fn set_shared(&self, _: &str, _: &str) -> bool {
         false
+    }
+}
+
+#[async_trait]
+impl Subject for Blobs<'_> {
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    async fn set(&self, tenant: &TenantId, name: &str, value: &str) {
+        let key = format!("tenants/{tenant}/{name}");
+        self.stack.put_object(&key, value).await.unwrap();
+    }
+
+    async fn unset(&self, tenant: &TenantId, name: &str) {
+        let key = format!("tenants/{tenant}/{name}");
+        self.stack.delete_object(&key).await.unwrap();
+    }
+
+    async fn set_shared(&self, name: &str, value: &str) -> bool {
+        let key = format!("global/{name}");
+        self.stack.put_object(&key, value).await.unwrap();
+        true
     }
 }
 
@@ -107,6 +140,19 @@ async fn parameter_store() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
     let store = ParameterStore::new(&stack.sdk, ParameterStoreConfig::at(&stack.parameter_root));
     conformance::run(&Parameters {
+        stack: &stack,
+        store,
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn s3() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let config = S3Config::of(&stack.bucket);
+    let store = S3Store::new(&stack.sdk, &config);
+    conformance::run(&Blobs {
         stack: &stack,
         store,
     })
