@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::config_service_client::ConfigServiceClient;
 use tagged_config_runtime::env::{Env, ProcessEnv};
@@ -38,6 +39,8 @@ pub struct Stack {
     pub parameter_root: String,
     /// The bucket of the blobs.
     pub bucket: String,
+    /// What the names of all secrets begin with.
+    pub secret_root: String,
     /// The emulator.
     pub emulator: String,
     /// For REST.
@@ -89,6 +92,7 @@ impl Stack {
             table: get("TABLE_NAME")?,
             parameter_root: get("PARAMETER_ROOT")?,
             bucket: get("BLOB_BUCKET")?,
+            secret_root: get("SECRET_ROOT")?,
             emulator: get("EMULATOR_URL")?,
             pool: get("USER_POOL_ID")?,
             client_id: get("CLIENT_ID")?,
@@ -242,6 +246,45 @@ impl Stack {
             .delete_object()
             .bucket(&self.bucket)
             .key(key)
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Gives a secret below the root a new current value, and makes it if there is none, as an operator does.
+    pub async fn put_secret(&self, below_root: &str, value: &str) -> anyhow::Result<()> {
+        let client = aws_sdk_secretsmanager::Client::new(&self.sdk);
+        let name = format!("{}/{below_root}", self.secret_root);
+        let put = client
+            .put_secret_value()
+            .secret_id(&name)
+            .secret_string(value)
+            .send();
+        match put.await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(PutSecretValueError::is_resource_not_found_exception) =>
+            {
+                client
+                    .create_secret()
+                    .name(name)
+                    .secret_string(value)
+                    .send()
+                    .await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes a secret below the root at once.
+    pub async fn delete_secret(&self, below_root: &str) -> anyhow::Result<()> {
+        aws_sdk_secretsmanager::Client::new(&self.sdk)
+            .delete_secret()
+            .secret_id(format!("{}/{below_root}", self.secret_root))
+            .force_delete_without_recovery(true)
             .send()
             .await?;
         Ok(())

@@ -11,6 +11,7 @@ use crate::{
     dynamodb::{DynamoDbConfig, DynamoDbStore},
     parameter_store::{ParameterStore, ParameterStoreConfig},
     s3::{S3Config, S3Store},
+    secrets_manager::{SecretsManagerConfig, SecretsManagerStore},
 };
 
 /// A backend with its settings.
@@ -22,6 +23,8 @@ pub enum StoreSpec {
     ParameterStore(ParameterStoreConfig),
     /// `blob_config_*`
     S3(S3Config),
+    /// `secret_config_*`
+    SecretsManager(SecretsManagerConfig),
 }
 
 /// The stores by tag.
@@ -44,6 +47,7 @@ impl StoreSpec {
             Self::DynamoDb(_) => "tenant",
             Self::ParameterStore(_) => "param",
             Self::S3(_) => "blob",
+            Self::SecretsManager(_) => "secret",
         }
     }
 
@@ -52,6 +56,7 @@ impl StoreSpec {
             Self::DynamoDb(config) => Arc::new(DynamoDbStore::new(sdk, config)),
             Self::ParameterStore(config) => Arc::new(ParameterStore::new(sdk, config)),
             Self::S3(config) => Arc::new(S3Store::new(sdk, &config)),
+            Self::SecretsManager(config) => Arc::new(SecretsManagerStore::new(sdk, config)),
         }
     }
 }

@@ -13,6 +13,7 @@ mod fair_queue;
 pub mod journal;
 pub mod parameter_store;
 pub mod s3;
+pub mod secrets_manager;
 mod versions;
 
 pub use dynamodb::{DynamoDbConfig, DynamoDbStore};
@@ -20,3 +21,4 @@ pub use factory::{StoreSpec, Stores, UnknownTag};
 pub use journal::{ChangeId, ChangeKind, Entry, Journal};
 pub use parameter_store::{ParameterStore, ParameterStoreConfig};
 pub use s3::{S3Config, S3Store};
+pub use secrets_manager::{SecretsManagerConfig, SecretsManagerStore};

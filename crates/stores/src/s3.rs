@@ -438,6 +438,12 @@ impl Store for S3Store {
             }
             Err(error) => return Err(store_error(BACKEND, error)),
         };
+        let sent = answer.content_length().map(u64::try_from);
+        if sent.is_some_and(|sent| sent != Ok(range.end - range.start)) {
+            return Err(StoreError::Malformed {
+                reason: "S3 answered with another part of the object",
+            });
+        }
         let pieces = stream::unfold(Some((answer.body, permit)), async |state| {
             let (mut body, permit) = state?;
             match body.next().await? {

@@ -1,7 +1,7 @@
 //! Settings of the function.
 
 use tagged_config_runtime::env::{BadEnv, Env, EnvReader};
-use tagged_config_stores::ParameterStoreConfig;
+use tagged_config_stores::{ParameterStoreConfig, SecretsManagerConfig};
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Config {
     pub parameters: ParameterStoreConfig,
     /// `TAGGED_CONFIG_BLOB_BUCKET` (none): events of other buckets are ignored.
     pub bucket: Option<String>,
+    /// `TAGGED_CONFIG_SECRET_ROOT` (none): events of other secrets are ignored.
+    pub secrets: Option<SecretsManagerConfig>,
     /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the journal's table.
     pub journal: Option<String>,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER`: the SecureString that holds the credential.
@@ -32,6 +34,7 @@ impl Config {
         let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
         let credential_parameter = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER");
         let bucket = reader.optional("TAGGED_CONFIG_BLOB_BUCKET");
+        let secret_root: Option<String> = reader.optional("TAGGED_CONFIG_SECRET_ROOT");
         let journal = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let config = (|| {
             Some(Self {
@@ -40,6 +43,7 @@ impl Config {
                 refresh_port: refresh_port?,
                 parameters: ParameterStoreConfig::at(root?),
                 bucket,
+                secrets: secret_root.as_deref().map(SecretsManagerConfig::at),
                 journal,
                 credential_parameter: credential_parameter?,
             })

@@ -12,6 +12,7 @@ mod handler;
 mod journal;
 mod parameter;
 mod receipt;
+mod secret;
 mod source;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use crate::{
     change::Change,
     config::Config,
     parameter::ParameterSource,
+    secret::SecretSource,
 };
 
 /// Decodes the events of one backend.
@@ -36,5 +37,7 @@ pub(crate) fn all(sdk: &SdkConfig, config: &Config) -> Vec<Box<dyn Source>> {
         let objects = Objects::new(sdk, bucket, PUSHED_BYTES);
         sources.push(Box::new(BlobSource::new(objects, bucket.clone())));
     }
+    let secrets = config.secrets.clone().map(SecretSource);
+    sources.extend(secrets.map(|source| Box::new(source) as Box<dyn Source>));
     sources
 }

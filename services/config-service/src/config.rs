@@ -8,7 +8,7 @@ use tagged_config_runtime::{
     shutdown::DEFAULT_DRAIN_DELAY,
 };
 use tagged_config_stores::{
-    DynamoDbConfig, ParameterStoreConfig, S3Config, StoreSpec,
+    DynamoDbConfig, ParameterStoreConfig, S3Config, SecretsManagerConfig, StoreSpec,
     parameter_store::DEFAULT_CALLS_PER_SECOND,
     s3::{DEFAULT_HELD_BYTES, DEFAULT_MAX_VALUE_BYTES as DEFAULT_MAX_BLOB_BYTES},
 };
@@ -42,7 +42,8 @@ pub(crate) struct Config {
     /// Whose tokens to accept.
     pub auth: AuthConfig,
     /// The backends, one for each tag. `TAGGED_CONFIG_BLOB_BUCKET` (none): without it, there is no `blob_config_*`;
-    /// `TAGGED_CONFIG_BLOB_MAX_BYTES` (8388608): the largest blob that is written.
+    /// `TAGGED_CONFIG_BLOB_MAX_BYTES` (8388608): the largest blob that is written. `TAGGED_CONFIG_SECRET_ROOT` (none):
+    /// without it, there is no `secret_config_*`.
     pub stores: Vec<StoreSpec>,
     /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the change journal; without one, the TTL alone finds lost events.
     pub journal: Option<String>,
@@ -119,6 +120,7 @@ impl Config {
             "TAGGED_CONFIG_BLOB_MAX_BYTES",
             DEFAULT_MAX_BLOB_BYTES as u64,
         );
+        let secret_root: Option<String> = reader.optional("TAGGED_CONFIG_SECRET_ROOT");
         let journal: Option<String> = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
         let sweep_interval = reader.or("TAGGED_CONFIG_SWEEP_INTERVAL", DEFAULT_SWEEP_INTERVAL);
         let cache = CacheConfig {
@@ -147,6 +149,16 @@ impl Config {
             held_bytes: DEFAULT_HELD_BYTES
                 .min(usize::try_from(cache.bytes / HELD_SHARE).unwrap_or(usize::MAX)),
         });
+        let secrets = secret_root.as_deref().map(SecretsManagerConfig::at);
+        if secrets
+            .as_ref()
+            .is_some_and(|secrets| !is_secret_root(secrets.root()))
+        {
+            reader.reject(
+                "TAGGED_CONFIG_SECRET_ROOT must be like app/config, or \
+                 arn:aws:secretsmanager:<region>:<account>:secret:app/config, without a slash at its ends",
+            );
+        }
         if !(MIN_SWEEP_INTERVAL..=MAX_SWEEP_INTERVAL).contains(&sweep_interval) {
             reader.reject(format!(
                 "TAGGED_CONFIG_SWEEP_INTERVAL must be {MIN_SWEEP_INTERVAL:?} to {MAX_SWEEP_INTERVAL:?}"
@@ -196,6 +208,7 @@ impl Config {
                 ]
                 .into_iter()
                 .chain(blobs.map(StoreSpec::S3))
+                .chain(secrets.map(StoreSpec::SecretsManager))
                 .collect(),
                 journal,
                 sweep_interval,
@@ -223,14 +236,19 @@ fn own_name(grpc: SocketAddr) -> String {
 
 /// With `tenants`, the tenant and a name of 11 segments, two levels make Parameter Store's 15.
 fn is_parameter_root(root: &str) -> bool {
-    let Some(levels) = root.strip_prefix('/') else {
-        return false;
-    };
+    root.strip_prefix('/')
+        .is_some_and(|levels| levels.split('/').count() <= 2 && are_levels(levels))
+}
+
+/// With tenant and name, at most the 512 characters of a secret's name.
+fn is_secret_root(root: &str) -> bool {
+    root.len() <= 200 && are_levels(root)
+}
+
+fn are_levels(text: &str) -> bool {
     let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    levels.split('/').count() <= 2
-        && levels
-            .split('/')
-            .all(|level| !level.is_empty() && level.bytes().all(in_alphabet))
+    text.split('/')
+        .all(|level| !level.is_empty() && level.bytes().all(in_alphabet))
 }
 
 #[cfg(test)]
@@ -276,6 +294,7 @@ mod tests {
             ("CACHE_BYTES", "10"),
             ("SWEEP_INTERVAL", "0s"),
             ("BLOB_MAX_BYTES", "0"),
+            ("SECRET_ROOT", "/app/config"),
             ("PARAMETER_ROOT", "app/"),
             ("PARAMETER_CALLS_PER_SECOND", "0"),
             ("REFRESH_CREDENTIAL", ""),
@@ -289,6 +308,7 @@ mod tests {
             "CACHE_BYTES",
             "SWEEP_INTERVAL",
             "BLOB_MAX_BYTES",
+            "SECRET_ROOT",
             "PARAMETER_ROOT",
             "PARAMETER_CALLS_PER_SECOND",
             "REFRESH_CREDENTIAL",

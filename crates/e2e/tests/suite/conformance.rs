@@ -9,7 +9,7 @@ use e2e::Stack;
 use tagged_config_domain::{ConfigName, NewValue, Precondition, Store, TenantId};
 use tagged_config_stores::{
     ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, ParameterStore, ParameterStoreConfig,
-    S3Config, S3Store,
+    S3Config, S3Store, SecretsManagerConfig, SecretsManagerStore,
 };
 use tagged_config_testkit::{
     Issuer, admitted,
@@ -24,6 +24,11 @@ struct DynamoDb<'s> {
 struct Blobs<'s> {
     stack: &'s Stack,
     store: S3Store,
+}
+
+struct Secrets<'s> {
+    stack: &'s Stack,
+    store: SecretsManagerStore,
 }
 
 struct Parameters<'s> {
@@ -80,6 +85,33 @@ impl Subject for Blobs<'_> {
     async fn set_shared(&self, name: &str, value: &str) -> bool {
         let key = format!("global/{name}");
         self.stack.put_object(&key, value).await.unwrap();
+        true
+    }
+}
+
+#[async_trait]
+impl Subject for Secrets<'_> {
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+
+    async fn set(&self, tenant: &TenantId, name: &str, value: &str) {
+        let name = format!("tenants/{tenant}/{name}");
+        self.stack.put_secret(&name, value).await.unwrap();
+    }
+
+    async fn unset(&self, tenant: &TenantId, name: &str) {
+        let name = format!("tenants/{tenant}/{name}");
+        self.stack.delete_secret(&name).await.unwrap();
+    }
+
+    async fn set_shared(&self, name: &str, value: &str) -> bool {
+        let name = format!("global/{name}");
+        self.stack.put_secret(&name, value).await.unwrap();
         true
     }
 }
@@ -153,6 +185,19 @@ async fn s3() -> anyhow::Result<()> {
     let config = S3Config::of(&stack.bucket);
     let store = S3Store::new(&stack.sdk, &config);
     conformance::run(&Blobs {
+        stack: &stack,
+        store,
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_manager() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let config = SecretsManagerConfig::at(&stack.secret_root);
+    let store = SecretsManagerStore::new(&stack.sdk, config);
+    conformance::run(&Secrets {
         stack: &stack,
         store,
     })

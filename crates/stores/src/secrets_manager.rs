@@ -1,0 +1,299 @@
+//! `secret_config_*`: the secrets `<root>/tenants/<tenantId>/<name>` over `<root>/global/<name>`, each with the value that is
+//! labelled `AWSCURRENT`. Read-only here: operators, and rotation, write secrets through AWS.
+//!
+//! A read asks what is current and never for its value, so that no cache holds one; the value is read for each request that
+//! may see it. Versions of secrets have ids and no order, so no version is given to callers, and two values differ in the id
+//! that Secrets Manager gave them.
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_secretsmanager::{
+    Client,
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+};
+use futures::future::try_join_all;
+use tagged_config_domain::{
+    Admitted, Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order,
+    Precondition, Quota, Record, Revision, Store, StoreError, TenantId, Value, Written,
+};
+
+use crate::{
+    aws::{OPERATION_TIMEOUT, store_error},
+    bulkhead::{Bulkhead, Permit},
+};
+
+/// The backend's name.
+pub const BACKEND: Backend = Backend("secrets-manager");
+/// The label of the value that is served.
+pub const CURRENT: &str = "AWSCURRENT";
+
+/// Calls in flight, and of these, those of one tenant. Account and region have 10,000 DescribeSecret and GetSecretValue a
+/// second in all; at 10 ms a call, this is a third of them for a process:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html>
+const MAX_CALLS: usize = 32;
+const MAX_CALLS_OF_A_TENANT: usize = 4;
+
+/// What Secrets Manager appends to a name in its ARN: a hyphen and so many letters and digits.
+const ARN_SUFFIX: usize = 6;
+
+/// Settings of [`SecretsManagerStore`].
+#[derive(Clone, Debug)]
+pub struct SecretsManagerConfig {
+    /// What all ARNs have before the name, up to `:secret:`. Secrets are asked for by their ARN then: of a name that does not
+    /// exist, IAM may know no ARN, and refuse what a policy allows by ARN.
+    arn: Option<String>,
+    root: String,
+}
+
+/// The secrets under a root.
+pub struct SecretsManagerStore {
+    client: Client,
+    config: SecretsManagerConfig,
+    calls: Bulkhead,
+}
+
+// === impl SecretsManagerConfig ===
+
+impl SecretsManagerConfig {
+    /// The secrets whose names, or ARNs, begin so, such as `tagged-config/config`; no slash at its ends.
+    pub fn at(root: &str) -> Self {
+        let (arn, root) = match root.rsplit_once(":secret:") {
+            Some((arn, root)) => (Some(format!("{arn}:secret:")), root),
+            None => (None, root),
+        };
+        Self {
+            arn,
+            root: root.to_owned(),
+        }
+    }
+
+    /// What all names begin with.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// As it is asked for. A name that looks like one with a suffix has no ARN without one; AWS advises against such names.
+    fn secret_id(&self, name: &str) -> String {
+        let looks_suffixed = name.rsplit_once('-').is_some_and(|(_, end)| {
+            end.len() == ARN_SUFFIX && end.bytes().all(|b| b.is_ascii_alphanumeric())
+        });
+        match &self.arn {
+            Some(arn) if !looks_suffixed => format!("{arn}{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// The place of a secret's name, or `None` for one that holds no configuration.
+    pub fn location_of(&self, secret: &str) -> Option<LocationId> {
+        let below = secret.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
+        let name = below
+            .strip_prefix("global/")
+            .or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
+        ConfigName::parse(name).ok()?;
+        Some(LocationId::new(BACKEND, secret, ""))
+    }
+}
+
+// === impl SecretsManagerStore ===
+
+impl SecretsManagerStore {
+    /// A store over these secrets.
+    pub fn new(sdk: &SdkConfig, config: SecretsManagerConfig) -> Self {
+        Self {
+            client: Client::new(sdk),
+            config,
+            calls: Bulkhead::new(MAX_CALLS, MAX_CALLS_OF_A_TENANT),
+        }
+    }
+
+    async fn permit(&self, tenant: &TenantId) -> Result<Permit, StoreError> {
+        self.calls
+            .acquire(Some(tenant), OPERATION_TIMEOUT)
+            .await
+            .ok_or(StoreError::Throttled { backend: BACKEND })
+    }
+
+    /// What is current, without its value.
+    async fn describe(&self, id: &LocationId) -> Result<Option<Record>, StoreError> {
+        let answer = self
+            .client
+            .describe_secret()
+            .secret_id(self.config.secret_id(id.partition()))
+            .send()
+            .await;
+        let Some(secret) = existing(answer)? else {
+            return Ok(None);
+        };
+        if secret.deleted_date().is_some() {
+            return Ok(None);
+        }
+        let labels = secret.version_ids_to_stages().into_iter().flatten();
+        let current = labels
+            .filter(|(_, labels)| labels.iter().any(|label| label == CURRENT))
+            .map(|(id, _)| id)
+            .next();
+        Ok(current.map(|version_id| {
+            let hidden = Value::from("");
+            Record::new(hidden, "text/plain", Revision::default(), None).secret_named(version_id)
+        }))
+    }
+}
+
+#[async_trait]
+impl Store for SecretsManagerStore {
+    fn backend(&self) -> Backend {
+        BACKEND
+    }
+
+    fn order(&self) -> Order {
+        Order::ConsistentReads
+    }
+
+    fn read_quota(&self) -> Quota {
+        // Unit: one key, whose two places are asked for.
+        Quota {
+            per_second: 100,
+            burst: 400,
+        }
+    }
+
+    fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
+        let (root, name) = (self.config.root(), name.as_str());
+        Layers::over(
+            Location::owned_by(tenant, BACKEND, |tenant| {
+                (format!("{root}/tenants/{tenant}/{name}"), String::new())
+            }),
+            Location::shared_with(tenant, BACKEND, format!("{root}/global/{name}")),
+        )
+    }
+
+    async fn read(
+        &self,
+        admitted: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let reads = locations.iter().map(|location| async {
+            let _permit = self.permit(admitted.tenant()).await?;
+            self.describe(location.id()).await
+        });
+        try_join_all(reads).await
+    }
+
+    async fn reveal(
+        &self,
+        admitted: &Admitted,
+        location: &Location,
+    ) -> Result<Option<Record>, StoreError> {
+        let _permit = self.permit(admitted.tenant()).await?;
+        let answer = self
+            .client
+            .get_secret_value()
+            .secret_id(self.config.secret_id(location.id().partition()))
+            .send()
+            .await;
+        let Some(secret) = existing(answer)? else {
+            return Ok(None);
+        };
+        let value = match (secret.secret_string(), secret.secret_binary()) {
+            (Some(text), _) => Value::from(text),
+            (None, binary) => {
+                let bytes = binary.map(|blob| blob.as_ref().to_vec());
+                Value::Bytes(bytes.unwrap_or_default().into())
+            }
+        };
+        let content_type = match &value {
+            Value::Text(text) => Record::guess_content_type(text),
+            Value::Bytes(_) | Value::Remote(_) => "application/octet-stream",
+        };
+        let created_ms = secret.created_date().and_then(|at| at.to_millis().ok());
+        let record = Record::new(value, content_type, Revision::default(), created_ms);
+        Ok(Some(
+            record.secret_named(secret.version_id().unwrap_or_default()),
+        ))
+    }
+
+    async fn put(
+        &self,
+        _: &Admitted,
+        _: ConfigName<'_>,
+        _: NewValue<'_>,
+        _: Precondition,
+    ) -> Result<Written, StoreError> {
+        let instead = ": an operator writes them with `aws secretsmanager create-secret` or `put-secret-value`, \
+                       named <root>/tenants/<tenant>/... for one tenant or <root>/global/... for all";
+        Err(StoreError::Unsupported {
+            backend: BACKEND,
+            operation: Operation::Put,
+            instead,
+        })
+    }
+
+    async fn delete(
+        &self,
+        _: &Admitted,
+        _: ConfigName<'_>,
+        _: Precondition,
+    ) -> Result<i64, StoreError> {
+        let instead = ": an operator deletes them with `aws secretsmanager delete-secret`";
+        Err(StoreError::Unsupported {
+            backend: BACKEND,
+            operation: Operation::Delete,
+            instead,
+        })
+    }
+}
+
+/// `None` for a secret that does not exist, is to be deleted, or has no current value.
+fn existing<T, E>(answer: Result<T, SdkError<E, HttpResponse>>) -> Result<Option<T>, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => {
+            let code = error
+                .as_service_error()
+                .and_then(ProvideErrorMetadata::code);
+            match code {
+                Some("ResourceNotFoundException" | "InvalidRequestException") => Ok(None),
+                _ => Err(store_error(BACKEND, error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_hold_configuration() {
+        let config = SecretsManagerConfig::at("app/config");
+        for name in ["app/config/global/key", "app/config/tenants/A1/pay/key"] {
+            assert_eq!(config.location_of(name).unwrap().partition(), name);
+        }
+        for name in [
+            "app/config/global/",
+            "app/config/tenants/A1",
+            "app/configuration/global/x",
+            "/app/config/global/x",
+            "app/config/other/x",
+        ] {
+            assert_eq!(config.location_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_asked_for_by_arn_where_it_is_known() {
+        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:app/config";
+        let config = SecretsManagerConfig::at(arn);
+        assert_eq!(config.root(), "app/config");
+        let name = "app/config/global/pay-key";
+        assert_eq!(config.secret_id(name), format!("{arn}/global/pay-key"));
+        let suffixed = "app/config/global/pay-abc123";
+        assert_eq!(config.secret_id(suffixed), suffixed);
+        assert_eq!(SecretsManagerConfig::at("app/config").secret_id(name), name);
+        assert!(config.location_of(name).is_some());
+    }
+}
