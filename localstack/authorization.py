@@ -343,8 +343,10 @@ def _sts(call: Call) -> Iterator[str]:
 
 
 def _secrets(call: Call) -> Iterator[str]:
-    if call.text("SecretId").startswith("arn:"):
-        yield call.text("SecretId")
+    name = call.text("SecretId") or call.text("Name")
+    if name:
+        # The ARN ends in six characters that a name does not have.
+        yield name if name.startswith("arn:") else call.arn("secretsmanager", f"secret:{name}-??????")
 
 
 def _none(_: Call) -> Iterator[str]:
@@ -409,8 +411,8 @@ WITHOUT_RESOURCE = {
 TAG_ACTIONS = {
     "cognito-idp": "TagResource", "dynamodb": "TagResource", "ecr": "TagResource", "ecs": "TagResource", "elasticloadbalancing": "AddTags",
     "events": "TagResource", "iam": "TagRole", "kms": "TagResource", "lambda": "TagResource", "logs": "TagResource",
-    "monitoring": "TagResource", "servicediscovery": "TagResource", "sns": "TagResource", "sqs": "TagQueue", "ssm": "AddTagsToResource",
-    "wafv2": "TagResource",
+    "monitoring": "TagResource", "secretsmanager": "TagResource", "servicediscovery": "TagResource", "sns": "TagResource", "sqs": "TagQueue",
+    "ssm": "AddTagsToResource", "wafv2": "TagResource",
 }
 """The further permission for creating something with tags."""
 TAG_OPERATIONS = {"AddTags", "AddTagsToResource", "TagQueue", "TagResource", "TagRole"}

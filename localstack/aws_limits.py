@@ -6,6 +6,8 @@
   switched on), values of 4 KiB (standard) and 8 KiB (advanced), 15 levels, no `{{...}}` in a value.
 - Cloud Map: DiscoverInstances by a bucket of 2,000 that gains 1,000 a second (`RequestLimitExceeded`).
 - EC2: the characters that descriptions of security groups and their rules may hold. IAM: sizes of policies.
+- Secrets Manager: values of 64 KiB, in bytes; no version is written twice (`ResourceExistsException`).
+- S3: keys of 1,024 bytes, 2 KB of metadata, pages of 1,000 keys, and KMS keys that are there and enabled.
 
 MiniStack itself has DynamoDB's: items of 400 KB, 100 actions and 4 MB in a transaction. Sources stand at each limit.
 A call is checked after its permission, as on AWS. It hooks one pinned version and refuses any other (`hooks`).
@@ -13,6 +15,7 @@ A call is checked after its permission, as on AWS. It hooks one pinned version a
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import re
@@ -21,6 +24,7 @@ import time
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 import hooks
 
@@ -37,6 +41,13 @@ PARAMETER_BYTES = {"Standard": 4_096, "Advanced": 8_192}
 PARAMETER_LEVELS = 15
 POLICY_CHARACTERS = {"CreatePolicy": 6_144, "CreatePolicyVersion": 6_144, "PutRolePolicy": 10_240}
 """Without white space (IAM and STS quotas); of a role's inline policies together."""
+SECRET_BYTES = 65_536
+"""https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html"""
+OBJECT_KEY_BYTES = 1_024
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+OBJECT_METADATA_BYTES = 2_048
+"""Names, without their prefix, and values (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+LISTED_KEYS = 1_000
 GROUP_DESCRIPTION = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
 """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html"""
 
@@ -70,7 +81,7 @@ class Refused(Exception):
 def verify(app: ModuleType) -> None:
     """Raises `UnsupportedEmulator` unless MiniStack's handlers are as this module knows them."""
     handlers = getattr(app, "SERVICE_HANDLERS", {})
-    missing = [service for service in (*MODELS, "ec2") if service not in handlers]
+    missing = [service for service in (*MODELS, "ec2", "s3") if service not in handlers]
     if missing:
         raise hooks.UnsupportedEmulator(f"MiniStack has no handler of {', '.join(missing)} any more: adapt aws_limits")
 
@@ -80,16 +91,21 @@ def install() -> None:
     hooks.require_version(hooks.installed_version())
     from ministack import app
 
-    from ministack.services import ssm
+    from ministack.services import kms, s3, secretsmanager, ssm
 
     verify(app)
     hooks.require_function(ssm, "_default_tier", ["data", "value", "existing"])
-    limits = [ParameterStore(), Discovery(), Descriptions(), Policies()]
+    hooks.require_function(kms, "_resolve_key", ["key_id_or_arn"])
+    hooks.require_function(s3, "_parse_bucket_key", ["path", "headers"])
+    hooks.require_function(s3, "_bucket_default_sse_headers", ["bucket_name"])
+    hooks.require_function(secretsmanager, "_resolve", ["secret_id", "use_arn_scope"])
+    limits = [ParameterStore(), Discovery(), Descriptions(), Policies(), Secrets()]
     for service in (*MODELS, "ec2"):
         checks = [limit.check for limit in limits if service == limit.SERVICE]
         if service in MODELS:
             checks.insert(0, Model(*MODELS[service]).check)
         app.SERVICE_HANDLERS[service] = limited(app.SERVICE_HANDLERS[service], checks)
+    app.SERVICE_HANDLERS["s3"] = Objects().limited(app.SERVICE_HANDLERS["s3"])
 
 
 def limited(original: Handler, checks: Iterable[Callable[[str, dict], None]]) -> Handler:
@@ -129,8 +145,6 @@ def answer(refusal: Refused, headers: dict, is_json: bool) -> Answer:
         content_type = headers.get("content-type") or "application/x-amz-json-1.1"
         body = {"__type": refusal.code, "message": refusal.message}
         return refusal.status, {"Content-Type": content_type, "x-amzn-errortype": refusal.code}, json.dumps(body).encode()
-    from xml.sax.saxutils import escape
-
     error = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
     text = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>limits</RequestId></ErrorResponse>"
     if refusal.code == "InvalidParameterValue":  # EC2's own envelope
@@ -409,6 +423,113 @@ class Policies:
             size += sum(_characters(document) for name, document in others if name != request.get("PolicyName"))
         if size > POLICY_CHARACTERS[operation]:
             raise Refused("LimitExceeded", f"Cannot exceed quota for PolicySize: {POLICY_CHARACTERS[operation]}", 409)
+
+
+class Secrets:
+    """Values and versions of secrets."""
+
+    SERVICE = "secretsmanager"
+
+    def check(self, operation: str, request: dict) -> None:
+        """Raises `Refused` for a value that is too large, and for another value of a version that exists."""
+        if operation not in ("CreateSecret", "PutSecretValue", "UpdateSecret"):
+            return
+        text, binary = request.get("SecretString"), request.get("SecretBinary")
+        try:
+            sizes = {"secretString": len((text or "").encode()), "secretBinary": len(base64.b64decode(binary or ""))}
+        except ValueError as error:
+            raise Refused("SerializationException", "secretBinary is no Base64") from error
+        for name, size in sizes.items():
+            if size > SECRET_BYTES:
+                raise Refused("ValidationException", (
+                    f"1 validation error detected: Value at '{name}' failed to satisfy constraint: Member must have length less than or "
+                    f"equal to {SECRET_BYTES}"))
+        if operation != "CreateSecret" and (text or binary):
+            self._check_version(request, text, binary)
+
+    @staticmethod
+    def _check_version(request: dict, text: str | None, binary: str | None) -> None:
+        from ministack.services import secretsmanager
+
+        secret = secretsmanager._resolve(request.get("SecretId"))[1] or {}
+        token = request.get("ClientRequestToken")
+        version = (secret.get("Versions") or {}).get(token)
+        if version and (version.get("SecretString"), version.get("SecretBinary")) != (text, binary):
+            raise Refused("ResourceExistsException", (
+                f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret {secret['ARN']}."))
+
+
+class Objects:
+    """S3's objects: their keys, their metadata, and the KMS keys behind them."""
+
+    _KMS_ERRORS = {
+        "Disabled": ("KMS.DisabledException", "{} is disabled."),
+        "PendingDeletion": ("KMS.KMSInvalidStateException", "{} is pending deletion."),
+        "PendingImport": ("KMS.KMSInvalidStateException", "{} is pending import."),
+    }
+
+    def limited(self, original: Handler) -> Handler:
+        """A handler that refuses what S3 refuses. A page has at most `LISTED_KEYS` keys, whatever is asked for."""
+
+        @functools.wraps(original)
+        async def handle(method: str, path: str, headers: dict, body: bytes, query_params: dict) -> Any:
+            try:
+                self.check(method, path, headers, query_params)
+            except Refused as refusal:
+                document = f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message><RequestId>limits</RequestId></Error>"
+                return refusal.status, {"Content-Type": "application/xml"}, b"" if method == "HEAD" else document.encode()
+            if "max-keys" in query_params:
+                query_params = {**query_params, "max-keys": [str(min(self._max_keys(query_params), LISTED_KEYS))]}
+            return await original(method, path, headers, body, query_params)
+
+        return handle
+
+    def check(self, method: str, path: str, headers: dict, query_params: dict) -> None:
+        """Raises `Refused` for an object that S3 does not take, or cannot read."""
+        from ministack.services import s3
+
+        bucket, key = s3._parse_bucket_key(path, headers)
+        if not key:
+            if "max-keys" in query_params:
+                self._max_keys(query_params)
+            return
+        if len(key.encode()) > OBJECT_KEY_BYTES:
+            raise Refused("KeyTooLongError", "Your key is too long")
+        metadata = {name.removeprefix("x-amz-meta-"): value for name, value in headers.items() if name.startswith("x-amz-meta-")}
+        if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > OBJECT_METADATA_BYTES:
+            raise Refused("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
+        if method == "PUT" and not query_params.keys() - {"x-id"}:
+            self._check_key(headers if headers.get("x-amz-server-side-encryption") else s3._bucket_default_sse_headers(bucket))
+        elif method == "GET" and not query_params.keys() - {"x-id", "versionId"}:
+            version = _text(query_params, "versionId")
+            versions = {one["version_id"]: one for one in s3._object_versions.get((bucket, key), [])}
+            found = versions.get(version) if version else (s3._buckets.get(bucket) or {}).get("objects", {}).get(key)
+            self._check_key((found or {}).get("preserved_headers") or {})
+
+    def _check_key(self, encryption: dict) -> None:
+        """Raises `Refused` unless the key of this encryption can be used."""
+        from ministack.services import kms
+
+        name = encryption.get("x-amz-server-side-encryption-aws-kms-key-id", "")
+        if encryption.get("x-amz-server-side-encryption") != "aws:kms" or not name or "alias/aws/" in name:
+            return
+        record = kms._resolve_key(name)
+        if record is None:
+            raise Refused("KMS.NotFoundException", f"Key '{name}' does not exist")
+        if error := self._KMS_ERRORS.get(record["KeyState"]):
+            raise Refused(error[0], error[1].format(record["Arn"]))
+
+    @staticmethod
+    def _max_keys(query_params: dict) -> int:
+        text = _text(query_params, "max-keys")
+        if not re.fullmatch(r"\d{1,10}", text):
+            raise Refused("InvalidArgument", "Provided max-keys not an integer or within integer range")
+        return int(text)
+
+
+def _text(query_params: dict, name: str) -> str:
+    value = query_params.get(name) or ""
+    return str(value[0] if isinstance(value, list) else value)
 
 
 def _characters(document: Any) -> int:

@@ -10,6 +10,7 @@ import http.client
 import json
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator
 
@@ -19,6 +20,9 @@ from seed import TENANT_A
 
 FLAG = "tenant_config_featureFlagX"
 TAX_RATE = "param_config_tax/rate"
+BLOB = "blob_config_pricing/table.json"
+SECRET = "secret_config_payment/api-key"
+RAW = ":raw"
 ORDER = {"lines": [{"sku": "book", "quantity": 2, "unitPrice": "19.99"}]}
 TARGET_MILLISECONDS = 1000
 GIVE_UP_SECONDS = 30.0
@@ -46,6 +50,9 @@ def run(stack: Settings) -> int:
         _cannot_read_across(stack, bert)
         _price_orders(stack, alice, bert)
         slow = _watch_changes(stack, alice)
+        tags = {"blob_bucket": _replace_an_object, "secret_root": _rotate_a_secret}
+        for number, step in enumerate((step for output, step in tags.items() if stack.optional(output)), 6):
+            slow += step(stack, number, alice)
     except (StepFailed, *aws.AwsError) as error:
         print(f"\nFAIL  {error}")
         return 1
@@ -58,12 +65,15 @@ def run(stack: Settings) -> int:
 
 def _sign_in(stack: Settings) -> list[Person]:
     _heading("1. Sign in through Cognito")
-    people = []
-    for user in ("TENANT_A_USER", "TENANT_B_USER"):
-        email, tenant, role = USERS[user]
-        people.append(Person(email, tenant, aws.sign_in(stack, email)))
-        print(f"   {email:<22} tenant {tenant}, {role}")
+    people = [_person(stack, user) for user in ("TENANT_A_USER", "TENANT_B_USER")]
+    for person in people:
+        print(f"   {person.email:<22} tenant {person.tenant}, writer")
     return people
+
+
+def _person(stack: Settings, user: str) -> Person:
+    email, tenant, _ = USERS[user]
+    return Person(email, tenant, aws.sign_in(stack, email))
 
 
 def _read_the_same_key(stack: Settings, *people: Person) -> None:
@@ -100,18 +110,45 @@ def _watch_changes(stack: Settings, alice: Person) -> list[str]:
     _heading("5. Change each source with AWS's own API and watch the change arrive")
     print(f"   {'milliseconds from the write being acknowledged':<48}" + "".join(
         f"{replica.name:>10}" for replica in stack.config) + f"{'order':>10}")
+    return [
+        *_timed(stack, alice, "DynamoDB item, UpdateItem", _changed_item(stack), with_order=True),
+        *_timed(stack, alice, "Parameter Store, PutParameter", _changed_parameter(stack), with_order=True),
+    ]
+
+
+def _replace_an_object(stack: Settings, number: int, alice: Person) -> list[str]:
+    """Reads a blob as it is, and replaces it by S3's own API. Returns the changes that took too long."""
+    _heading(f"{number}. {alice.tenant} reads {BLOB} as it is: an object in S3")
+    status, body = aws.get_with_token(f"{stack.api_url}/v1/config/{BLOB}{RAW}", alice.token)
+    if status != 200:
+        raise StepFailed(f"GET /v1/config/{BLOB}{RAW} answered {status}: {body[:300].decode(errors='replace')}")
+    print(f"   {alice.tenant}  {body.decode()}")
+    return _timed(stack, alice, "S3 object, PutObject", _changed_object(stack))
+
+
+def _rotate_a_secret(stack: Settings, number: int, _: Person) -> list[str]:
+    """Shows who may read a secret, and a new value of it. Returns the changes that took too long."""
+    _heading(f"{number}. {SECRET}: a secret of Secrets Manager, for administrators")
+    reader, admin = _person(stack, "TENANT_A_READER"), _person(stack, "TENANT_A_ADMIN")
+    _expect(stack, reader, SECRET, 403)
+    print(f"   {reader.email:<22} 403")
+    value = _expect(stack, admin, SECRET, 200)["value"]
+    print(f"   {admin.email:<22} {value[:8]}...")
+    return _timed(stack, admin, "Secrets Manager, PutSecretValue", _changed_secret(stack))
+
+
+def _timed(
+    stack: Settings, person: Person, title: str, change: contextlib.AbstractContextManager, with_order: bool = False
+) -> list[str]:
+    """Makes a change and takes it back. Returns its title if a replica needed too long."""
     slow = []
-    for title, change in (
-        ("DynamoDB item, UpdateItem", _changed_item(stack)),
-        ("Parameter Store, PutParameter", _changed_parameter(stack)),
-    ):
-        with change as (key, write, put_back):
-            for label, action in ((f"{title}", write), ("  and back again", put_back)):
-                times = _measure(stack, alice, key, action)
-                good = all(milliseconds < TARGET_MILLISECONDS for milliseconds in times[:-1])
-                print(f"   {label:<48}" + "".join(f"{value:>10.0f}" for value in times) + ("   ok" if good else "   SLOW"))
-                if not good:
-                    slow.append(title)
+    with change as (key, write, put_back):
+        for label, action in ((title, write), ("  and back again", put_back)):
+            times = _measure(stack, person, key, action, with_order)
+            good = all(milliseconds < TARGET_MILLISECONDS for milliseconds in times[:len(stack.config)])
+            print(f"   {label:<48}" + "".join(f"{value:>10.0f}" for value in times) + ("   ok" if good else "   SLOW"))
+            if not good:
+                slow.append(title)
     return slow
 
 
@@ -166,19 +203,59 @@ def _changed_parameter(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
             put(original)
 
 
-def _measure(stack: Settings, person: Person, key: str, write: Write) -> list[float]:
+@contextlib.contextmanager
+def _changed_object(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
+    """Replaces tenant A's price table, and restores its content afterwards."""
+    s3 = aws.client(stack, "s3")
+    place = {"Bucket": stack.output("blob_bucket"), "Key": f"tenants/{TENANT_A}/pricing/table.json"}
+    read = lambda: s3.get_object(**place)["Body"].read().decode()
+    original = read()
+    other = json.dumps({**json.loads(original), "book": "16.99", "revision": uuid.uuid4().hex})
+
+    def put(value: str) -> str:
+        s3.put_object(**place, Body=value.encode())
+        return value
+
+    try:
+        yield BLOB + RAW, lambda: put(other), lambda: put(original)
+    finally:
+        if read() != original:
+            put(original)
+
+
+@contextlib.contextmanager
+def _changed_secret(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
+    """Gives tenant A's secret another value, and restores the old one afterwards."""
+    secrets = aws.client(stack, "secretsmanager")
+    name = f"{stack.output('secret_root')}/tenants/{TENANT_A}/payment/api-key"
+    original = secrets.get_secret_value(SecretId=name)["SecretString"]
+
+    def put(value: str) -> str:
+        secrets.put_secret_value(SecretId=name, SecretString=value)
+        return value
+
+    try:
+        yield SECRET, lambda: put(f"sk_test_{uuid.uuid4().hex}"), lambda: put(original)
+    finally:
+        if secrets.get_secret_value(SecretId=name)["SecretString"] != original:
+            put(original)
+
+
+def _measure(stack: Settings, person: Person, key: str, write: Write, with_order: bool) -> list[float]:
     """Milliseconds from the acknowledgement of a write until each replica, and then the order, showed it."""
-    old_order = _order(stack, person)
     expected: list[str] = []
+    value_of = bytes.decode if key.endswith(RAW) else lambda body: json.loads(body)["value"]
     watchers = [
         Watcher(replica.name, replica.address, replica.http, "GET", f"/v1/config/{key}", person,
-                lambda answer: bool(expected) and _same(answer["value"], expected[0]))
+                lambda body: bool(expected) and _same(value_of(body), expected[0]))
         for replica in stack.config
     ]
-    watchers.append(
-        Watcher("the order", stack.order.address, stack.order.http, "POST", "/v1/orders", person,
-                lambda answer: answer["total"] != old_order["total"])
-    )
+    if with_order:
+        old_order = _order(stack, person)
+        watchers.append(
+            Watcher("the order", stack.order.address, stack.order.http, "POST", "/v1/orders", person,
+                    lambda body: json.loads(body)["total"] != old_order["total"])
+        )
     for watcher in watchers:
         watcher.start()
     try:
@@ -200,7 +277,7 @@ class Watcher(threading.Thread):
     """Polls one service, past the edge, until its answer shows the change."""
 
     def __init__(
-        self, name: str, host: str, port: int, method: str, path: str, person: Person, shows: Callable[[Any], bool]
+        self, name: str, host: str, port: int, method: str, path: str, person: Person, shows: Callable[[bytes], bool]
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.seen: float | None = None
@@ -218,7 +295,7 @@ class Watcher(threading.Thread):
                 connection.request(self._method, self._path, body=self._body, headers=self._headers)
                 answer = connection.getresponse()
                 body = answer.read()
-                if answer.status == 200 and self._shows(json.loads(body)):
+                if answer.status == 200 and self._shows(body):
                     self.seen = time.monotonic()
                 elif answer.status != 200:
                     self.problem = f" (it answered {answer.status})"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import http.client
 import json
 import os
 import socket
@@ -34,6 +35,8 @@ from launcher.settings import CONFIG_SERVICE, USERS, Settings
 
 NAMED_SECONDS = 15
 TENANT = "A1B2C3D4"
+LARGE = bytes(2 << 20)
+"""More than the service keeps in memory: it streams such a blob, by its version."""
 
 INSIDE = {
     ("invalidator", "ReadStream"): "the emulator polls streams itself",
@@ -64,7 +67,7 @@ class Proof:
         self.stack = stack
         self.layout = layout
         self.iam = aws.client(stack, "iam")
-        self.token = aws.sign_in(stack, USERS["TENANT_A_USER"][0])
+        self.token, self.admin = (aws.sign_in(stack, USERS[user][0]) for user in ("TENANT_A_USER", "TENANT_A_ADMIN"))
         self.function = stack.output("invalidator_function_name")
         self.roles = {**stack.outputs["task_roles"], "invalidator": self.function}
         self.key = ""
@@ -86,7 +89,7 @@ class Proof:
             ("load-test", "TestUsers", f"cognito-idp:{action}"): fresh(*latency)
             for action in ("AdminCreateUser", "AdminInitiateAuth", "AdminSetUserPassword")
         }
-        return users | {
+        return users | self._blob_paths() | self._secret_paths() | {
             ("config-service", "TenantConfiguration", "dynamodb:GetItem"): self.http("GET", "tenant_config_"),
             ("config-service", "TenantConfiguration", "dynamodb:Query"): self.http("GET", "?prefix=tenant_config_"),
             ("config-service", "TenantConfiguration", "dynamodb:UpdateItem"): self.http("PUT", "tenant_config_"),
@@ -113,33 +116,80 @@ class Proof:
             ("load-test", "Receipts", "logs:FilterLogEvents"): harness(*staleness, "dynamodb"),
         }
 
+    def _blob_paths(self) -> dict[tuple[str, str, str], Usage]:
+        """The paths of `blob_config_*`. A name that does not exist is read of the tenant and then of all."""
+        read, object_of = self.http("GET", "blob_config_"), self.object_of
+        streamed = lambda layer: self.http("GET", "blob_config_", lambda: object_of(layer, LARGE), query=":raw", breaks_off=True)
+        tenant = f"tenants/{TENANT}"
+        return {
+            ("config-service", "TenantsBlobs", "s3:GetObject"): read,
+            ("config-service", "TenantsBlobs", "s3:GetObjectVersion"): streamed(tenant),
+            ("config-service", "TenantsBlobs", "s3:PutObject"): self.http("PUT", "blob_config_"),
+            ("config-service", "TenantsBlobs", "s3:DeleteObject"): self.http("DELETE", "blob_config_", lambda: self.write("blob_config_")),
+            ("config-service", "ReadSharedBlobs", "s3:GetObject"): read,
+            ("config-service", "ReadSharedBlobs", "s3:GetObjectVersion"): streamed("global"),
+            ("config-service", "ListBlobs", "s3:ListBucket"): self.http("GET", "?prefix=blob_config_"),
+            ("config-service", "EncryptBlobs", "kms:Decrypt"): self.http("GET", "blob_config_", lambda: object_of(tenant)),
+            ("config-service", "EncryptBlobs", "kms:GenerateDataKey"): self.http("PUT", "blob_config_"),
+            ("invalidator", "ReadBlobs", "s3:GetObject"): Usage(self.changed_object),
+            ("invalidator", "ListBlobs", "s3:ListBucket"): Usage(self.removed_object, lambda: object_of(tenant)),
+            ("invalidator", "DecryptBlobs", "kms:Decrypt"): Usage(self.changed_object),
+        }
+
+    def _secret_paths(self) -> dict[tuple[str, str, str], Usage]:
+        """The paths of `secret_config_*`, which administrators alone read."""
+        read = self.http("GET", "secret_config_", self.secret, by_admin=True)
+        return {
+            ("config-service", "ReadSecrets", "secretsmanager:DescribeSecret"): read,
+            ("config-service", "ReadSecrets", "secretsmanager:GetSecretValue"): read,
+            ("config-service", "DecryptSecrets", "kms:Decrypt"): read,
+        }
+
     # === config-service ===
 
-    def http(self, method: str, key: str, prepare: Callable[[], None] | None = None) -> Usage:
-        """A request to one replica, which must fail, about a key that nothing has cached."""
+    def http(
+        self, method: str, key: str, prepare: Callable[[], None] | None = None, *, query: str = "", breaks_off: bool = False,
+        by_admin: bool = False,
+    ) -> Usage:
+        """A request to one replica, which must fail, about a key that nothing has cached. An answer that is a stream may break off."""
 
         def use() -> Callable[[], str]:
             log = self.log("config-1")
-            path = key if key.startswith("?") else f"/{key}{self.key or f'proof-{uuid.uuid4().hex}'}"
-            status, _ = self.request(method, path)
-            if status != 500:
+            path = key if key.startswith("?") else f"/{key}{self.key or f'proof-{uuid.uuid4().hex}'}{query}"
+            status, _ = self.request(method, path, self.admin if by_admin else self.token)
+            if status not in ((500, 0) if breaks_off else (500,)):
                 raise AssertionError(f"{method} {path} answers {status}, not 500")
             return log
 
         return Usage(use, prepare or (lambda: None))
 
-    def request(self, method: str, path: str) -> tuple[int, bytes]:
-        """A request to the first replica."""
+    def request(self, method: str, path: str, token: str | None = None) -> tuple[int, bytes]:
+        """A request to the first replica; status 0 when there was no answer, or only a part of one."""
         url = f"http://{self.stack.config[0].http_address}/v1/config{path}"
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        return network.request(url, method=method, headers=headers, body="x" if method == "PUT" else None, timeout_seconds=20)
+        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json"}
+        try:
+            return network.request(url, method=method, headers=headers, body="x" if method == "PUT" else None, timeout_seconds=20)
+        except http.client.HTTPException as error:
+            return 0, str(error).encode()
 
-    def write(self) -> None:
+    def write(self, prefix: str = "tenant_config_") -> None:
         """Writes a key, for a deletion."""
         self.key = f"proof-{uuid.uuid4().hex}"
-        status, body = self.request("PUT", f"/tenant_config_{self.key}")
+        status, body = self.request("PUT", f"/{prefix}{self.key}")
         if status not in (200, 201):
             raise AssertionError(f"a key could not be written: {status} {body[:200]!r}")
+
+    def object_of(self, layer: str, content: bytes = b"1") -> None:
+        """Puts an object by AWS's own API, of the tenant or of all."""
+        self.key = f"proof-{uuid.uuid4().hex}"
+        aws.client(self.stack, "s3").put_object(Bucket=self.stack.output("blob_bucket"), Key=f"{layer}/{self.key}", Body=content)
+
+    def secret(self) -> None:
+        """Makes a secret of the tenant as an operator does, with the stack's key."""
+        self.key = f"proof-{uuid.uuid4().hex}"
+        aws.client(self.stack, "secretsmanager").create_secret(
+            Name=f"{self.stack.output('secret_root')}/tenants/{TENANT}/{self.key}", SecretString="1",
+            KmsKeyId=self.stack.output("secret_kms_key_arn"))
 
     def log(self, name: str) -> Callable[[], str]:
         """What a program's log has gained since now."""
@@ -175,6 +225,19 @@ class Proof:
         log = self.function_log()
         name = f"{self.stack.output('parameter_root')}/tenants/{TENANT}/proof"
         aws.client(self.stack, "ssm").put_parameter(Name=name, Value=uuid.uuid4().hex, Type="String", Overwrite=True)
+        return log
+
+    def changed_object(self) -> Callable[[], str]:
+        """A change of an object by AWS's own API."""
+        log = self.function_log()
+        self.object_of(f"tenants/{TENANT}")
+        return log
+
+    def removed_object(self) -> Callable[[], str]:
+        """The removal of an object by AWS's own API, once its own event has passed."""
+        time.sleep(1)
+        log = self.function_log()
+        aws.client(self.stack, "s3").delete_object(Bucket=self.stack.output("blob_bucket"), Key=f"tenants/{TENANT}/{self.key}")
         return log
 
     def cold(self, then: Callable[[], Callable[[], str]]) -> Callable[[], str]:

@@ -21,7 +21,7 @@ import threading
 import time
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Protocol
 
 import hooks
 
@@ -54,18 +54,31 @@ class ParameterEvent:
         }
 
 
-DeliveryPolicy = Callable[[ParameterEvent], Iterable[float]]
+class Event(Protocol):
+    """What an `EventPublisher` publishes."""
+
+    @property
+    def operation(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def entry(self) -> dict[str, Any]:
+        """The event as an entry of EventBridge's PutEvents."""
+
+
+DeliveryPolicy = Callable[[Event], Iterable[float]]
 """When to deliver an event: one delay in seconds per delivery. `()` drops the event, `(0, 0)` duplicates it, and a
 longer delay than the next event's reorders them. This is where a fault suite hooks in."""
 
 
-def deliver_once(_event: ParameterEvent) -> Iterable[float]:
+def deliver_once(_event: Event) -> Iterable[float]:
     """The default policy: every event once, at once, in order."""
     return (0.0,)
 
 
 class EventPublisher:
-    """Publishes events on a thread of its own, so that no caller of SSM waits for a rule's targets.
+    """Publishes events on a thread of its own, so that no caller waits for a rule's targets.
 
     One thread and a queue ordered by due time: without a policy's delays, events leave in the order of the changes.
     The caller's account and region (context variables of MiniStack) travel with each event.
@@ -74,12 +87,12 @@ class EventPublisher:
     def __init__(self, put_events: Callable[..., Any], policy: DeliveryPolicy = deliver_once) -> None:
         self.policy = policy
         self._put_events = put_events
-        self._due: list[tuple[float, int, contextvars.Context, ParameterEvent]] = []
+        self._due: list[tuple[float, int, contextvars.Context, Event]] = []
         self._sequence = itertools.count()
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="parameter-events", daemon=True).start()
 
-    def publish(self, event: ParameterEvent) -> None:
+    def publish(self, event: Event) -> None:
         """Queues the deliveries that the policy requires."""
         now = time.monotonic()
         with self._changed:
@@ -110,7 +123,7 @@ class EventPublisher:
             except Exception:  # a failed event must not end the emulator
                 logger.exception("could not publish %s of %s", event.operation, event.name)
 
-    def _next(self) -> tuple[contextvars.Context, ParameterEvent]:
+    def _next(self) -> tuple[contextvars.Context, Event]:
         with self._changed:
             while True:
                 wait = self._due[0][0] - time.monotonic() if self._due else None

@@ -1,4 +1,4 @@
-"""The data that a new stack starts with: the article's table, two keys of our own, one override, and the users.
+"""The data that a new stack starts with: the article's table, two keys of our own, overrides, blobs, secrets, and the users.
 
 Safe to run again: it writes only what is not there, so that nothing a person changed is overwritten.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timezone
+
+from botocore.exceptions import ClientError
 
 from launcher import aws
 from launcher.settings import USERS, Settings
@@ -33,13 +35,35 @@ PARAMETERS = {
     f"tenants/{TENANT_B}/tax/rate": "0.19",
 }
 
+BLOBS = {
+    # Keys of the bucket. Without metadata, as an object is that somebody puts by hand.
+    "global/pricing/table.json": b'{"book": "19.99", "pen": "2.50"}',
+    f"tenants/{TENANT_A}/pricing/table.json": b'{"book": "17.99", "pen": "2.25"}',
+    "global/receipt/font.bin": bytes(range(256)) * 256,
+    # More than the service keeps in memory: it is streamed.
+    f"tenants/{TENANT_A}/ranking/model.bin": bytes(range(256)) * 8192,
+}
+
+SECRETS = {
+    # Below the root of secrets.
+    "global/payment/api-key": "sk_test_shared",
+    f"tenants/{TENANT_A}/payment/api-key": f"sk_test_{TENANT_A}",
+}
+
 
 def seed(settings: Settings) -> str:
     """Writes the data and users. Returns a short summary."""
     seed_table(settings)
     seed_parameters(settings)
+    written = [f"{len(TABLE_ROWS)} table rows", f"{len(PARAMETERS)} tenant override"]
+    if settings.optional("blob_bucket"):
+        seed_blobs(settings)
+        written.append(f"{len(BLOBS)} blobs")
+    if settings.optional("secret_root"):
+        seed_secrets(settings)
+        written.append(f"{len(SECRETS)} secrets")
     seed_users(settings)
-    return f"{len(TABLE_ROWS)} table rows, {len(PARAMETERS)} tenant override, {len(USERS)} users"
+    return ", ".join([*written, f"{len(USERS)} users"])
 
 
 def seed_table(settings: Settings) -> None:
@@ -74,6 +98,30 @@ def seed_parameters(settings: Settings) -> None:
                 Name=f"{settings.output('parameter_root').rstrip('/')}/{path}", Value=value, Type="String"
             )
         except ssm.exceptions.ParameterAlreadyExists:
+            pass
+
+
+def seed_blobs(settings: Settings) -> None:
+    """The objects of the bucket."""
+    s3 = aws.client(settings, "s3")
+    for key, content in BLOBS.items():
+        try:
+            s3.put_object(Bucket=settings.output("blob_bucket"), Key=key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "PreconditionFailed":
+                raise
+
+
+def seed_secrets(settings: Settings) -> None:
+    """The secrets, as an operator makes them: with the stack's key."""
+    secrets = aws.client(settings, "secretsmanager")
+    key = settings.optional("secret_kms_key_arn")
+    for path, value in SECRETS.items():
+        try:
+            secrets.create_secret(
+                Name=f"{settings.output('secret_root')}/{path}", SecretString=value, **({"KmsKeyId": key} if key else {})
+            )
+        except secrets.exceptions.ResourceExistsException:
             pass
 
 

@@ -2,7 +2,7 @@
 
 `PUT`, `GET` and `DELETE` on `PATH` of the emulator's own port set, show and clear them. Read in this order:
 `document` (the JSON that sets faults), `control` (the endpoint, the dice, the counters), `events` (changes on their way
-to the invalidator), `calls` (the answers to clients of Parameter Store and DynamoDB).
+to the invalidator), `calls` (the answers to clients of the stores).
 
 Each hook reads one attribute, `Control.plan`. If no fault is set, it calls the function that it replaced.
 """
@@ -21,7 +21,7 @@ PATH = "/_tagged-config/faults"
 """The control endpoint's path."""
 
 
-def verify(app: ModuleType, lambda_svc: ModuleType, ssm: ModuleType, http_stream: type) -> None:
+def verify(app: ModuleType, lambda_svc: ModuleType, s3: ModuleType, ssm: ModuleType, http_stream: type) -> None:
     """Raises `UnsupportedEmulator` unless every function that is hooked or called is as these modules know it."""
     hooks.require_function(app, "app", ["scope", "receive", "send"])
     hooks.require_function(app, "_handle_admin_config_request", ["path", "method", "body"])
@@ -31,6 +31,7 @@ def verify(app: ModuleType, lambda_svc: ModuleType, ssm: ModuleType, http_stream
     hooks.require_function(
         lambda_svc, "_execute_function_dispatch", ["func", "config", "event", "request_id", "started"]
     )
+    hooks.require_function(s3, "signed_service", ["headers", "query_params"])
     for name in ("_put_parameter", "_delete_parameter", "_delete_parameters"):
         hooks.require_function(ssm, name, ["data"])
     hooks.require_function(ssm, "_select_parameter", ["name_or_arn"])
@@ -44,12 +45,12 @@ def install() -> Control:
     hooks.require_version(hooks.installed_version())
     from hypercorn.protocol.http_stream import HTTPStream
     from ministack import app
-    from ministack.services import lambda_svc, ssm
+    from ministack.services import lambda_svc, s3, ssm
 
     from . import calls, events
     from .control import Control
 
-    verify(app, lambda_svc, ssm, HTTPStream)
+    verify(app, lambda_svc, s3, ssm, HTTPStream)
     control = Control()
     app._handle_admin_config_request = _controlled(app._handle_admin_config_request, control)
     app._dispatch_service_request = calls.faulty(app._dispatch_service_request, control)

@@ -1,7 +1,7 @@
-"""Faults that a client of Parameter Store or DynamoDB sees in its answers.
+"""Faults that a client of a store sees in its answers: Parameter Store, DynamoDB, S3 or Secrets Manager.
 
 They apply at the emulator's HTTP port, so that the emulator's own reads (its stream poller, its event rules) never meet
-them. The access key id that a client signs with identifies it.
+them. The access key id that a client signs with identifies it. Of S3, they are about requests with the bucket in their path.
 """
 
 from __future__ import annotations
@@ -16,27 +16,37 @@ import time
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Callable, Iterable
+from xml.sax.saxutils import escape
 
 from .control import Control, Plan
 from .document import MOST_MILLISECONDS
 
-_TARGETS = {"AmazonSSM": "ssm", "DynamoDB_20120810": "dynamodb"}
+_TARGETS = {"AmazonSSM": "ssm", "DynamoDB_20120810": "dynamodb", "secretsmanager": "secretsmanager"}
 """The service by the first half of a call's `X-Amz-Target`."""
 
-_CONTENT_TYPES = {"ssm": "application/x-amz-json-1.1", "dynamodb": "application/x-amz-json-1.0"}
+_CONTENT_TYPES = {
+    "ssm": "application/x-amz-json-1.1", "dynamodb": "application/x-amz-json-1.0", "secretsmanager": "application/x-amz-json-1.1",
+}
+"""Of services that answer in JSON."""
 _THROTTLED = {
-    "ssm": ("ThrottlingException", "Rate exceeded"),
+    "ssm": (400, "ThrottlingException", "Rate exceeded"),
     "dynamodb": (
+        400,
         "com.amazon.coral.availability#ThrottlingException",
         "Rate of requests exceeds the allowed throughput.",
     ),
+    "s3": (503, "SlowDown", "Please reduce your request rate."),
+    "secretsmanager": (400, "ThrottlingException", "Rate exceeded"),
 }
 _FAILED = {
-    "ssm": ("InternalServerError", "An error occurred on the server side."),
+    "ssm": (500, "InternalServerError", "An error occurred on the server side."),
     "dynamodb": (
+        500,
         "com.amazonaws.dynamodb.v20120810#InternalServerError",
         "The request processing has failed because of an unknown error, exception or failure.",
     ),
+    "s3": (500, "InternalError", "We encountered an internal error. Please try again."),
+    "secretsmanager": (500, "InternalServiceError", "An error occurred on the server side."),
 }
 _READS = ("GetParameter", "GetParameters")
 
@@ -64,14 +74,14 @@ def faulty(original: Callable, control: Control) -> Callable:
         plan = control.plan
         if plan is None:
             return await original(method, path, headers, body, query_params, request_id)
-        target, _, operation = headers.get("x-amz-target", "").partition(".")
-        service = _TARGETS.get(target)
+        service = _service(headers, query_params)
         if service is None or extract_access_key_id(headers, query_params) in plan.faults.exempt_access_keys:
             return await original(method, path, headers, body, query_params, request_id)
-        failure = await _failure(plan, control, service, request_id)
+        failure = await _failure(plan, control, service, method, request_id)
         if failure:
             return failure
         stale = plan.faults.stale_ssm
+        operation = headers.get("x-amz-target", "").partition(".")[2]
         if service != "ssm" or operation not in _READS or not plan.hits("stale_reads.ssm", stale.share):
             return await original(method, path, headers, body, query_params, request_id)
         read = _PastRead(time.monotonic() - stale.lag_ms / 1000)
@@ -86,7 +96,16 @@ def faulty(original: Callable, control: Control) -> Callable:
     return dispatch
 
 
-async def _failure(plan: Plan, control: Control, service: str, request_id: str) -> tuple | None:
+def _service(headers: dict, query_params: dict) -> str | None:
+    """The store that a call is to. A call to S3 names no operation: its signature is for S3."""
+    if target := headers.get("x-amz-target", ""):
+        return _TARGETS.get(target.partition(".")[0])
+    from ministack.services import s3
+
+    return "s3" if s3.signed_service(headers, query_params) == "s3" else None
+
+
+async def _failure(plan: Plan, control: Control, service: str, method: str, request_id: str) -> tuple | None:
     """The answer to a call that is not carried out."""
     kind = f"calls.{service}"
     if service in plan.faults.down:
@@ -98,14 +117,18 @@ async def _failure(plan: Plan, control: Control, service: str, request_id: str) 
         await asyncio.sleep(plan.seconds(f"{kind}.latency_ms", faults.latency_ms))
     if plan.hits(f"{kind}.throttle", faults.throttle):
         control.count(f"{kind}.throttled")
-        return _error(service, 400, *_THROTTLED[service], request_id)
+        return _error(service, method, *_THROTTLED[service], request_id)
     if plan.hits(f"{kind}.error", faults.error):
         control.count(f"{kind}.failed")
-        return _error(service, 500, *_FAILED[service], request_id)
+        return _error(service, method, *_FAILED[service], request_id)
     return None
 
 
-def _error(service: str, status: int, code: str, message: str, request_id: str) -> tuple:
+def _error(service: str, method: str, status: int, code: str, message: str, request_id: str) -> tuple:
+    if service == "s3":
+        document = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>{request_id}</RequestId></Error>"
+        body = b"" if method == "HEAD" else f'<?xml version="1.0" encoding="UTF-8"?>\n{document}'.encode()
+        return status, {"Content-Type": "application/xml", "x-amz-request-id": request_id}, body
     headers = {"Content-Type": _CONTENT_TYPES[service], "x-amzn-RequestId": request_id}
     return status, headers, json.dumps({"__type": code, "message": message}).encode()
 

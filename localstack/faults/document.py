@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-SERVICES = ("ssm", "dynamodb")
+SERVICES = ("ssm", "dynamodb", "s3", "secretsmanager")
 SOURCES = ("parameter-store", "dynamodb")
 MOST_MILLISECONDS = 60_000
 DEFAULT_LAG_MS = 1_500

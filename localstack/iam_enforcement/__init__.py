@@ -4,7 +4,8 @@ MiniStack checks signatures and evaluates identity policies, boundaries, session
 package adds what our policies name and MiniStack does not know. Read in this order:
 
 - `requests`: the resources and condition keys of a request: every name of `GetParameters`, `dynamodb:LeadingKeys` of
-  each item, Cloud Map's two keys, and the KMS key behind a table or a SecureString (`kms:ViaService`, encryption context);
+  each item, Cloud Map's two keys, what S3 answers to a read of nothing, and the KMS key behind a table, a SecureString, an object or
+  a secret (`kms:ViaService`, encryption context);
 - `deployments`: the resources and tags of what a deployment calls, roles that are passed on (by `authorization`);
 - `variables`: policy variables such as `${aws:PrincipalTag/tenant}`;
 - `endpoints`: the VPC endpoint through which a task's or a function's call leaves, and its policy;
@@ -40,7 +41,10 @@ def is_enabled() -> bool:
     return os.environ.get("AUTH", "false").lower() == "true"
 
 
-def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2: ModuleType, imds: ModuleType) -> None:
+def verify(
+    actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2: ModuleType, imds: ModuleType, s3: ModuleType,
+    secretsmanager: ModuleType,
+) -> None:
     """Raises `UnsupportedEmulator` unless every function that is hooked or called is as these modules know it."""
     for name, parameters in {
         "extract_resource_arn": ["service", "method", "path", "headers", "body", "query_params", "region", "account_id"],
@@ -49,6 +53,8 @@ def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2:
         "_lambda_action": ["method", "path"],
         "_match_rest_action": ["service", "method", "path", "query_params"],
         "_s3_action": ["method", "path", "query_params"],
+        "_s3_source_object": ["headers"],
+        "s3_additional_checks": ["method", "path", "headers", "body", "query_params"],
         "identity_denial_message": ["action", "principal_arn", "resource", "explicit_deny"],
         "access_denied_response": ["service", "action", "principal_arn", "request_id", "error_code", "message", "headers",
                                    "resource_arn", "explicit_deny", "resource_policy_arn"],
@@ -69,6 +75,10 @@ def verify(actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2:
     hooks.require_function(ec2, "_create_vpc_endpoint", ["p"])
     hooks.require_function(ec2, "_vpce_fields_xml", ["ep", "tag"])
     hooks.require_function(imds, "handle_request", ["method", "path", "headers", "body", "query_params"])
+    hooks.require_function(s3, "_parse_bucket_key", ["path", "headers"])
+    hooks.require_function(s3, "_bucket_default_sse_headers", ["bucket_name"])
+    hooks.require_function(secretsmanager, "_resolve", ["secret_id", "use_arn_scope"])
+    hooks.require_function(secretsmanager, "_find_stage_version", ["secret", "stage"])
 
 
 @dataclass(frozen=True)
@@ -89,13 +99,14 @@ def install() -> Installed | None:
     hooks.require_version(hooks.installed_version())
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-    from ministack.services import ec2, imds, lambda_svc
+    from ministack.services import ec2, imds, lambda_svc, s3, secretsmanager
 
-    verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds)
+    verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager)
     record = journal.Journal()
     app._handle_admin_config_request = record.served(app._handle_admin_config_request)
     requests.install(iam_actions)
     deployments.install(iam_actions)
+    iam_evaluator._resolve_condition_key = requests.over_tls(iam_evaluator._resolve_condition_key)
     iam_evaluator._first_match = variables.filled_in(iam_evaluator._first_match, iam_evaluator._resolve_condition_key)
     endpoints.install(ec2)
     gate = enforcement.install(iam_actions, iam_evaluator, endpoints.VpcEndpoints(ec2), record)

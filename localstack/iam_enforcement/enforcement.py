@@ -99,11 +99,18 @@ class Enforcement:
                     return denied
                 continue
             further = {**of_caller, **check.context}
+            checked = Resource(check.resource)
             denied = decide(key, check.action, check.action.partition(":")[0], region, resource_arn=check.resource,
                             service_context=further)
             if denied:
-                reason = self._blamed(principal, check.action, Resource(check.resource), region, further, denied)
-                return self._denied(denied, principal, check.action, Resource(check.resource), reason)
+                reason = self._blamed(principal, check.action, checked, region, further, denied)
+                return self._denied(denied, principal, check.action, checked, reason)
+            # What the service itself calls on the caller's behalf passes no endpoint of the caller.
+            is_same_service = check.action.partition(":")[0] == action.partition(":")[0]
+            if endpoint and is_same_service and not self._allows(endpoint.policy, principal, check.action, checked, region, further):
+                reason = f"because no VPC endpoint policy allows the {check.action} action"
+                denied = self._evaluator.EvalResult("ImplicitDeny", principal.arn, "", reason)
+                return self._denied(denied, principal, check.action, checked, reason)
             self._journal.allowed(Call(principal.arn, check.action, check.resource))
         return None
 
@@ -124,7 +131,8 @@ class Enforcement:
         return None
 
     def _denied(self, denied: Any, principal: Any, action: str, resource: Resource, reason: str) -> Any:
-        _message.set(f"User: {principal.arn} is not authorized to perform: {action} on resource: {resource} {reason}")
+        shown = f'"{resource}"' if action.startswith("s3:") else resource  # as S3 has it
+        _message.set(f"User: {principal.arn} is not authorized to perform: {action} on resource: {shown} {reason}")
         self._journal.denied(Call(principal.arn, action, str(resource)), reason)
         return denied
 

@@ -1,8 +1,8 @@
 """Reads from a request what MiniStack does not: further resources, and the condition keys that our policies name.
 
 The rules are AWS's: https://docs.aws.amazon.com/service-authorization/latest/reference/ (DynamoDB, Systems Manager,
-Cloud Map, KMS). A table or a SecureString under a customer key needs `kms:Decrypt` for the caller. The store calls it on
-the caller's behalf, with `kms:ViaService` and the encryption context as condition keys.
+S3, Secrets Manager, Cloud Map, KMS). What is under a customer key (a table, a SecureString, an object, a secret) needs the key for the
+caller. The store calls it on the caller's behalf, with `kms:ViaService` and the encryption context as condition keys.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ def install(actions: ModuleType) -> None:
         lambda action, *_: [(action, UNREADABLE)],
     )
     actions.extract_resource_arn = reading(_resources(actions.extract_resource_arn))
+    actions.s3_additional_checks = _reading(
+        _source_checks(actions.s3_additional_checks, actions), lambda *_: [("tagged-config:UnreadableRequest", "*")]
+    )
+
+
+def over_tls(original: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Wraps the values of condition keys: calls are HTTP here and HTTPS on AWS, so `aws:SecureTransport` is true."""
+
+    def resolve_condition_key(key: str, ctx: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else original(key, ctx)
+
+    return resolve_condition_key
 
 
 UNREADABLE = Resource("*", checks=(Check("tagged-config:UnreadableRequest", "*"),))
@@ -104,7 +116,7 @@ def _table_key(table: str, region: str) -> tuple[Check, ...]:
 
     encryption = (dynamodb._tables.get(table) or {}).get("SSEDescription") or {}
     arn = encryption.get("KMSMasterKeyArn", "")
-    if encryption.get("Status") != "ENABLED" or not arn or ":alias/aws/" in arn:
+    if encryption.get("Status") != "ENABLED" or _is_managed(arn):
         return ()
     return (_via(arn, f"dynamodb.{region}.amazonaws.com", {"aws:dynamodb:tableName": table}),)
 
@@ -151,6 +163,10 @@ def _resources(original: Callable[..., str]) -> Callable[..., str]:
     ) -> str:
         found = original(service, method, path, headers, body, query_params, region, account_id)
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "s3":
+            return _s3_resource(found, method, path, headers, query_params, region, account_id)
+        if service == "secretsmanager":
+            return _secret(found, operation, _request(body), region, account_id)
         if service == "ssm" and operation in _PARAMETER_OPERATIONS:
             request = _request(body)
             names = request.get("Names") if "Names" in request else [request.get("Name")]
@@ -201,9 +217,136 @@ def _parameter_keys(arn: str, operation: str, request: dict, region: str, accoun
         kind = request.get("Type") or (record or {}).get("Type")
         key = (request.get("KeyId") or "alias/aws/ssm") if kind == "SecureString" else ""
         action = "kms:Encrypt"
-    # The key that AWS manages allows every caller that Parameter Store allows.
-    if key and not key.startswith("alias/aws/"):
+    if not _is_managed(key):
         yield _via(key_arn(key, region, account_id), f"ssm.{region}.amazonaws.com", {"PARAMETER_ARN": arn}, action)
+
+
+# === S3 ===
+
+_READS = {"GetObject", "GetObjectVersion"}
+
+
+def _s3_resource(found: str, method: str, path: str, headers: dict, query_params: dict, region: str, account_id: str) -> str:
+    """The object of a request, with the key that it is encrypted with. A bucket is what MiniStack found."""
+    from ministack.core import iam_actions
+    from ministack.services import s3
+
+    bucket, key = s3._parse_bucket_key(path, headers)
+    if not key or bucket not in s3._buckets:
+        return found
+    arn = f"arn:aws:s3:::{bucket}/{key}"
+    action = iam_actions._s3_action(method, path, query_params)
+    if action in _READS:
+        # The head of an object is not decrypted, except for its checksum.
+        decrypts = method != "HEAD" or headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+        return _object_read(bucket, key, _first(query_params, "versionId"), region, account_id, decrypts)
+    if action == "PutObject":
+        upload = s3._multipart_uploads.get(_first(query_params, "uploadId"))
+        if upload:
+            # A part and the end of an upload use the key that its beginning has made.
+            return Resource(arn, checks=_object_key(bucket, arn, upload["preserved_headers"], "kms:Decrypt", region, account_id))
+        written = headers if headers.get(_ENCRYPTION) else s3._bucket_default_sse_headers(bucket)
+        return Resource(arn, checks=_object_key(bucket, arn, written, "kms:GenerateDataKey", region, account_id))
+    return Resource(arn)
+
+
+def _source_checks(original: Callable, actions: ModuleType) -> Callable:
+    """The further objects of a request: what is read of them, such as a copy's source, is decrypted."""
+
+    def s3_additional_checks(method: str, path: str, headers: dict, body: bytes, query_params: dict) -> list[tuple[str, str]]:
+        from ministack.core.responses import get_account_id, get_region
+
+        source = actions._s3_source_object(headers)
+        version = source[1] if source else _first(query_params, "versionId")
+        checks = []
+        for action, arn in original(method, path, headers, body, query_params):
+            if action.removeprefix("s3:") in _READS:
+                bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+                arn = _object_read(bucket, key, version, get_region(), get_account_id())
+            checks.append((action, arn))
+        return checks
+
+    return s3_additional_checks
+
+
+def _object_read(bucket: str, key: str, version: str, region: str, account_id: str, decrypts: bool = True) -> Resource:
+    """An object that is read. Whoever may not list the bucket does not learn that there is none
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html)."""
+    from ministack.services import s3
+
+    arn = f"arn:aws:s3:::{bucket}/{key}"
+    if version:
+        record = next((one for one in s3._object_versions.get((bucket, key), []) if one["version_id"] == version), None)
+    else:
+        record = (s3._buckets.get(bucket) or {}).get("objects", {}).get(key)
+    if record is None:
+        return Resource(arn, checks=(Check("s3:ListBucket", f"arn:aws:s3:::{bucket}"),))
+    if not decrypts:
+        return Resource(arn)
+    return Resource(arn, checks=_object_key(bucket, arn, record.get("preserved_headers") or {}, "kms:Decrypt", region, account_id))
+
+
+_ENCRYPTION = "x-amz-server-side-encryption"
+
+
+def _object_key(bucket: str, arn: str, encryption: dict, action: str, region: str, account_id: str) -> tuple[Check, ...]:
+    """The use of an object's key. A bucket key makes the bucket the encryption context."""
+    from ministack.core.responses import get_region
+    from ministack.services import s3
+
+    key = encryption.get(f"{_ENCRYPTION}-aws-kms-key-id", "")
+    if encryption.get(_ENCRYPTION) != "aws:kms" or _is_managed(key):
+        return ()
+    has_bucket_key = re.search(r"<BucketKeyEnabled>\s*true\s*<", s3._bucket_encryption.get(bucket) or "", re.IGNORECASE)
+    place = region or get_region()
+    context = {"aws:s3:arn": f"arn:aws:s3:::{bucket}" if has_bucket_key else arn}
+    return (_via(key_arn(key, place, account_id), f"s3.{place}.amazonaws.com", context, action),)
+
+
+def _first(query_params: dict, name: str) -> str:
+    value = query_params.get(name) or ""
+    return str(value[0] if isinstance(value, list) else value)
+
+
+# === Secrets Manager ===
+
+
+def _secret(found: str, operation: str, request: dict, region: str, account_id: str) -> str:
+    """The secret of a request, with its condition keys and its key. Its ARN is MiniStack's: the stored one, with its six characters."""
+    if not isinstance(request.get("SecretId", request.get("Name")), str):
+        return found
+    keys = {f"secretsmanager:{name}": request[name] for name in ("Name", "SecretId", "VersionId", "VersionStage") if name in request}
+    if operation == "GetSecretValue" and not keys.keys() & {"secretsmanager:VersionId", "secretsmanager:VersionStage"}:
+        keys["secretsmanager:VersionStage"] = "AWSCURRENT"
+    return Resource(found, keys, checks=tuple(_secret_keys(found, operation, request, region, account_id)))
+
+
+def _secret_keys(arn: str, operation: str, request: dict, region: str, account_id: str) -> Iterable[Check]:
+    from ministack.services import secretsmanager
+
+    record = secretsmanager._resolve(request.get("SecretId"))[1] or {}
+    key = request.get("KmsKeyId") or record.get("KmsKeyId") or ""
+    context = {"SecretARN": arn}
+    if operation == "GetSecretValue" and record:
+        actions = ["kms:Decrypt"]
+        stage = request.get("VersionStage") or "AWSCURRENT"
+        version = request.get("VersionId") or secretsmanager._find_stage_version(record, stage)[0]
+        context |= {"SecretVersionId": version} if version else {}
+    elif operation in ("CreateSecret", "PutSecretValue", "UpdateSecret") and request.keys() & {"SecretString", "SecretBinary"}:
+        actions = ["kms:GenerateDataKey", "kms:Decrypt"]
+    else:
+        actions = []
+    if not _is_managed(key):
+        for action in actions:
+            yield _via(key_arn(key, region, account_id), f"secretsmanager.{region}.amazonaws.com", context, action)
+
+
+# === KMS ===
+
+
+def _is_managed(key: str) -> bool:
+    """Whether this is a key that AWS manages: it allows every caller that its service allows."""
+    return not key or key.startswith("alias/aws/") or ":alias/aws/" in key
 
 
 def _via(key_arn: str, service: str, encryption_context: dict[str, str], action: str = "kms:Decrypt") -> Check:

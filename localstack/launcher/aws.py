@@ -30,6 +30,8 @@ def client(settings: Settings, service: str, keys: Mapping[str, str] = credentia
             retries={"max_attempts": 2},
             inject_host_prefix=False,
             proxies={},
+            # No name resolves to a bucket of the emulator.
+            s3={"addressing_style": "path"},
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Mapping
 import ecs_tasks  # beside stack.py
 import faults
 import iam_enforcement
+import secret_events
 
 from . import network, processes
 from .errors import StackError
@@ -38,6 +39,8 @@ def environment(
     tasks = {ecs_tasks.NETWORK_VARIABLE: docker_network} if docker_network else {}
     if credentials_secret:
         tasks[iam_enforcement.SECRET_VARIABLE] = credentials_secret
+    if secret_events.VARIABLE in os.environ:
+        tasks[secret_events.VARIABLE] = os.environ[secret_events.VARIABLE]
     return tasks | {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),

@@ -150,7 +150,12 @@ class Replicas:
         if replica.service != CONFIG_SERVICE:
             endpoints = ",".join(f"http://{config.address}:{config.grpc}" for config in self._settings.config)
             return environment | {"TAGGED_CONFIG_ENDPOINTS": endpoints}
-        return environment | {
+        # Without its variable config-service does not know a tag's keys.
+        tags = {
+            "TAGGED_CONFIG_BLOB_BUCKET": self._settings.optional("blob_bucket"),
+            "TAGGED_CONFIG_SECRET_ROOT": self._settings.optional("secrets_arn"),
+        }
+        return environment | {name: value for name, value in tags.items() if value} | {
             "TAGGED_CONFIG_GRPC_ADDR": f"{replica.address}:{replica.grpc}",
             "TAGGED_CONFIG_REFRESH_ADDR": f"{replica.address}:{replica.refresh}",
             "TAGGED_CONFIG_TABLE": self._settings.output("table_name"),

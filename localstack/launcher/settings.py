@@ -32,6 +32,7 @@ STORES = {
     "kms": "KMS",
     "lambda": "LAMBDA",
     "logs": "CLOUDWATCH_LOGS",
+    "s3": "S3",
     "secretsmanager": "SECRETS_MANAGER",
     "sqs": "SQS",
     "ssm": "SSM",
@@ -177,6 +178,10 @@ class Settings:
             raise StackError(f"terraform/local has no output named {name}")
         return self.outputs[name]
 
+    def optional(self, name: str) -> str:
+        """A Terraform output of a part that can be left out, such as `blob_bucket`; empty if it is."""
+        return self.outputs.get(name) or ""
+
     @property
     def api_url(self) -> str:
         return self.output("api_url").rstrip("/")
@@ -195,7 +200,8 @@ class Settings:
         return network.no_proxy(self.emulator_host, *own, *later)
 
     def environment(self) -> dict[str, str]:
-        """The variables of `make -s local-env`: the contract of docs and tests with the stack."""
+        """The variables of `make -s local-env`: the contract of docs and tests with the stack. A tag that is left out has none."""
+        tags = {"BLOB_BUCKET": self.optional("blob_bucket"), "SECRET_ROOT": self.optional("secret_root")}
         users = {name: email for name, (email, _, _) in USERS.items()}
         return {
             "API_URL": self.api_url,
@@ -216,6 +222,7 @@ class Settings:
             "ISSUER": self.output("issuer"),
             "TABLE_NAME": self.output("table_name"),
             "PARAMETER_ROOT": self.output("parameter_root"),
+            **{name: value for name, value in tags.items() if value},
             "INVALIDATOR_LOG_GROUP": self.output("invalidator_log_group"),
             "TENANT_A_USER": users["TENANT_A_USER"],
             "TENANT_B_USER": users["TENANT_B_USER"],

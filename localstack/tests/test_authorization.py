@@ -77,6 +77,41 @@ class WhatIsAsked(unittest.TestCase):
             required = authorization.checks(call("s3", "DeleteObject", "DELETE", "/b/k", **version))
             self.assertEqual([check.action for check in required], expected)
 
+    def test_a_bucket_and_what_is_set_of_it(self) -> None:
+        for operation in (
+            "CreateBucket", "PutBucketVersioning", "PutEncryptionConfiguration", "PutBucketPolicy", "PutLifecycleConfiguration",
+            "PutBucketNotification", "PutBucketPublicAccessBlock", "PutBucketOwnershipControls",
+        ):
+            required = authorization.checks(call("s3", operation, "PUT", "/a-bucket"))
+            self.assertEqual(required, [Check(f"s3:{operation}", "arn:aws:s3:::a-bucket")])
+
+    def test_a_rule_and_its_target(self) -> None:
+        arn = "arn:aws:events:eu-west-1:111122223333:rule/blob-change"
+        made = authorization.checks(call("events", "PutRule", Name="blob-change", Tags=[{"Key": "Project", "Value": "tagged-config"}]))
+        self.assertEqual([(check.action, check.resource) for check in made], [("events:PutRule", arn), ("events:TagResource", arn)])
+        [target] = authorization.checks(call("events", "PutTargets", Rule="blob-change", Targets=[{"Id": "a", "Arn": "arn:a"}]))
+        self.assertEqual((target.action, target.resource), ("events:PutTargets", arn))
+
+    def test_an_endpoint_of_secrets_manager(self) -> None:
+        required = authorization.checks(call(
+            "ec2", "CreateVpcEndpoint", VpcId="vpc-00000001", ServiceName="com.amazonaws.eu-west-1.secretsmanager", PrivateDnsEnabled="true",
+            **{"SubnetId.1": "subnet-00000001", "SecurityGroupId.1": "sg-00000001"}))
+        self.assertEqual([(check.action, check.resource.rpartition(":")[2]) for check in required], [
+            ("ec2:CreateVpcEndpoint", "vpc-endpoint/*"), ("ec2:CreateVpcEndpoint", "security-group/sg-00000001"),
+            ("ec2:CreateVpcEndpoint", "subnet/subnet-00000001"), ("ec2:CreateVpcEndpoint", "vpc/vpc-00000001"),
+            ("route53:AssociateVPCWithHostedZone", "hostedzone/*"),
+        ])
+
+    def test_a_secret_by_its_name_and_by_its_arn(self) -> None:
+        name = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:a/global/b-??????"
+        made = authorization.checks(call("secretsmanager", "CreateSecret", Name="a/global/b", Tags=[{"Key": "Project", "Value": "x"}]))
+        self.assertEqual([(check.action, check.resource) for check in made],
+                         [("secretsmanager:CreateSecret", name), ("secretsmanager:TagResource", name)])
+        [read] = authorization.checks(call("secretsmanager", "GetSecretValue", SecretId="a/global/b"))
+        self.assertEqual(read, Check("secretsmanager:GetSecretValue", name))
+        arn = name.replace("??????", "AbCdEf")
+        self.assertEqual(authorization.checks(call("secretsmanager", "GetSecretValue", SecretId=arn))[0].resource, arn)
+
     def test_a_listener_is_tagged_not_its_load_balancer(self) -> None:
         balancer = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/a/1"
         flat = {"LoadBalancerArn": balancer, "Tags.member.1.Key": "Project", "Tags.member.1.Value": "tagged-config"}
@@ -140,6 +175,42 @@ class Enforced(unittest.TestCase):
         for refused in (lambda: ec2.create_vpc(CidrBlock="10.3.0.0/16"), lambda: ec2.delete_vpc(VpcId=other)):
             with self.assertRaisesRegex(ClientError, "UnauthorizedOperation|AccessDenied"):
                 refused()
+
+    def test_a_bucket_of_its_own_name_and_no_other(self) -> None:
+        bucket = "tagged-config-blobs-000000000000-us-east-1"
+        settings = {
+            "PutBucketVersioning": ("put_bucket_versioning", {"VersioningConfiguration": {"Status": "Enabled"}}),
+            "PutEncryptionConfiguration": ("put_bucket_encryption", {"ServerSideEncryptionConfiguration": {
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}}),
+            "PutBucketPublicAccessBlock": ("put_public_access_block", {"PublicAccessBlockConfiguration": {"BlockPublicPolicy": True}}),
+            "PutBucketOwnershipControls": ("put_bucket_ownership_controls", {"OwnershipControls": {
+                "Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}}),
+            "PutLifecycleConfiguration": ("put_bucket_lifecycle_configuration", {"LifecycleConfiguration": {"Rules": [
+                {"ID": "a", "Status": "Enabled", "Filter": {}, "NoncurrentVersionExpiration": {"NoncurrentDays": 90}}]}}),
+            "PutBucketNotification": ("put_bucket_notification_configuration", {
+                "NotificationConfiguration": {"EventBridgeConfiguration": {}}}),
+            "PutBucketPolicy": ("put_bucket_policy", {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [{
+                "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*",
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}}}]})}),
+        }
+        s3, iam = self.client("s3"), self.emulator.client("iam")
+        self.emulator.client("s3").create_bucket(Bucket="another")
+
+        def allow(*actions: str) -> None:
+            iam.put_role_policy(RoleName="deployer", PolicyName="buckets", PolicyDocument=json.dumps({"Statement": [
+                {"Effect": "Allow", "Action": [f"s3:{action}" for action in actions], "Resource": f"arn:aws:s3:::{bucket}"}]}))
+
+        allow("CreateBucket", *settings)
+        s3.create_bucket(Bucket=bucket)
+        for action, (operation, parameters) in settings.items():
+            with self.subTest(action):
+                getattr(s3, operation)(Bucket=bucket, **parameters)
+                with self.assertRaisesRegex(ClientError, f"s3:{action} on resource: \"arn:aws:s3:::another\""):
+                    getattr(s3, operation)(Bucket="another", **parameters)
+                allow(*(settings.keys() - {action}))
+                with self.assertRaisesRegex(ClientError, f"s3:{action}"):
+                    getattr(s3, operation)(Bucket=bucket, **parameters)
+                allow(*settings)
 
     def test_no_role_is_passed_on(self) -> None:
         with self.assertRaisesRegex(ClientError, "iam:PassRole"):

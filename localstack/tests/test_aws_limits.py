@@ -145,6 +145,67 @@ class Limits(unittest.TestCase):
         self.refused(write(101), "ValidationException")
         self.refused(write(11, 399 * 1024), "ValidationException")
 
+    def test_secrets_of_64_kilobytes(self) -> None:
+        secrets = self.client("secretsmanager")
+        secrets.create_secret(Name="size", SecretString="x" * 65_536)
+        for value in ("x" * 65_537, "\u00e9" * 32_769):  # two bytes each
+            self.refused(lambda: secrets.create_secret(Name="large", SecretString=value), "ValidationException", "at 'secretString'", "65536")
+        secrets.put_secret_value(SecretId="size", SecretBinary=b"x" * 65_536)
+        for call in (secrets.put_secret_value, secrets.update_secret):
+            self.refused(lambda: call(SecretId="size", SecretBinary=b"x" * 65_537), "ValidationException", "at 'secretBinary'")
+
+    def test_a_version_of_a_secret_is_written_once(self) -> None:
+        secrets = self.client("secretsmanager")
+        secrets.create_secret(Name="versions", SecretString="0")
+        token = "a-token-of-32-characters-or-more-1"
+        put = {"SecretId": "versions", "ClientRequestToken": token}
+        self.assertEqual(secrets.put_secret_value(**put, SecretString="1")["VersionId"], token)
+        self.assertEqual(secrets.put_secret_value(**put, SecretString="1")["VersionId"], token)
+        self.refused(lambda: secrets.put_secret_value(**put, SecretString="2"), "ResourceExistsException", token)
+        self.refused(lambda: secrets.put_secret_value(**put, SecretBinary=b"1"), "ResourceExistsException", token)
+        self.assertEqual(secrets.get_secret_value(SecretId="versions")["SecretString"], "1")
+
+    def test_twenty_secrets_in_a_batch(self) -> None:
+        secrets = self.client("secretsmanager")
+        names = [f"batch-{number}" for number in range(21)]
+        self.assertEqual(len(secrets.batch_get_secret_value(SecretIdList=names[:20])["Errors"]), 20)
+        self.refused(lambda: secrets.batch_get_secret_value(SecretIdList=names), "ValidationException",
+                     "at 'secretIdList' failed to satisfy constraint: Member must have length less than or equal to 20")
+
+    def test_objects(self) -> None:
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket="limits")
+        # Two bytes each.
+        s3.put_object(Bucket="limits", Key="\u00e9" * 512, Body=b"1")
+        self.refused(lambda: s3.put_object(Bucket="limits", Key="x" + "\u00e9" * 512, Body=b"1"), "KeyTooLongError")
+        s3.put_object(Bucket="limits", Key="a", Body=b"1", Metadata={"name": "x" * 2_044})
+        self.refused(lambda: s3.put_object(Bucket="limits", Key="a", Body=b"1", Metadata={"name": "x" * 2_045}), "MetadataTooLarge")
+        self.assertEqual(s3.list_objects_v2(Bucket="limits", MaxKeys=5_000)["MaxKeys"], 1_000)
+        self.refused(lambda: s3.list_objects_v2(Bucket="limits", MaxKeys=-1), "InvalidArgument")
+
+    def test_an_object_needs_a_key_that_can_be_used(self) -> None:
+        s3, kms = self.client("s3"), self.client("kms")
+        s3.create_bucket(Bucket="encrypted")
+        key = kms.create_key()["KeyMetadata"]["Arn"]
+
+        def encrypt_with(arn: str) -> None:
+            s3.put_bucket_encryption(Bucket="encrypted", ServerSideEncryptionConfiguration={"Rules": [
+                {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arn}}]})
+
+        encrypt_with(key)
+        s3.put_object(Bucket="encrypted", Key="a", Body=b"1")
+        kms.disable_key(KeyId=key)
+        self.refused(lambda: s3.put_object(Bucket="encrypted", Key="a", Body=b"2"), "KMS.DisabledException", key)
+        self.refused(lambda: s3.get_object(Bucket="encrypted", Key="a"), "KMS.DisabledException", key)
+        s3.head_object(Bucket="encrypted", Key="a")
+        kms.enable_key(KeyId=key)
+        self.assertEqual(s3.get_object(Bucket="encrypted", Key="a")["Body"].read(), b"1")
+        kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+        self.refused(lambda: s3.get_object(Bucket="encrypted", Key="a"), "KMS.KMSInvalidStateException", key)
+        missing = f"{key[:-4]}0000"
+        encrypt_with(missing)
+        self.refused(lambda: s3.put_object(Bucket="encrypted", Key="b", Body=b"1"), "KMS.NotFoundException", missing)
+
     def test_what_the_model_constrains(self) -> None:
         key = {"PK": {"S": "x"}}
         self.refused(lambda: self.dynamodb.scan(TableName="Items", Limit=0), "ValidationException", "at 'limit'")

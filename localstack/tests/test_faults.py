@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 import faults
@@ -117,10 +118,10 @@ class Endpoint(FaultTest):
             },
             "invalidator": {"fail": 0.1},
             "calls": {
-                service: {"throttle": 0.1, "error": 0.1, "latency_ms": [0, 10]} for service in ("ssm", "dynamodb")
+                service: {"throttle": 0.1, "error": 0.1, "latency_ms": [0, 10]} for service in document.SERVICES
             },
             "stale_reads": {"ssm": {"share": 0.1, "lag_ms": 1500}},
-            "down": {"ssm": False, "dynamodb": False},
+            "down": {"ssm": False, "dynamodb": False, "s3": False, "secretsmanager": False},
             "exempt_access_keys": ["chaos-writer"],
         }
         self.assertEqual(self.control("PUT", everything)["faults"], everything)
@@ -142,6 +143,7 @@ class Endpoint(FaultTest):
             ({"calls": {"ssm": {"latency_ms": 5}}}, "calls.ssm.latency_ms must be [min, max] in milliseconds"),
             ({"stale_reads": {"ssm": {"lag_ms": -1}}}, "stale_reads.ssm.lag_ms must be milliseconds from 0 to 60000"),
             ({"down": {"ssm": 1}}, "down.ssm must be true or false"),
+            ({"down": {"kms": True}}, "unknown field down.kms: there is ssm, dynamodb, s3, secretsmanager"),
             ({"seed": "1"}, "seed must be a whole number"),
             ({"exempt_access_keys": "test"}, "exempt_access_keys must be a list of access key ids"),
         ):
@@ -183,7 +185,7 @@ class Dice(unittest.TestCase):
 
 
 class Calls(FaultTest):
-    """What clients of Parameter Store and DynamoDB are answered."""
+    """What clients of the stores are answered."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -214,6 +216,57 @@ class Calls(FaultTest):
         self.assertEqual(self.failure(self.dynamodb.list_tables), (500, "InternalServerError"))
         self.assertEqual(self.counted("calls", "ssm", "failed"), 1)
         self.assertEqual(self.counted("calls", "dynamodb", "failed"), 1)
+
+    def test_objects_and_secrets(self) -> None:
+        s3, secrets = self.emulator.client("s3"), self.emulator.client("secretsmanager")
+        bucket = self.name.replace("_", "-")
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+        put = lambda: s3.put_object(Bucket=bucket, Key="a", Body=b"2")
+        get = lambda: s3.get_object(Bucket=bucket, Key="a")
+        head = lambda: s3.head_object(Bucket=bucket, Key="a")
+        create = lambda: secrets.create_secret(Name=self.name, SecretString="1")
+        self.set(calls={"s3": {"throttle": 1}, "secretsmanager": {"throttle": 1}})
+        for call, code in ((put, "SlowDown"), (get, "SlowDown"), (head, "503")):
+            self.assertEqual(self.failure(call), (503, code))
+        self.assertEqual(self.failure(create), (400, "ThrottlingException"))
+        self.set(calls={"s3": {"error": 1}, "secretsmanager": {"error": 1}})
+        self.assertEqual(self.failure(get), (500, "InternalError"))
+        self.assertEqual(self.failure(create), (500, "InternalServiceError"))
+        self.set(down={"s3": True})
+        with self.assertRaises(ConnectionClosedError):
+            get()
+        self.assertEqual(secrets.list_secrets()["SecretList"], [])
+        self.set(down={"secretsmanager": True}, calls={"s3": {"latency_ms": [300, 400]}})
+        with self.assertRaises(ConnectionClosedError):
+            create()
+        start = time.monotonic()
+        self.assertEqual(get()["Body"].read(), b"1")
+        self.assertGreaterEqual(time.monotonic() - start, 0.3)
+        for service, what, count in (
+            ("s3", "throttled", 3), ("s3", "failed", 1), ("s3", "refused", 1), ("s3", "slowed", 1),
+            ("secretsmanager", "throttled", 1), ("secretsmanager", "failed", 1), ("secretsmanager", "refused", 1),
+        ):
+            self.assertEqual(self.counted("calls", service, what), count, f"{service} {what}")
+
+    def test_an_address_of_s3_that_is_signed_in_the_query(self) -> None:
+        s3 = self.emulator.client("s3")
+        bucket = "signed-address"
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+        signing = self.emulator.client("s3", config=Config(signature_version="s3v4", s3={"addressing_style": "path"}))
+        address = signing.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a"})
+        self.set(calls={"s3": {"throttle": 1}})
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(address, timeout=10)
+        with caught.exception as answer:
+            self.assertEqual((answer.code, b"<Code>SlowDown</Code>" in answer.read()), (503, True))
+
+    def test_exempt_access_keys_of_s3(self) -> None:
+        self.set(calls={"s3": {"throttle": 1}}, down={"secretsmanager": True}, exempt_access_keys=[self.keys["AWS_ACCESS_KEY_ID"]])
+        self.emulator.client("s3", self.keys).list_buckets()
+        self.emulator.client("secretsmanager", self.keys).list_secrets()
+        self.assertEqual(self.failure(self.emulator.client("s3").list_buckets), (503, "SlowDown"))
 
     def test_a_share_and_only_of_the_service_that_is_named(self) -> None:
         self.set(seed=5, calls={"ssm": {"throttle": 0.5}})

@@ -13,7 +13,10 @@ import faults
 import hooks
 import http_proxy
 import iam_enforcement
+import object_events
+import object_ranges
 import parameter_events
+import secret_events
 import whole_answers
 from launcher.layout import LOCALSTACK
 
@@ -26,15 +29,18 @@ class UnsupportedEmulators(unittest.TestCase):
         from hypercorn.protocol.http_stream import HTTPStream
         from ministack import app
         from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-        from ministack.services import apigateway, ec2, eventbridge, imds, lambda_svc, ssm
+        from ministack.services import apigateway, ec2, eventbridge, imds, lambda_svc, s3, secretsmanager, ssm
 
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
+        object_events.verify(s3, eventbridge)
+        object_ranges.verify(s3)
+        secret_events.verify(secretsmanager, eventbridge)
         http_proxy.verify(apigateway)
         whole_answers.verify(H11Protocol)
-        iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds)
+        iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager)
         aws_limits.verify(app)
-        faults.verify(app, lambda_svc, ssm, HTTPStream)
+        faults.verify(app, lambda_svc, s3, ssm, HTTPStream)
 
     def test_another_version(self) -> None:
         with self.assertRaisesRegex(hooks.UnsupportedEmulator, "MiniStack 9.9.9 is installed"):

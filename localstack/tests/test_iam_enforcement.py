@@ -269,7 +269,7 @@ class OtherResources(IamTest):
 
     def test_half_written_requests_are_refused_and_harm_nothing(self) -> None:
         root = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        keys = self.role(allow("dynamodb:*", "ssm:*", "kms:*", "ecs:*"))
+        keys = self.role(allow("dynamodb:*", "ssm:*", "kms:*", "ecs:*", "secretsmanager:*"))
         bodies = {
             "DynamoDB_20120810.BatchWriteItem": [{"RequestItems": {"Tenants": [{}]}}, {"RequestItems": {"Tenants": None}}],
             "DynamoDB_20120810.GetItem": [{"TableName": "Tenants", "Key": key} for key in ({"PK": "x"}, [1], "ab", None)],
@@ -280,10 +280,13 @@ class OtherResources(IamTest):
             "AmazonSSM.GetParameters": [{"Names": [1]}, {"Names": 1}],
             "AmazonSSM.PutParameter": [{"Name": 1, "Value": "a", "Type": "String", "Tags": ["a"]}],
             "TrentService.DescribeKey": [{"KeyId": "arn:x"}, {"KeyId": 1}],
+            "secretsmanager.GetSecretValue": [{"SecretId": 1}, {"SecretId": ["a"]}, {"SecretId": "a", "VersionId": []}, {}],
+            "secretsmanager.PutSecretValue": [{"SecretId": "a", "SecretBinary": "!", "ClientRequestToken": {}}, {"SecretId": None}],
             "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition": [{"family": "f", "tags": ["a"]}],
         }
         services = {
             "AmazonEC2ContainerServiceV20141113": "ecs", "AmazonSSM": "ssm", "DynamoDB_20120810": "dynamodb", "TrentService": "kms",
+            "secretsmanager": "secretsmanager",
         }
         for target, several in bodies.items():
             service = services[target.partition(".")[0]]
@@ -300,6 +303,258 @@ class OtherResources(IamTest):
             made = self.code(lambda: ec2.create_vpc_endpoint(
                 VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3", PolicyDocument=text))
             self.assertEqual(made, "InvalidPolicyDocument")
+
+
+class Objects(IamTest):
+    """Objects of S3, as config-service and the invalidator call it."""
+
+    BUCKET = "blobs"
+    ARN = f"arn:aws:s3:::{BUCKET}"
+    VIA = {"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.owner = cls.emulator.client("s3")
+        for bucket, has_bucket_key in ((cls.BUCKET, True), ("plain", None), ("without-bucket-key", False)):
+            cls.owner.create_bucket(Bucket=bucket)
+            cls.owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+            if has_bucket_key is not None:
+                cls.owner.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [{
+                    "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": cls.key},
+                    "BucketKeyEnabled": has_bucket_key}]})
+            cls.version = cls.owner.put_object(Bucket=bucket, Key="tenants/A/one", Body=b"1")["VersionId"]
+        cls.owner.put_bucket_policy(Bucket=cls.BUCKET, Policy=policy({
+            "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [cls.ARN, f"{cls.ARN}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}}}))
+
+    def s3(self, *statements: dict, vpc: str = "") -> Any:
+        return self.client("s3", self.role(*statements, vpc=vpc))
+
+    def refused(self, call: Callable[[], Any], *said: str, code: str = "AccessDenied") -> None:
+        """S3 denies with 403, or answers with this code."""
+        with self.assertRaises(ClientError) as caught:
+            call()
+        answer = caught.exception.response
+        self.assertEqual(answer["Error"]["Code"], code, answer)
+        self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 404 if code.startswith("NoSuch") else 403)
+        for text in said:
+            self.assertIn(text, answer["Error"]["Message"])
+
+    def test_each_action_on_the_objects_that_its_resource_names(self) -> None:
+        plain = "arn:aws:s3:::plain"
+        calls = {
+            "s3:GetObject": lambda s3, key: s3.get_object(Bucket="plain", Key=key),
+            "s3:PutObject": lambda s3, key: s3.put_object(Bucket="plain", Key=key, Body=b"1"),
+            "s3:DeleteObject": lambda s3, key: s3.delete_object(Bucket="plain", Key=f"{key}-none"),
+        }
+        self.owner.put_object(Bucket="plain", Key="global/one", Body=b"1")
+        s3 = self.s3(allow("s3:ListAllMyBuckets"))
+        for action, call in calls.items():
+            with self.subTest(action):
+                self.emulator.allow(self.name, allow(action, resource=f"{plain}/tenants/*"))
+                call(s3, "tenants/A/one")
+                self.refused(lambda: call(s3, "global/one"), f'not authorized to perform: {action} on resource: "{plain}/global/one')
+                self.emulator.allow(self.name, allow(*(calls.keys() - {action}), "s3:GetObjectVersion", "s3:ListBucket"))
+                self.refused(lambda: call(s3, "tenants/A/one"), f"perform: {action} on resource", "no identity-based policy")
+
+    def test_a_version_has_an_action_of_its_own(self) -> None:
+        s3 = self.s3(allow("s3:GetObject"))
+        version = self.owner.head_object(Bucket="plain", Key="tenants/A/one")["VersionId"]
+        read = lambda **more: s3.get_object(Bucket="plain", Key="tenants/A/one", **more)
+        read()
+        self.refused(lambda: read(VersionId=version), "s3:GetObjectVersion on resource")
+        self.refused(lambda: read(VersionId=version, Range="bytes=0-0"), "s3:GetObjectVersion on resource")
+        self.emulator.allow(self.name, allow("s3:GetObjectVersion", resource="arn:aws:s3:::plain/tenants/*"))
+        self.assertEqual(read(VersionId=version)["Body"].read(), b"1")
+        self.refused(read, "s3:GetObject on resource")
+
+    def test_who_may_list_learns_that_an_object_is_missing(self) -> None:
+        reads = allow("s3:GetObject", "s3:GetObjectVersion", resource="arn:aws:s3:::plain/*")
+        s3 = self.s3(reads)
+        missing = lambda: s3.get_object(Bucket="plain", Key="tenants/A/none")
+        removed = lambda: s3.get_object(Bucket="plain", Key="tenants/A/removed")
+        head = lambda: s3.head_object(Bucket="plain", Key="tenants/A/none")
+        version = lambda: s3.get_object(Bucket="plain", Key="tenants/A/one", VersionId="0f7c2b0e-0000-4000-8000-000000000000")
+        self.owner.put_object(Bucket="plain", Key="tenants/A/removed", Body=b"1")
+        self.owner.delete_object(Bucket="plain", Key="tenants/A/removed")
+        for call in (missing, removed, version):
+            self.refused(call, 's3:ListBucket on resource: "arn:aws:s3:::plain"')
+        self.refused(head, code="403")
+        # As terraform/modules/services/blobs.tf has it: a read of a missing object has no prefix.
+        prefix = {"StringLikeIfExists": {"s3:prefix": ["tenants/*", "global/*"]}}
+        self.emulator.allow(self.name, reads, allow("s3:ListBucket", resource="arn:aws:s3:::plain", **prefix))
+        for call, code in ((missing, "NoSuchKey"), (removed, "NoSuchKey"), (version, "NoSuchVersion")):
+            self.refused(call, code=code)
+        with self.assertRaisesRegex(ClientError, "404"):
+            head()
+        self.emulator.allow(self.name, reads, allow("s3:ListBucket", StringLike={"s3:prefix": ["tenants/*"]}))
+        self.refused(missing, "s3:ListBucket")
+
+    def test_a_list_has_its_prefix(self) -> None:
+        s3 = self.s3(allow("s3:ListBucket", resource="arn:aws:s3:::plain", StringLike={"s3:prefix": ["tenants/A/*"]}))
+        self.assertIn("tenants/A/one", [one["Key"] for one in s3.list_objects_v2(Bucket="plain", Prefix="tenants/A/")["Contents"]])
+        for prefix in ("tenants/B/", ""):
+            self.refused(lambda: s3.list_objects_v2(Bucket="plain", Prefix=prefix), 's3:ListBucket on resource: "arn:aws:s3:::plain"')
+        self.refused(lambda: s3.list_objects_v2(Bucket=self.BUCKET, Prefix="tenants/A/"), "s3:ListBucket")
+
+    def test_an_encrypted_object_needs_its_key(self) -> None:
+        all_objects = allow("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject", resource=f"{self.ARN}/*")
+        s3 = self.s3(all_objects)
+        read = lambda **more: s3.get_object(Bucket=self.BUCKET, Key="tenants/A/one", **more)
+        put = lambda key="tenants/A/two": s3.put_object(Bucket=self.BUCKET, Key=key, Body=b"1")
+        version = self.owner.head_object(Bucket=self.BUCKET, Key="tenants/A/one")["VersionId"]
+        for call in (read, lambda: read(VersionId=version)):
+            self.refused(call, f"kms:Decrypt on resource: {self.key}")
+        self.refused(put, f"kms:GenerateDataKey on resource: {self.key}")
+        s3.head_object(Bucket=self.BUCKET, Key="tenants/A/one")
+        self.emulator.allow(self.name, all_objects, allow("kms:Decrypt", resource=self.key, **self.VIA))
+        self.assertEqual(read(VersionId=version)["Body"].read(), b"1")
+        self.refused(put, "kms:GenerateDataKey")
+        self.emulator.allow(self.name, all_objects, allow("kms:GenerateDataKey", resource=self.key, **self.VIA))
+        put()
+        s3.delete_object(Bucket=self.BUCKET, Key="tenants/A/two")
+        self.refused(read, "kms:Decrypt")
+        ssm = {"StringEquals": {"kms:ViaService": "ssm.us-east-1.amazonaws.com"}}
+        self.emulator.allow(self.name, all_objects, allow("kms:Decrypt", "kms:GenerateDataKey", **ssm))
+        self.refused(read, "kms:Decrypt")
+
+    def test_the_encryption_context_is_the_object_or_with_a_bucket_key_the_bucket(self) -> None:
+        s3 = self.s3(allow("s3:GetObject"))
+        for bucket, context in ((self.BUCKET, self.ARN), ("without-bucket-key", "arn:aws:s3:::without-bucket-key/tenants/A/one")):
+            condition = {"StringEquals": {"kms:EncryptionContext:aws:s3:arn": context}}
+            self.emulator.allow(self.name, allow("s3:GetObject"), allow("kms:Decrypt", **condition))
+            s3.get_object(Bucket=bucket, Key="tenants/A/one")
+        self.refused(lambda: s3.get_object(Bucket=self.BUCKET, Key="tenants/A/one"), "kms:Decrypt")
+
+    def test_a_copy_and_an_upload_in_parts_need_their_keys(self) -> None:
+        objects = allow("s3:GetObject", "s3:PutObject")
+        s3 = self.s3(objects, allow("kms:GenerateDataKey"))
+        source = {"Bucket": self.BUCKET, "Key": "tenants/A/one"}
+        self.refused(lambda: s3.copy_object(Bucket="plain", Key="copy", CopySource=source), "kms:Decrypt")
+        upload = s3.create_multipart_upload(Bucket=self.BUCKET, Key="parts")["UploadId"]
+        part = lambda: s3.upload_part(Bucket=self.BUCKET, Key="parts", UploadId=upload, PartNumber=1, Body=b"1")
+        self.refused(part, "kms:Decrypt")
+        self.emulator.allow(self.name, objects, allow("kms:Decrypt"))
+        part()
+        s3.copy_object(Bucket="plain", Key="copy", CopySource=source)
+        self.refused(lambda: s3.create_multipart_upload(Bucket=self.BUCKET, Key="parts"), "kms:GenerateDataKey")
+
+    def test_a_bucket_policy_that_wants_tls_is_met_and_another_deny_holds(self) -> None:
+        self.owner.create_bucket(Bucket="guarded")
+        self.owner.put_bucket_policy(Bucket="guarded", Policy=policy({
+            "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::guarded/kept"}))
+        s3 = self.s3(allow("s3:*"))
+        s3.put_object(Bucket="guarded", Key="free", Body=b"1")
+        self.refused(lambda: s3.put_object(Bucket="guarded", Key="kept", Body=b"1"), "explicit deny in a resource-based policy")
+        reader = self.session(self.name)
+        self.emulator.allow(self.name, allow("s3:*"), allow("kms:*"))
+        self.client("s3", reader).get_object(Bucket=self.BUCKET, Key="tenants/A/one")
+
+    def test_its_endpoint_is_a_gateway_and_has_a_policy(self) -> None:
+        ec2 = self.emulator.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+        s3 = self.s3(EVERYTHING, vpc=vpc)
+        read = lambda key="tenants/A/one": s3.get_object(Bucket=self.BUCKET, Key=key)
+        self.refused(read, "no VPC endpoint for s3")
+        mine = {**allow("s3:GetObject", resource=f"{self.ARN}/tenants/*"), "Principal": "*"}
+        made = ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3", VpcEndpointType="Gateway",
+                                       PolicyDocument=policy(mine))["VpcEndpoint"]["VpcEndpointId"]
+        # The key is S3's to use: the caller's network has no endpoint of KMS.
+        self.assertEqual(read()["Body"].read(), b"1")
+        self.refused(lambda: s3.put_object(Bucket=self.BUCKET, Key="tenants/A/x", Body=b"1"), "no VPC endpoint policy allows the s3:PutObject action")
+        self.refused(lambda: read("tenants/A/none"), "no VPC endpoint policy allows the s3:ListBucket action")
+        listing = {**allow("s3:ListBucket", resource=self.ARN), "Principal": "*"}
+        ec2.modify_vpc_endpoint(VpcEndpointId=made, PolicyDocument=policy(mine, listing))
+        self.refused(lambda: read("tenants/A/none"), code="NoSuchKey")
+
+
+class Secrets(IamTest):
+    """Secrets, by name and by ARN."""
+
+    ROOT = "tagged-config/config"
+    PREFIX = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{ROOT}"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.owner = cls.emulator.client("secretsmanager")
+        cls.arns = {
+            path: cls.owner.create_secret(Name=f"{cls.ROOT}/{path}", SecretString=path, **more)["ARN"]
+            for path, more in {
+                "tenants/A/one": {}, "tenants/B/one": {}, "global/one": {}, "tenants/A/encrypted": {"KmsKeyId": cls.key},
+            }.items()
+        }
+
+    def secrets(self, *statements: dict, vpc: str = "") -> Any:
+        return self.client("secretsmanager", self.role(*statements, vpc=vpc))
+
+    def test_each_action_on_the_secrets_below_a_path(self) -> None:
+        secrets = self.secrets(allow("secretsmanager:GetRandomPassword"))
+        calls = {"secretsmanager:GetSecretValue": secrets.get_secret_value, "secretsmanager:DescribeSecret": secrets.describe_secret}
+        for action, call in calls.items():
+            with self.subTest(action):
+                self.emulator.allow(self.name, allow(action, resource=f"{self.PREFIX}/tenants/*"))
+                self.assertEqual(call(SecretId=f"{self.ROOT}/tenants/A/one")["ARN"], self.arns["tenants/A/one"])
+                self.assertEqual(call(SecretId=self.arns["tenants/A/one"])["Name"], f"{self.ROOT}/tenants/A/one")
+                self.denied(lambda: call(SecretId=f"{self.ROOT}/global/one"), action, f"on resource: {self.arns['global/one']} ")
+                [other] = calls.keys() - {action}
+                self.denied(lambda: calls[other](SecretId=f"{self.ROOT}/tenants/A/one"), other)
+
+    def test_the_six_characters_are_a_part_of_the_resource(self) -> None:
+        name = f"{self.ROOT}/tenants/A/one"
+        secrets = self.secrets(allow("secretsmanager:GetSecretValue", resource=f"{self.PREFIX}/tenants/A/one"))
+        self.denied(lambda: secrets.get_secret_value(SecretId=name), self.arns["tenants/A/one"])
+        # Nor does an ARN without them name another resource.
+        self.denied(lambda: secrets.get_secret_value(SecretId=f"{self.PREFIX}/tenants/A/one"), self.arns["tenants/A/one"])
+        for pattern in (f"{self.PREFIX}/tenants/A/one-??????", self.arns["tenants/A/one"]):
+            self.emulator.allow(self.name, allow("secretsmanager:GetSecretValue", resource=pattern))
+            secrets.get_secret_value(SecretId=name)
+
+    def test_a_secret_that_is_missing_is_found_missing_by_who_may_read_it(self) -> None:
+        secrets = self.secrets(allow("secretsmanager:GetSecretValue", resource=f"{self.PREFIX}/tenants/*"))
+        with self.assertRaises(secrets.exceptions.ResourceNotFoundException):
+            secrets.get_secret_value(SecretId=f"{self.ROOT}/tenants/A/none")
+        self.denied(lambda: secrets.get_secret_value(SecretId=f"{self.ROOT}/global/none"), "secretsmanager:GetSecretValue")
+
+    def test_an_encrypted_secret_needs_its_key(self) -> None:
+        name = f"{self.ROOT}/tenants/A/encrypted"
+        every = allow("secretsmanager:*")
+        secrets = self.secrets(every)
+        read, put = (lambda: secrets.get_secret_value(SecretId=name)), (lambda: secrets.put_secret_value(SecretId=name, SecretString="2"))
+        self.denied(read, f"kms:Decrypt on resource: {self.key}")
+        self.denied(put, "kms:GenerateDataKey")
+        self.denied(lambda: secrets.create_secret(Name="made", SecretString="1", KmsKeyId=self.key), "kms:GenerateDataKey")
+        secrets.describe_secret(SecretId=name)
+        via = {"StringEquals": {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com",
+                                "kms:EncryptionContext:SecretARN": self.arns["tenants/A/encrypted"]}}
+        self.emulator.allow(self.name, every, allow("kms:Decrypt", resource=self.key, **via))
+        version = read()["VersionId"]
+        self.denied(put, "kms:GenerateDataKey")
+        self.emulator.allow(self.name, every, allow("kms:Decrypt", StringEquals={"kms:EncryptionContext:SecretVersionId": version}))
+        read()
+        self.emulator.allow(self.name, every, allow("kms:Decrypt", StringEquals={"kms:ViaService": "ssm.us-east-1.amazonaws.com"}))
+        self.denied(read, "kms:Decrypt")
+        self.emulator.allow(self.name, every, allow("kms:Decrypt", "kms:GenerateDataKey", resource=self.key))
+        put()
+
+    def test_the_stage_of_a_version_is_a_condition(self) -> None:
+        name = f"{self.ROOT}/global/one"
+        secrets = self.secrets(allow("secretsmanager:GetSecretValue", StringEquals={"secretsmanager:VersionStage": "AWSCURRENT"}))
+        secrets.get_secret_value(SecretId=name)
+        self.denied(lambda: secrets.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS"), "GetSecretValue")
+
+    def test_its_endpoint_has_a_policy(self) -> None:
+        ec2 = self.emulator.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
+        secrets = self.secrets(EVERYTHING, vpc=vpc)
+        read = lambda path: secrets.get_secret_value(SecretId=f"{self.ROOT}/{path}")
+        self.denied(lambda: read("tenants/A/one"), "no VPC endpoint for secretsmanager")
+        ec2.create_vpc_endpoint(
+            VpcId=vpc, ServiceName="com.amazonaws.us-east-1.secretsmanager", VpcEndpointType="Interface",
+            PolicyDocument=policy({**allow("secretsmanager:GetSecretValue", resource=f"{self.PREFIX}/tenants/*"), "Principal": "*"}))
+        read("tenants/A/one")
+        read("tenants/A/encrypted")
+        self.denied(lambda: read("global/one"), "no VPC endpoint policy allows the secretsmanager:GetSecretValue action")
+        self.denied(lambda: secrets.describe_secret(SecretId=f"{self.ROOT}/tenants/A/one"), "no VPC endpoint policy")
 
 
 class LeadingKeys(IamTest):

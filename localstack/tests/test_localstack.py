@@ -69,7 +69,8 @@ class Endpoints(unittest.TestCase):
         both = settings(True)
         self.assertEqual(urlparse(both.endpoint("dynamodb")).port, 4567)
         self.assertEqual(urlparse(both.endpoint("cognito-idp")).port, 4566)
-        self.assertEqual(both.endpoints()["AWS_ENDPOINT_URL_SSM"], "http://10.213.1.1:4567")
+        for name in ("S3", "SECRETS_MANAGER", "SSM"):
+            self.assertEqual(both.endpoints()[f"AWS_ENDPOINT_URL_{name}"], "http://10.213.1.1:4567")
         self.assertNotIn("AWS_ENDPOINT_URL_SERVICEDISCOVERY", both.endpoints())
 
 

@@ -1,7 +1,7 @@
 # The AWS target: the modules of the local target, and what only AWS has. One file for each part of the path:
 #
 #   edge.tf      web ACL, API, VPC link         network.tf   VPC, endpoints          images.tf    repositories
-#   identity.tf  user pool, key mirror          services.tf  balancer, tasks         storage.tf   table, parameters
+#   identity.tf  user pool, key mirror          services.tf  balancer, tasks         storage.tf   table, parameters, blobs
 #   refresh.tf   invalidator                    observability.tf  logs, alarms       load_test.tf a runner (optional)
 
 data "aws_caller_identity" "current" {}

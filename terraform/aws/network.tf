@@ -23,7 +23,11 @@ locals {
 # Endpoint services that AWS offers here: without this check AWS would refuse a missing one halfway through an apply. The names of the
 # endpoints below are repeated, since a data source that depends on a resource is not read before the resource exists.
 data "aws_vpc_endpoint_service" "interface" {
-  for_each = toset(concat(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"], var.load_test_runner ? ["cognito-idp"] : []))
+  for_each = toset(concat(
+    ["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"],
+    var.secrets ? ["secretsmanager"] : [],
+    var.load_test_runner ? ["cognito-idp"] : [],
+  ))
 
   service_name = "com.amazonaws.${var.region}.${each.key}"
   service_type = "Interface"
@@ -54,6 +58,8 @@ module "endpoint_statements" {
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  blob_bucket_arn                  = one(module.blobs[*].bucket_arn)
+  secrets_arn                      = local.secrets_arn
   jwks_object_arn                  = module.jwks_mirror.object_arn
   load_test                        = var.load_test_runner ? { user_pool_arn = module.identity.user_pool_arn } : null
 }
@@ -75,10 +81,10 @@ module "endpoints" {
   interface_endpoints = module.endpoint_statements.interface_endpoints
   gateway_endpoints   = module.endpoint_statements.gateway_endpoints
 
-  # Layers of images come from S3, and the signing keys. The invalidator needs neither: Lambda itself loads its code. It appends
-  # to the journal; Lambda itself reads the table's stream.
+  # Layers of images come from S3, and the signing keys. The invalidator needs neither, since Lambda itself loads its code: it
+  # reads blobs alone. It appends to the journal; Lambda itself reads the table's stream.
   gateway_callers = {
-    s3       = setsubtract(module.network.api_caller_names, ["invalidator"])
+    s3       = setsubtract(module.network.api_caller_names, var.blobs ? [] : ["invalidator"])
     dynamodb = setsubtract(module.network.api_caller_names, ["order-service"])
   }
 }

@@ -75,7 +75,8 @@ module "alarms" {
   name                      = local.name
   function_name             = local.function_name
   key_mirror_function_name  = module.jwks_mirror.function_name
-  rule_name                 = module.refresh.rule_name
+  rule_names                = module.refresh.rule_names
+  backends                  = concat(["dynamodb", "parameter-store"], var.blobs ? ["s3"] : [], var.secrets ? ["secrets-manager"] : [])
   stream_mapping_id         = module.refresh.stream_mapping_id
   dead_letter_queue_names   = local.dead_letter_queue_names
   alb_arn_suffix            = module.services.alb_arn_suffix

@@ -38,6 +38,21 @@ output "parameter_root" {
   value       = module.storage.parameter_root
 }
 
+output "blob_bucket" {
+  description = "Name of the bucket behind `blob_config_*`; null without the tag."
+  value       = local.blob_bucket
+}
+
+output "secret_root" {
+  description = "Prefix of the names of secrets behind `secret_config_*`; null without the tag."
+  value       = local.secret_root
+}
+
+output "secret_kms_key_arn" {
+  description = "ARN of the key that operators encrypt these secrets with; null without the tag."
+  value       = var.secrets ? module.storage.kms_key_arn : null
+}
+
 output "cluster_name" {
   description = "Name of the ECS cluster."
   value       = module.services.cluster_name

@@ -24,6 +24,8 @@ module "refresh" {
   refresh_credential_parameter = module.refresh_credential.parameter_name
 
   parameter_root     = module.storage.parameter_root
+  blob_bucket        = local.blob_bucket
+  secret_root        = local.secret_root
   table_name         = module.storage.table_name
   journal_table_name = module.storage.journal_table_name
   journal_table_arn  = module.storage.journal_table_arn

@@ -23,6 +23,8 @@ module "services" {
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
   parameter_root                   = module.storage.parameter_root
+  blob_bucket                      = local.blob_bucket
+  secret_root                      = local.secret_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
   jwks_object_arn                  = module.jwks_mirror.object_arn
@@ -56,6 +58,12 @@ locals {
     length(var.allowed_origins) == 0 ? {} : { TAGGED_CONFIG_ALLOWED_ORIGINS = join(",", var.allowed_origins) },
   )
 
+  # Names of the optional stores. Without its variable config-service does not know a store's keys.
+  store_settings = merge(
+    var.blobs ? { TAGGED_CONFIG_BLOB_BUCKET = local.blob_bucket } : {},
+    var.secrets ? { TAGGED_CONFIG_SECRET_ROOT = local.secrets_arn } : {},
+  )
+
   programs = {
     config-service = {
       target_group = "config"
@@ -64,7 +72,7 @@ locals {
         grpc    = local.ports.config_grpc
         refresh = local.ports.config_refresh
       }
-      environment = {
+      environment = merge(local.store_settings, {
         TAGGED_CONFIG_GRPC_ADDR      = "0.0.0.0:${local.ports.config_grpc}"
         TAGGED_CONFIG_REFRESH_ADDR   = "0.0.0.0:${local.ports.config_refresh}"
         TAGGED_CONFIG_HTTP_ADDR      = "0.0.0.0:${local.ports.config_http}"
@@ -76,7 +84,7 @@ locals {
         TAGGED_CONFIG_EMF_INTERVAL   = "60s"
 
         TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND = tostring(local.parameter_calls_per_second)
-      }
+      })
       secrets = { TAGGED_CONFIG_REFRESH_CREDENTIAL = module.refresh_credential.parameter_arn }
     }
     order-service = {

@@ -146,6 +146,24 @@ variable "global_defaults" {
   }
 }
 
+variable "blobs" {
+  type        = bool
+  description = "Whether there are keys `blob_config_*`, in a bucket of S3. Without it config-service knows no such key."
+  default     = true
+}
+
+variable "blob_noncurrent_retention_days" {
+  type        = number
+  description = "Days that a version of a blob is kept after a newer one, or a removal, has taken its place."
+  default     = 90
+}
+
+variable "secrets" {
+  type        = bool
+  description = "Whether there are keys `secret_config_*`, in Secrets Manager. Without it config-service knows no such key. Operators make the secrets."
+  default     = true
+}
+
 variable "key_deletion_window_days" {
   type        = number
   description = "Days that encryption keys wait before they are really deleted."

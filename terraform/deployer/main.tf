@@ -30,7 +30,9 @@ locals {
   }
   iam_arn     = "arn:${local.partition}:iam::${local.account_id}"
   gateway_arn = "arn:${local.partition}:apigateway:${var.region}:"
-  bucket_arns = ["arn:${local.partition}:s3:::${local.name}-*-${local.account_id}-${var.region}"]
+  bucket_arns = {
+    for purpose in ["artifacts", "blobs", "jwks"] : purpose => "arn:${local.partition}:s3:::${local.name}-${purpose}-${local.account_id}-${var.region}"
+  }
 
   tags = {
     Project     = "tagged-config"

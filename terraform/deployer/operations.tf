@@ -5,7 +5,7 @@ locals {
   state_keys       = ["${var.environment}/terraform.tfstate", "${var.environment}/terraform.tfstate.tflock"]
 
   operations = [
-    # Buckets for the functions' code, and for the copy of the signing keys.
+    # Buckets for the functions' code, for the copy of the signing keys, and for blobs.
     {
       sid = "Buckets"
       actions = [
@@ -16,6 +16,7 @@ locals {
         "s3:GetBucketAcl",
         "s3:GetBucketCORS",
         "s3:GetBucketLogging",
+        "s3:GetBucketNotification",
         "s3:GetBucketObjectLockConfiguration",
         "s3:GetBucketOwnershipControls",
         "s3:GetBucketPolicy",
@@ -29,6 +30,7 @@ locals {
         "s3:GetReplicationConfiguration",
         "s3:ListBucket",
         "s3:ListBucketVersions",
+        "s3:PutBucketNotification",
         "s3:PutBucketOwnershipControls",
         "s3:PutBucketPolicy",
         "s3:PutBucketPublicAccessBlock",
@@ -37,12 +39,18 @@ locals {
         "s3:PutEncryptionConfiguration",
         "s3:PutLifecycleConfiguration",
       ]
-      resources = local.bucket_arns
+      resources = values(local.bucket_arns)
     },
     {
       sid       = "BucketObjects"
       actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
-      resources = [for arn in local.bucket_arns : "${arn}/*"]
+      resources = ["${local.bucket_arns["artifacts"]}/*", "${local.bucket_arns["jwks"]}/*"]
+    },
+    # What tenants have there goes with the environment. Nothing reads it, or writes it.
+    {
+      sid       = "RemoveTenantsBlobs"
+      actions   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+      resources = ["${local.bucket_arns["blobs"]}/*"]
     },
     # The state of this environment. The owner who creates this role creates the bucket, too.
     {

@@ -7,6 +7,11 @@ data "aws_caller_identity" "current" {}
 locals {
   account_id    = data.aws_caller_identity.current.account_id
   function_name = "${var.name}-invalidator"
+  blob_bucket   = one(module.blobs[*].bucket_name)
+
+  # The tag `secret_config_*`, if `secrets` is set. Operators make the secrets, so that no state and no plan holds one.
+  secret_root = var.secrets ? "${var.name}/config" : null
+  secrets_arn = var.secrets ? "arn:aws:secretsmanager:${var.region}:${local.account_id}:secret:${local.secret_root}" : null
 
   image_repository_arns = ["arn:aws:ecr:${var.region}:${local.account_id}:repository/${var.name}/*"]
 }
@@ -41,6 +46,8 @@ module "endpoint_statements" {
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  blob_bucket_arn                  = one(module.blobs[*].bucket_arn)
+  secrets_arn                      = local.secrets_arn
   load_test                        = { user_pool_arn = module.identity.user_pool_arn }
 }
 
@@ -101,6 +108,21 @@ module "storage" {
   key_deletion_window_days = 7
 }
 
+# The tag `blob_config_*`, if `blobs` is set.
+module "blobs" {
+  source = "../modules/storage/blobs"
+  count  = var.blobs ? 1 : 0
+
+  name          = var.name
+  account_id    = local.account_id
+  region        = var.region
+  kms_key_arn   = module.storage.kms_key_arn
+  force_destroy = true
+
+  # The provider waits for nearly a minute until a bucket has its lifecycle rule, and no version grows old here.
+  noncurrent_retention_days = null
+}
+
 module "refresh_credential" {
   source = "../modules/refresh/credential"
 
@@ -126,6 +148,8 @@ module "services" {
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
   parameter_root                   = module.storage.parameter_root
+  blob_bucket                      = local.blob_bucket
+  secret_root                      = local.secret_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
   log_group_arns = {
@@ -148,6 +172,7 @@ module "refresh" {
   extra_environment = {
     AWS_ENDPOINT_URL          = var.emulator_url
     AWS_ENDPOINT_URL_DYNAMODB = local.stores_url
+    AWS_ENDPOINT_URL_S3       = local.stores_url
     AWS_ENDPOINT_URL_SSM      = local.stores_url
   }
 
@@ -162,6 +187,8 @@ module "refresh" {
   refresh_credential_parameter = module.refresh_credential.parameter_name
 
   parameter_root     = module.storage.parameter_root
+  blob_bucket        = local.blob_bucket
+  secret_root        = local.secret_root
   table_name         = module.storage.table_name
   journal_table_name = module.storage.journal_table_name
   journal_table_arn  = module.storage.journal_table_arn

@@ -51,6 +51,26 @@ output "parameter_root" {
   value       = module.storage.parameter_root
 }
 
+output "blob_bucket" {
+  description = "Name of the bucket behind `blob_config_*`; null without the tag."
+  value       = local.blob_bucket
+}
+
+output "secrets_arn" {
+  description = "What the ARNs of all secret_config_* secrets begin with: the secret root's; null without them."
+  value       = local.secrets_arn
+}
+
+output "secret_root" {
+  description = "Prefix of the names of secrets behind `secret_config_*`; null without the tag."
+  value       = local.secret_root
+}
+
+output "secret_kms_key_arn" {
+  description = "ARN of the key that operators encrypt these secrets with; null without the tag."
+  value       = var.secrets ? module.storage.kms_key_arn : null
+}
+
 output "refresh_credential_parameter" {
   description = "Name of the parameter that holds the refresh credential."
   value       = module.refresh_credential.parameter_name

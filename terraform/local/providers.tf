@@ -12,6 +12,9 @@ provider "aws" {
   skip_metadata_api_check     = true
   skip_region_validation      = true
 
+  # No name resolves to a bucket of the emulator.
+  s3_use_path_style = true
+
   # With LocalStack beside the emulator, it has the stores, the events, and what functions need (their subnets, too).
   endpoints {
     apigatewayv2     = var.emulator_url
@@ -26,6 +29,7 @@ provider "aws" {
     kms              = local.stores_url
     lambda           = local.stores_url
     logs             = local.stores_url
+    s3               = local.stores_url
     secretsmanager   = local.stores_url
     servicediscovery = var.emulator_url
     sqs              = local.stores_url

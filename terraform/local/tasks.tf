@@ -4,12 +4,18 @@
 locals {
   jwks_url = "${var.emulator_url}/${module.identity.user_pool_id}/.well-known/jwks.json"
 
+  # Names of the optional stores. Without its variable config-service does not know a store's keys.
+  store_settings = merge(
+    var.blobs ? { TAGGED_CONFIG_BLOB_BUCKET = local.blob_bucket } : {},
+    var.secrets ? { TAGGED_CONFIG_SECRET_ROOT = local.secrets_arn } : {},
+  )
+
   programs = {
     config-service = {
       target_group = "config"
       tasks        = var.config_tasks
       ports        = { http = var.config_http_port, grpc = var.config_grpc_port, refresh = var.config_refresh_port }
-      environment = {
+      environment = merge(local.store_settings, {
         TAGGED_CONFIG_GRPC_ADDR      = "0.0.0.0:${var.config_grpc_port}"
         TAGGED_CONFIG_REFRESH_ADDR   = "0.0.0.0:${var.config_refresh_port}"
         TAGGED_CONFIG_HTTP_ADDR      = "0.0.0.0:${var.config_http_port}"
@@ -21,7 +27,7 @@ locals {
         # Far above the second that the demo allows: what it sees in time came by push, not by expiry.
         TAGGED_CONFIG_CACHE_TTL   = "5m"
         TAGGED_CONFIG_CACHE_BYTES = tostring(256 * 1024 * 1024)
-      }
+      })
       secrets = { TAGGED_CONFIG_REFRESH_CREDENTIAL = module.refresh_credential.parameter_arn }
     }
     order-service = {

@@ -59,6 +59,18 @@ variable "global_defaults" {
   }
 }
 
+variable "blobs" {
+  type        = bool
+  description = "Whether there are keys `blob_config_*`, in a bucket of S3. Without it config-service knows no such key."
+  default     = true
+}
+
+variable "secrets" {
+  type        = bool
+  description = "Whether there are keys `secret_config_*`, in Secrets Manager. Without it config-service knows no such key. Operators make the secrets."
+  default     = true
+}
+
 variable "invalidator_zip" {
   type        = string
   description = "Path of the zip that holds the invalidator's `bootstrap`, built for this machine."

@@ -33,7 +33,7 @@ BOXES = {
     "invalidator": (1, "second", "refresh", "aws_lambda_function", "Invalidator", "sends changes to every task"),
     "letters": (0, "second", "refresh", "aws_sqs_queue", "Dead letters", "one queue for each way to fail"),
     "stream": (1, "stores", "refresh", "aws_lambda_event_source_mapping", "Stream mapping", "batches, split around what fails"),
-    "rule": (0, "stores", "refresh", "aws_cloudwatch_event_rule", "EventBridge rule", "changes under the root only"),
+    "rule": (0, "stores", "refresh", "aws_cloudwatch_event_rule", "EventBridge rules", "changes of configuration only"),
     "table": (2, "stores", "storage", "aws_dynamodb_table", "DynamoDB table", "tenants' own configuration"),
     "parameters": (3, "stores", "storage", "aws_ssm_parameter", "Parameter Store", "shared defaults and overrides"),
 }

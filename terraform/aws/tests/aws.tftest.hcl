@@ -113,6 +113,89 @@ run "rest_api_behind_the_web_acl" {
   }
 }
 
+run "optional_tags" {
+  command = plan
+
+  assert {
+    condition     = output.blob_bucket == "tagged-config-dev-blobs-111122223333-us-east-1" && output.secret_root == "tagged-config-dev/config" && output.secret_kms_key_arn == module.storage.kms_key_arn
+    error_message = "The optional stores are not there by default, or have other names."
+  }
+
+  assert {
+    condition = (
+      local.programs["config-service"].environment["TAGGED_CONFIG_BLOB_BUCKET"] == output.blob_bucket
+      && local.programs["config-service"].environment["TAGGED_CONFIG_SECRET_ROOT"] == local.secrets_arn
+    )
+    error_message = "config-service does not know the optional stores."
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(module.endpoints.policies["s3"]).Statement : s.Sid => sort(flatten([s.Action])) if strcontains(s.Sid, "Blobs")
+      }) == jsonencode({
+      TenantsBlobs    = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
+      ReadSharedBlobs = ["s3:GetObject", "s3:GetObjectVersion"]
+      ListBlobs       = ["s3:ListBucket"]
+    })
+    error_message = "S3's endpoint allows actions that no program calls, or not all that one calls."
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(module.endpoints.policies["s3"]).Statement : s.Sid => s.Resource if strcontains(s.Sid, "Blobs")
+      }) == jsonencode({
+      TenantsBlobs    = "arn:aws:s3:::${output.blob_bucket}/tenants/*"
+      ReadSharedBlobs = "arn:aws:s3:::${output.blob_bucket}/global/*"
+      ListBlobs       = "arn:aws:s3:::${output.blob_bucket}"
+    })
+    error_message = "S3's endpoint leads to other objects."
+  }
+
+  assert {
+    condition = one(jsondecode(module.endpoints.policies["secretsmanager"]).Statement) == {
+      Sid       = "ReadSecrets"
+      Effect    = "Allow"
+      Principal = { AWS = "*" }
+      Action    = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
+      Resource = [
+        "arn:aws:secretsmanager:us-east-1:111122223333:secret:tagged-config-dev/config/tenants/*",
+        "arn:aws:secretsmanager:us-east-1:111122223333:secret:tagged-config-dev/config/global/*",
+      ]
+      Condition = { StringEquals = { "aws:PrincipalAccount" = "111122223333" } }
+    }
+    error_message = "Secrets Manager's endpoint allows more than reads of the secrets: ${module.endpoints.policies["secretsmanager"]}"
+  }
+
+  assert {
+    condition     = setunion(keys(data.aws_vpc_endpoint_service.interface), ["dynamodb", "s3"]) == toset(keys(module.endpoints.policies))
+    error_message = "An endpoint is made without a check of its service."
+  }
+}
+
+run "without_the_optional_tags" {
+  command = plan
+
+  variables {
+    blobs   = false
+    secrets = false
+  }
+
+  assert {
+    condition     = length(module.blobs) == 0 && output.blob_bucket == null && output.secret_root == null && output.secret_kms_key_arn == null
+    error_message = "Something of an optional store is left."
+  }
+
+  assert {
+    condition     = length(local.store_settings) == 0 && keys(module.refresh.rule_names) == ["parameter-change"]
+    error_message = "A program or a rule knows a store that there is not."
+  }
+
+  assert {
+    condition     = !contains(keys(module.endpoints.policies), "secretsmanager") && !strcontains(module.endpoints.policies["s3"], "Blobs") && !contains(keys(data.aws_vpc_endpoint_service.interface), "secretsmanager")
+    error_message = "An endpoint leads to a store that there is not."
+  }
+}
+
 run "all_tasks_together_stay_within_parameter_stores_quota" {
   command = plan
 

@@ -35,6 +35,14 @@ override_module {
 }
 
 override_module {
+  target = module.blobs
+  outputs = {
+    bucket_name = "blobs"
+    bucket_arn  = "arn:aws:s3:::blobs"
+  }
+}
+
+override_module {
   target = module.discovery
   outputs = {
     service_arns = { config-service = "c", order-service = "o" }

@@ -188,6 +188,30 @@ run "trusts_one_branch_and_named_principals_with_a_second_factor" {
   }
 }
 
+run "reads_and_writes_no_value_of_a_tenant" {
+  command = plan
+
+  assert {
+    condition = toset(flatten([
+      for document in values(output.policies) : [
+        for s in jsondecode(document).Statement : flatten([s.Action]) if s.Effect == "Allow" && anytrue([
+          for resource in flatten([s.Resource]) : can(regex("^arn:aws:s3:::tagged-config-prod-(blobs|\\*).*/", resource))
+        ])
+      ]
+    ])) == toset(["s3:DeleteObject", "s3:DeleteObjectVersion"])
+    error_message = "The role reads or writes blobs."
+  }
+
+  assert {
+    condition = toset(flatten([
+      for document in values(output.policies) : [
+        for s in jsondecode(document).Statement : [for action in flatten([s.Action]) : action if startswith(action, "secretsmanager:")]
+      ]
+    ])) == toset(["secretsmanager:GetRandomPassword"])
+    error_message = "The role reaches secrets."
+  }
+}
+
 run "nobody_may_not_be_all_who_may_assume_it" {
   command = plan
 

@@ -42,6 +42,49 @@ run "same_modules_without_what_an_emulator_lacks" {
   }
 }
 
+run "optional_tags" {
+  command = plan
+
+  assert {
+    condition     = output.blob_bucket == "tagged-config-blobs-000000000000-us-east-1" && output.secret_root == "tagged-config/config"
+    error_message = "The optional stores are not there by default, or not named as the launcher finds them."
+  }
+
+  assert {
+    condition     = local.store_settings == tomap({ TAGGED_CONFIG_BLOB_BUCKET = output.blob_bucket, TAGGED_CONFIG_SECRET_ROOT = output.secrets_arn })
+    error_message = "config-service does not know the optional stores."
+  }
+
+  assert {
+    condition     = contains(keys(module.endpoint_statements.interface_endpoints), "secretsmanager")
+    error_message = "No task reaches Secrets Manager."
+  }
+}
+
+run "without_the_optional_tags" {
+  command = plan
+
+  variables {
+    blobs   = false
+    secrets = false
+  }
+
+  assert {
+    condition     = length(module.blobs) == 0 && output.blob_bucket == null && output.secret_root == null && output.secret_kms_key_arn == null
+    error_message = "Something of an optional store is left."
+  }
+
+  assert {
+    condition     = length(local.store_settings) == 0 && keys(module.refresh.rule_names) == ["parameter-change"]
+    error_message = "A program or a rule knows a store that there is not."
+  }
+
+  assert {
+    condition     = !contains(keys(module.endpoint_statements.interface_endpoints), "secretsmanager") && [for s in module.endpoint_statements.gateway_endpoints.s3 : s.sid] == ["ImageLayers"]
+    error_message = "An endpoint leads to a store that there is not."
+  }
+}
+
 run "processes_unless_there_are_images" {
   command = plan
 

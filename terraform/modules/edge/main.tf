@@ -5,7 +5,7 @@ locals {
   # Rules of the managed groups that would refuse what the service is for, by group, with the label that each leaves. In the
   # group they only count, and the rule OutsideConfiguration blocks on their labels wherever the path is not a configuration's.
   #
-  # Bodies: a value may be 256 KiB long and may hold URLs, paths, markup and code. Paths and query arguments: a key may end in
+  # Bodies: a value may be 256 KiB long, a blob 8 MiB, and either may hold URLs, paths, markup and code. Paths and query arguments: a key may end in
   # .log or .ini and hold "latest/meta-data", "etc/passwd" or "web-inf"; what the other rules about them match is not in its
   # alphabet. No User-Agent: callers are programs. Of the known bad inputs, bodies stay blocked: a program that reads a value may be
   # their target.

@@ -1,5 +1,5 @@
-# The invalidator: one function for both sources of change. sources.tf says what invokes it, queues.tf where an
-# event goes that it could not handle, iam.tf what it may do.
+# The invalidator: one function for all sources of change. sources.tf says what invokes it, queues.tf where an event goes
+# that it could not handle, iam.tf what it may do; blobs.tf and secrets.tf add to them what an optional tag needs.
 
 data "aws_partition" "current" {}
 
@@ -7,8 +7,6 @@ data "aws_partition" "current" {}
 locals {
   partition    = data.aws_partition.current.partition
   function_arn = "arn:${local.partition}:lambda:${var.region}:${var.account_id}:function:${var.function_name}"
-  rule_name    = "${var.name}-parameter-change"
-  rule_arn     = "arn:${local.partition}:events:${var.region}:${var.account_id}:rule/${local.rule_name}"
 
   parameter_arn_prefix = "arn:${local.partition}:ssm:${var.region}:${var.account_id}:parameter"
 }
@@ -33,15 +31,20 @@ resource "aws_lambda_function" "invalidator" {
   reserved_concurrent_executions = var.reserved_concurrency
 
   environment {
-    variables = merge(var.extra_environment, {
-      TAGGED_CONFIG_CLOUD_MAP_NAMESPACE          = var.cloud_map_namespace
-      TAGGED_CONFIG_CLOUD_MAP_SERVICE            = var.cloud_map_service
-      TAGGED_CONFIG_REFRESH_PORT                 = tostring(var.refresh_port)
-      TAGGED_CONFIG_PARAMETER_ROOT               = var.parameter_root
-      TAGGED_CONFIG_TABLE                        = var.table_name
-      TAGGED_CONFIG_JOURNAL_TABLE                = var.journal_table_name
-      TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER = var.refresh_credential_parameter
-    })
+    variables = merge(
+      var.extra_environment,
+      {
+        TAGGED_CONFIG_CLOUD_MAP_NAMESPACE          = var.cloud_map_namespace
+        TAGGED_CONFIG_CLOUD_MAP_SERVICE            = var.cloud_map_service
+        TAGGED_CONFIG_REFRESH_PORT                 = tostring(var.refresh_port)
+        TAGGED_CONFIG_PARAMETER_ROOT               = var.parameter_root
+        TAGGED_CONFIG_TABLE                        = var.table_name
+        TAGGED_CONFIG_JOURNAL_TABLE                = var.journal_table_name
+        TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER = var.refresh_credential_parameter
+      },
+      var.blob_bucket == null ? {} : { TAGGED_CONFIG_BLOB_BUCKET = var.blob_bucket },
+      var.secret_root == null ? {} : { TAGGED_CONFIG_SECRET_ROOT = var.secret_root },
+    )
   }
 
   vpc_config {

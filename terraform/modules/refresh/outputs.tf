@@ -18,7 +18,7 @@ output "stream_mapping_id" {
   value       = aws_lambda_event_source_mapping.table.uuid
 }
 
-output "rule_name" {
-  description = "Name of the rule that matches changes of configuration parameters."
-  value       = aws_cloudwatch_event_rule.parameter_change.name
+output "rule_names" {
+  description = "Name of each rule on the default event bus, by what it matches: `parameter-change`, with blobs `blob-change`, with secrets `secret-change` and `secret-lifecycle`."
+  value       = { for key, rule in aws_cloudwatch_event_rule.this : key => rule.name }
 }

@@ -27,7 +27,7 @@ resource "aws_sqs_queue" "dead_letter" {
 # The other two are written with the function's own role.
 data "aws_iam_policy_document" "rule_dead_letter" {
   statement {
-    sid       = "ParameterChangeRule"
+    sid       = "Rules"
     actions   = ["sqs:SendMessage"]
     resources = [local.queue_arns["rule"]]
 
@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "rule_dead_letter" {
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
-      values   = [local.rule_arn]
+      values   = values(local.rule_arns)
     }
 
     condition {

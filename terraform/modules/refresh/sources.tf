@@ -1,34 +1,53 @@
-# === Parameter Store, by EventBridge ===
+# === Parameter Store, blobs and secrets, by EventBridge ===
 
-# AWS delivers these events on a best-effort basis: the services' time to live bounds what a lost one costs.
-# Label changes move no value and are left out. A parameter that a policy of its own removes is announced in another form.
-resource "aws_cloudwatch_event_rule" "parameter_change" {
-  name        = local.rule_name
-  description = "A configuration parameter was written or removed"
+locals {
+  # By the name, without its prefix, that each rule has. AWS delivers these events on a best-effort basis: the services' time to
+  # live bounds what a lost one costs.
+  rules = merge(local.parameter_rules, local.blob_rules, local.secret_rules)
 
-  event_pattern = jsonencode({
-    source = ["aws.ssm"]
-    "$or" = [
-      {
-        detail-type = ["Parameter Store Change"]
-        detail = {
-          name      = [{ prefix = "${var.parameter_root}/" }]
-          operation = ["Create", "Update", "Delete"]
-        }
-      },
-      {
-        detail-type = ["Parameter Store Policy Action"]
-        detail = {
-          parameter-name = [{ prefix = "${var.parameter_root}/" }]
-          policy-type    = ["Expiration"]
-        }
-      },
-    ]
-  })
+  # Label changes move no value and are left out. A parameter that a policy of its own removes is announced in another form.
+  parameter_rules = {
+    parameter-change = {
+      description = "A configuration parameter was written or removed"
+      pattern = jsonencode({
+        source = ["aws.ssm"]
+        "$or" = [
+          {
+            detail-type = ["Parameter Store Change"]
+            detail = {
+              name      = [{ prefix = "${var.parameter_root}/" }]
+              operation = ["Create", "Update", "Delete"]
+            }
+          },
+          {
+            detail-type = ["Parameter Store Policy Action"]
+            detail = {
+              parameter-name = [{ prefix = "${var.parameter_root}/" }]
+              policy-type    = ["Expiration"]
+            }
+          },
+        ]
+      })
+    }
+  }
+
+  rule_arns = {
+    for rule in keys(local.rules) : rule => "arn:${local.partition}:events:${var.region}:${var.account_id}:rule/${var.name}-${rule}"
+  }
 }
 
-resource "aws_cloudwatch_event_target" "invalidator" {
-  rule = aws_cloudwatch_event_rule.parameter_change.name
+resource "aws_cloudwatch_event_rule" "this" {
+  for_each = local.rules
+
+  name          = "${var.name}-${each.key}"
+  description   = each.value.description
+  event_pattern = each.value.pattern
+}
+
+resource "aws_cloudwatch_event_target" "this" {
+  for_each = local.rules
+
+  rule = aws_cloudwatch_event_rule.this[each.key].name
   arn  = aws_lambda_function.invalidator.arn
 
   retry_policy {
@@ -45,11 +64,29 @@ resource "aws_cloudwatch_event_target" "invalidator" {
 }
 
 resource "aws_lambda_permission" "events" {
-  statement_id  = "ParameterChangeRule"
+  for_each = local.rules
+
+  statement_id  = each.key
   action        = "lambda:InvokeFunction"
   function_name = aws_lambda_function.invalidator.function_name
   principal     = "events.amazonaws.com"
-  source_arn    = aws_cloudwatch_event_rule.parameter_change.arn
+  source_arn    = aws_cloudwatch_event_rule.this[each.key].arn
+}
+
+# In states from before blobs and secrets. Without these a rule would be made, and then removed by its old address.
+moved {
+  from = aws_cloudwatch_event_rule.parameter_change
+  to   = aws_cloudwatch_event_rule.this["parameter-change"]
+}
+
+moved {
+  from = aws_cloudwatch_event_target.invalidator
+  to   = aws_cloudwatch_event_target.this["parameter-change"]
+}
+
+moved {
+  from = aws_lambda_permission.events
+  to   = aws_lambda_permission.events["parameter-change"]
 }
 
 # === DynamoDB, by its stream ===

@@ -1,5 +1,6 @@
 # Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
-# do. config-service: its table, the change journal and its parameters. order-service: none of these, it calls config-service.
+# do. config-service: its table, the change journal and its parameters; with an optional tag, what blobs.tf or secrets.tf says.
+# order-service: none of these, it calls config-service.
 
 data "aws_partition" "current" {}
 

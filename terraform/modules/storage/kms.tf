@@ -1,4 +1,4 @@
-# One key for what tenants entrust to the service: the tables and SecureString parameters. No policy of its own: the
+# One key for what tenants entrust to the service: tables, SecureString parameters, blobs and secrets. No policy of its own: the
 # default one hands the decision to IAM, where each role says which key it may use, and through which service.
 
 resource "aws_kms_key" "this" {

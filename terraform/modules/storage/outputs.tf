@@ -29,6 +29,6 @@ output "parameter_root" {
 }
 
 output "kms_key_arn" {
-  description = "ARN of the key that encrypts the tables and SecureString parameters."
+  description = "ARN of the key that encrypts tables, SecureString parameters, blobs and secrets."
   value       = aws_kms_key.this.arn
 }

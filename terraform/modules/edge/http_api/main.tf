@@ -26,10 +26,11 @@ resource "aws_apigatewayv2_api" "this" {
     content {
       allow_origins = cors_configuration.value
       allow_methods = ["DELETE", "GET", "POST", "PUT"]
-      allow_headers = ["authorization", "content-type", "if-match", "if-none-match", "x-request-id"]
+      allow_headers = ["authorization", "content-type", "if-match", "if-none-match", "if-range", "range", "x-request-id"]
       expose_headers = [
-        "age", "etag", "retry-after", "www-authenticate", "x-config-age-ms", "x-config-cache", "x-config-journal-bound-ms",
-        "x-config-origin", "x-config-served-by", "x-config-source", "x-config-staleness-bound-ms", "x-config-version", "x-request-id",
+        "accept-ranges", "age", "content-range", "etag", "retry-after", "www-authenticate", "x-config-age-ms", "x-config-cache",
+        "x-config-journal-bound-ms", "x-config-origin", "x-config-served-by", "x-config-source", "x-config-staleness-bound-ms",
+        "x-config-version", "x-request-id",
       ]
       max_age = 600
     }

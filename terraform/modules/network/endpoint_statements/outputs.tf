@@ -52,10 +52,19 @@ output "interface_endpoints" {
         },
       ]
     } : {},
+    var.secrets_arn == null ? {} : {
+      secretsmanager = [
+        {
+          sid       = "ReadSecrets"
+          actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+          resources = ["${var.secrets_arn}/tenants/*", "${var.secrets_arn}/global/*"]
+        },
+      ]
+    },
   )
 }
 
-# Layers of images come from S3, and the signing keys.
+# Layers of images come from S3, the signing keys and blobs.
 output "gateway_endpoints" {
   description = "Statements by service of a gateway endpoint, as module endpoints takes them."
   value = {
@@ -71,6 +80,21 @@ output "gateway_endpoints" {
       ],
       var.jwks_object_arn == null ? [] : [
         { sid = "SigningKeys", actions = ["s3:GetObject"], resources = [var.jwks_object_arn], any_principal = false },
+      ],
+      var.blob_bucket_arn == null ? [] : [
+        {
+          sid           = "TenantsBlobs"
+          actions       = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
+          resources     = ["${var.blob_bucket_arn}/tenants/*"]
+          any_principal = false
+        },
+        {
+          sid           = "ReadSharedBlobs"
+          actions       = ["s3:GetObject", "s3:GetObjectVersion"]
+          resources     = ["${var.blob_bucket_arn}/global/*"]
+          any_principal = false
+        },
+        { sid = "ListBlobs", actions = ["s3:ListBucket"], resources = [var.blob_bucket_arn], any_principal = false },
       ],
     )
     dynamodb = [

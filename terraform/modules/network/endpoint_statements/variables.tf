@@ -33,6 +33,20 @@ variable "journal_table_arn" {
   description = "ARN of the change journal's table."
 }
 
+variable "blob_bucket_arn" {
+  type        = string
+  description = "ARN of the bucket behind `blob_config_*`; null without the tag."
+  default     = null
+  nullable    = true
+}
+
+variable "secrets_arn" {
+  type        = string
+  description = "ARN of the prefix of the names of secrets behind `secret_config_*`, without a trailing `/`; null without the tag."
+  default     = null
+  nullable    = true
+}
+
 variable "jwks_object_arn" {
   type        = string
   description = "ARN of the S3 object that tasks read the user pool's keys from; null where they fetch a URL."

@@ -9,6 +9,9 @@ locals {
     errors     = "5XXError"
     dimensions = { ApiName = try(var.rest_api.name, ""), Stage = try(var.rest_api.stage, "") }
   }
+
+  # By its id in an expression, which takes no hyphen.
+  backends = { for backend in var.backends : replace(backend, "-", "_") => backend }
 }
 
 # Availability: of 100 answers, less than one is an error of ours. RequestCount has only requests for which a target was chosen:
@@ -95,7 +98,7 @@ resource "aws_cloudwatch_metric_alarm" "read_errors" {
 
   metric_query {
     id          = "percent"
-    expression  = "100 * (FILL(table, 0) + FILL(parameters, 0)) / reads"
+    expression  = "100 * (${join(" + ", [for id in keys(local.backends) : "FILL(${id}, 0)"])}) / reads"
     label       = "Reads without an answer, %"
     return_data = true
   }
@@ -113,7 +116,7 @@ resource "aws_cloudwatch_metric_alarm" "read_errors" {
   }
 
   dynamic "metric_query" {
-    for_each = { table = "dynamodb", parameters = "parameter-store" }
+    for_each = local.backends
 
     content {
       id = metric_query.key
@@ -327,29 +330,44 @@ resource "aws_cloudwatch_metric_alarm" "lost_changes" {
 }
 
 locals {
-  lost_event = "Changes of parameters did not reach the invalidator, or it could not handle them"
+  lost_event = "Changes of parameters, blobs or secrets did not reach the invalidator, or it could not handle them"
   function   = { FunctionName = var.function_name }
-  rule       = { RuleName = var.rule_name }
 
-  lost_changes = {
-    events-dropped            = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = local.function, description = local.lost_event }
-    events-dead-letter-errors = { namespace = "AWS/Lambda", metric = "DeadLetterErrors", dimensions = local.function, description = local.lost_event }
-    events-undelivered        = { namespace = "AWS/Events", metric = "InvocationsSentToDlq", dimensions = local.rule, description = local.lost_event }
-    events-undelivered-errors = { namespace = "AWS/Events", metric = "InvocationsFailedToBeSentToDlq", dimensions = local.rule, description = local.lost_event }
-    batch-failures = {
-      namespace   = var.metrics_namespace
-      metric      = "refresh_batch_failures"
-      dimensions  = {}
-      description = "The invalidator cannot handle changes of the table: they reach caches by the time to live"
-    }
-    # Counted by Lambda, not by the function: invocations that never got so far.
-    stream-failures = {
-      namespace   = "AWS/Lambda"
-      metric      = "FailedInvokeEventCount"
-      dimensions  = { EventSourceMappingUUID = var.stream_mapping_id }
-      description = "Lambda cannot invoke the invalidator with changes of the table"
-    }
-  }
+  lost_changes = merge(
+    {
+      events-dropped            = { namespace = "AWS/Lambda", metric = "AsyncEventsDropped", dimensions = local.function, description = local.lost_event }
+      events-dead-letter-errors = { namespace = "AWS/Lambda", metric = "DeadLetterErrors", dimensions = local.function, description = local.lost_event }
+      batch-failures = {
+        namespace   = var.metrics_namespace
+        metric      = "refresh_batch_failures"
+        dimensions  = {}
+        description = "The invalidator cannot handle changes of the table: they reach caches by the time to live"
+      }
+      # Counted by Lambda, not by the function: invocations that never got so far.
+      stream-failures = {
+        namespace   = "AWS/Lambda"
+        metric      = "FailedInvokeEventCount"
+        dimensions  = { EventSourceMappingUUID = var.stream_mapping_id }
+        description = "Lambda cannot invoke the invalidator with changes of the table"
+      }
+    },
+    {
+      for key, rule in var.rule_names : "events-undelivered-${key}" => {
+        namespace   = "AWS/Events"
+        metric      = "InvocationsSentToDlq"
+        dimensions  = { RuleName = rule }
+        description = local.lost_event
+      }
+    },
+    {
+      for key, rule in var.rule_names : "events-undelivered-errors-${key}" => {
+        namespace   = "AWS/Events"
+        metric      = "InvocationsFailedToBeSentToDlq"
+        dimensions  = { RuleName = rule }
+        description = local.lost_event
+      }
+    },
+  )
 }
 
 resource "aws_cloudwatch_metric_alarm" "invalidator_errors" {

@@ -19,9 +19,20 @@ variable "function_name" {
   description = "Name of the invalidator function."
 }
 
-variable "rule_name" {
-  type        = string
-  description = "Name of the rule that hands changes of parameters to the invalidator."
+variable "rule_names" {
+  type        = map(string)
+  description = "Names of the rules that hand changes of parameters, blobs and secrets to the invalidator, by what they match."
+}
+
+variable "backends" {
+  type        = set(string)
+  description = "Backends that config-service reads, as its metrics name them: `dynamodb`, `parameter-store`, `s3`, `secrets-manager`."
+  default     = ["dynamodb", "parameter-store"]
+
+  validation {
+    condition     = length(var.backends) > 0 && length(setsubtract(var.backends, ["dynamodb", "parameter-store", "s3", "secrets-manager"])) == 0
+    error_message = "backends must be out of dynamodb, parameter-store, s3 and secrets-manager."
+  }
 }
 
 variable "stream_mapping_id" {

@@ -138,7 +138,7 @@ run "pattern_matches_configuration_only" {
   command = plan
 
   assert {
-    condition = jsondecode(aws_cloudwatch_event_rule.parameter_change.event_pattern) == {
+    condition = jsondecode(aws_cloudwatch_event_rule.this["parameter-change"].event_pattern) == {
       source = ["aws.ssm"]
       "$or" = [
         {
@@ -159,6 +159,185 @@ run "pattern_matches_configuration_only" {
     }
     error_message = "The event pattern is not the contract's."
   }
+}
+
+run "without_the_optional_tags_nothing_is_left_of_them" {
+  command = plan
+
+  assert {
+    condition     = output.rule_names == { parameter-change = "tagged-config-parameter-change" }
+    error_message = "A rule waits for events of a store that there is not."
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.blobs) == 0
+    error_message = "The invalidator may read a bucket that there is not."
+  }
+
+  assert {
+    condition = length(setintersection(
+      ["TAGGED_CONFIG_BLOB_BUCKET", "TAGGED_CONFIG_SECRET_ROOT"], keys(one(aws_lambda_function.invalidator.environment).variables),
+    )) == 0
+    error_message = "The function knows a store that there is not."
+  }
+}
+
+run "optional_tags" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-blobs-111122223333-eu-west-1"
+    secret_root = "tagged-config/config"
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.this["blob-change"].event_pattern) == {
+      source      = ["aws.s3"]
+      detail-type = ["Object Created", "Object Deleted"]
+      detail = {
+        bucket = { name = ["tagged-config-blobs-111122223333-eu-west-1"] }
+        object = { key = [{ prefix = "tenants/" }, { prefix = "global/" }] }
+      }
+    }
+    error_message = "The rule matches objects of another bucket, or not all changes."
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.this["secret-change"].event_pattern) == {
+      source      = ["aws.secretsmanager"]
+      detail-type = ["Secret Label Updated"]
+      detail      = { name = [{ prefix = "tagged-config/config/" }], labelUpdated = ["AWSCURRENT"] }
+    }
+    error_message = "The rule matches other secrets, or labels that config-service does not read."
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.this["secret-lifecycle"].event_pattern).detail == {
+      eventSource = ["secretsmanager.amazonaws.com"]
+      eventName   = ["CreateSecret", "DeleteSecret", "RestoreSecret"]
+      "$or" = [
+        for name in ["name", "secretId"] : {
+          requestParameters = {
+            (name) = [
+              { prefix = "tagged-config/config/" },
+              { prefix = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config/config/" },
+            ]
+          }
+        }
+      ]
+    }
+    error_message = "A deletion is not found by the name or the ARN that its caller gave."
+  }
+
+  assert {
+    condition     = strcontains(aws_cloudwatch_event_rule.this["secret-lifecycle"].description, "CloudTrail")
+    error_message = "The rule does not say what it needs."
+  }
+
+  assert {
+    condition = (
+      one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_BLOB_BUCKET"] == var.blob_bucket
+      && one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_SECRET_ROOT"] == var.secret_root
+    )
+    error_message = "The function does not know the stores."
+  }
+}
+
+run "every_rule_fails_alike" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-blobs-111122223333-eu-west-1"
+    secret_root = "tagged-config/config"
+  }
+
+  assert {
+    condition     = toset(keys(output.rule_names)) == toset(["blob-change", "parameter-change", "secret-change", "secret-lifecycle"])
+    error_message = "A rule is missing, or there is another."
+  }
+
+  assert {
+    condition = alltrue([
+      for target in aws_cloudwatch_event_target.this :
+      one(target.retry_policy).maximum_retry_attempts == 10 && one(target.retry_policy).maximum_event_age_in_seconds == 3600 && length(target.dead_letter_config) == 1
+    ]) && toset(keys(aws_cloudwatch_event_target.this)) == toset(keys(output.rule_names))
+    error_message = "A rule has no target, or one that loses events in another way."
+  }
+
+  assert {
+    condition = alltrue([
+      for permission in aws_lambda_permission.events : permission.principal == "events.amazonaws.com" && permission.action == "lambda:InvokeFunction"
+    ]) && toset(keys(aws_lambda_permission.events)) == toset(keys(output.rule_names))
+    error_message = "A rule may not invoke the function, or another service may."
+  }
+
+  assert {
+    condition = toset(one(jsondecode(data.aws_iam_policy_document.rule_dead_letter.json).Statement).Condition.ArnEquals["aws:SourceArn"]) == toset([
+      for rule in values(output.rule_names) : "arn:aws:events:eu-west-1:111122223333:rule/${rule}"
+    ])
+    error_message = "A rule cannot put away what it could not deliver."
+  }
+}
+
+run "the_invalidator_reads_blobs_and_no_secret" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-blobs-111122223333-eu-west-1"
+    secret_root = "tagged-config/config"
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])), condition = try(s.Condition, null) }
+      }) == jsonencode({
+      ReadBlobs = {
+        actions = ["s3:GetObject"]
+        resources = [
+          "arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1/global/*",
+          "arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1/tenants/*",
+        ]
+        condition = null
+      }
+      ListBlobs = {
+        actions   = ["s3:ListBucket"]
+        resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1"]
+        condition = { StringLikeIfExists = { "s3:prefix" = ["tenants/*", "global/*"] } }
+      }
+      DecryptBlobs = {
+        actions   = ["kms:Decrypt"]
+        resources = [var.kms_key_arn]
+        condition = { StringEquals = { "kms:ViaService" = "s3.eu-west-1.amazonaws.com" } }
+      }
+    })
+    error_message = "The invalidator's role for blobs is not what it was agreed to be: ${data.aws_iam_policy_document.blobs.json}"
+  }
+
+  assert {
+    condition     = !strcontains(data.aws_iam_policy_document.invalidator.json, "secretsmanager") && !strcontains(data.aws_iam_policy_document.blobs.json, "secretsmanager")
+    error_message = "The invalidator may read secrets, which it has no need to."
+  }
+}
+
+run "a_bucket_with_a_wildcard_is_refused" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-*"
+  }
+
+  expect_failures = [var.blob_bucket]
+}
+
+run "a_root_of_secrets_with_a_leading_slash_is_refused" {
+  command = plan
+
+  variables {
+    secret_root = "/tagged-config/config"
+  }
+
+  expect_failures = [var.secret_root]
 }
 
 run "stream_mapping_bounds_a_poison_record" {
@@ -260,7 +439,7 @@ run "every_way_to_fail_has_a_queue" {
   }
 
   assert {
-    condition     = one(aws_cloudwatch_event_target.invalidator.retry_policy).maximum_retry_attempts == 10
+    condition     = one(aws_cloudwatch_event_target.this["parameter-change"].retry_policy).maximum_retry_attempts == 10
     error_message = "EventBridge would try for a day."
   }
 
@@ -274,7 +453,7 @@ run "only_the_rule_may_invoke" {
   command = plan
 
   assert {
-    condition     = aws_lambda_permission.events.principal == "events.amazonaws.com" && aws_lambda_permission.events.action == "lambda:InvokeFunction"
+    condition     = aws_lambda_permission.events["parameter-change"].principal == "events.amazonaws.com" && aws_lambda_permission.events["parameter-change"].action == "lambda:InvokeFunction"
     error_message = "Another service may invoke the function."
   }
 }

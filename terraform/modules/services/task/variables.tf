@@ -96,8 +96,9 @@ variable "environment" {
   type        = map(string)
   description = "Environment variables. Never a secret: they are readable in the task definition."
 
+  # The one exception holds a prefix of names.
   validation {
-    condition     = !anytrue([for name in keys(var.environment) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
+    condition     = !anytrue([for name in setsubtract(keys(var.environment), ["TAGGED_CONFIG_SECRET_ROOT"]) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
     error_message = "environment must not hold CREDENTIAL, PASSWORD, SECRET, TOKEN or PRIVATE_KEY in a name: give its ARN in secrets."
   }
 }

@@ -55,6 +55,119 @@ run "config_service_is_exactly_the_matrix" {
   }
 }
 
+run "with_a_bucket_config_service_writes_tenants_blobs_only" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-blobs-111122223333-eu-west-1"
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
+      }) == jsonencode({
+      TenantsBlobs = {
+        actions   = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
+        resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1/tenants/*"]
+      }
+      ReadSharedBlobs = {
+        actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+        resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1/global/*"]
+      }
+      ListBlobs    = { actions = ["s3:ListBucket"], resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1"] }
+      EncryptBlobs = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [var.kms_key_arn] }
+    })
+    error_message = "config-service's role for blobs is not what it was agreed to be: ${data.aws_iam_policy_document.blobs.json}"
+  }
+
+  # A read of a missing object is 404 only if the permission to list holds without a prefix.
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement : s.Condition if s.Sid == "ListBlobs"
+    ]) == { StringLikeIfExists = { "s3:prefix" = ["tenants/*", "global/*"] } }
+    error_message = "A missing object would be a 403, or other objects can be listed."
+  }
+
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement : s.Condition if s.Sid == "EncryptBlobs"
+    ]) == { StringEquals = { "kms:ViaService" = "s3.eu-west-1.amazonaws.com" } }
+    error_message = "The key can be used around S3."
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.blobs) == 1 && length(aws_iam_role_policy.secrets) == 0
+    error_message = "The role has not the one policy."
+  }
+}
+
+run "with_a_root_config_service_reads_secrets_only" {
+  command = plan
+
+  variables {
+    secret_root = "tagged-config/config"
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(data.aws_iam_policy_document.secrets.json).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
+      }) == jsonencode({
+      ReadSecrets = {
+        actions = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+        resources = [
+          "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config/config/global/*",
+          "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config/config/tenants/*",
+        ]
+      }
+      DecryptSecrets = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
+    })
+    error_message = "config-service's role for secrets is not what it was agreed to be: ${data.aws_iam_policy_document.secrets.json}"
+  }
+
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.secrets.json).Statement : s.Condition if s.Sid == "DecryptSecrets"
+    ]) == { StringEquals = { "kms:ViaService" = "secretsmanager.eu-west-1.amazonaws.com" } }
+    error_message = "The key can be used around Secrets Manager."
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.secrets) == 1 && length(aws_iam_role_policy.blobs) == 0
+    error_message = "The role has not the one policy."
+  }
+}
+
+run "without_the_optional_tags_nothing_is_allowed" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role_policy.blobs) == 0 && length(aws_iam_role_policy.secrets) == 0
+    error_message = "A role has a permission for a store that there is not."
+  }
+}
+
+run "a_bucket_with_a_wildcard_is_refused" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-*"
+  }
+
+  expect_failures = [var.blob_bucket]
+}
+
+run "a_root_of_secrets_with_a_leading_slash_is_refused" {
+  command = plan
+
+  variables {
+    secret_root = "/tagged-config/config"
+  }
+
+  expect_failures = [var.secret_root]
+}
+
 # That order-service's role has no policy is for a reader of roles.tf: a test cannot see what is not there.
 run "one_task_role_per_service" {
   command = plan
@@ -193,6 +306,8 @@ run "keys_are_used_through_their_services_only" {
       for s in concat(
         jsondecode(data.aws_iam_policy_document.execution.json).Statement,
         jsondecode(data.aws_iam_policy_document.config_service.json).Statement,
+        jsondecode(data.aws_iam_policy_document.blobs.json).Statement,
+        jsondecode(data.aws_iam_policy_document.secrets.json).Statement,
       ) : can(s.Condition.StringEquals["kms:ViaService"]) if contains(flatten([s.Action]), "kms:Decrypt")
     ])
     error_message = "A key can be used around the service whose data it encrypts."

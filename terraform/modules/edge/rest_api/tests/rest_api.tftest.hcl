@@ -58,6 +58,28 @@ run "everything_goes_to_the_load_balancer_by_the_link" {
   }
 }
 
+run "bodies_query_and_headers_pass_unchanged" {
+  command = plan
+
+  assert {
+    condition     = jsondecode(aws_api_gateway_rest_api.this.body).x-amazon-apigateway-binary-media-types == ["*/*"]
+    error_message = "A body that is no text would be changed on its way."
+  }
+
+  # A proxy integration hands on every query argument and header, but with a mapping of one.
+  assert {
+    condition = alltrue(flatten([
+      for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths : [
+        for operation in values(methods) :
+        operation.x-amazon-apigateway-integration.type == "http_proxy"
+        && length(setsubtract(keys(try(operation.x-amazon-apigateway-integration.requestParameters, {})), ["integration.request.path.proxy"])) == 0
+        && !can(operation.x-amazon-apigateway-integration.contentHandling)
+      ]
+    ]))
+    error_message = "A query argument, a header or a body does not get to the services as it is."
+  }
+}
+
 run "the_importer_warns_of_nothing" {
   command = plan
 

@@ -12,7 +12,7 @@ variables {
   name                      = "tagged-config"
   function_name             = "tagged-config-invalidator"
   key_mirror_function_name  = "tagged-config-jwks-mirror"
-  rule_name                 = "tagged-config-parameter-change"
+  rule_names                = { parameter-change = "tagged-config-parameter-change" }
   stream_mapping_id         = "00000000-0000-0000-0000-000000000000"
   dead_letter_queue_names   = { rule = "r", function = "f", stream = "s" }
   alb_arn_suffix            = "app/a/1"
@@ -76,6 +76,49 @@ run "objectives" {
     )
     error_message = "The alarm reads a metric that no program emits."
   }
+}
+
+run "optional_backends_and_rules_are_watched_too" {
+  command = plan
+
+  variables {
+    rule_names = { parameter-change = "tagged-config-parameter-change", secret-change = "tagged-config-secret-change" }
+    backends   = ["dynamodb", "parameter-store", "s3", "secrets-manager"]
+  }
+
+  assert {
+    condition = {
+      for query in aws_cloudwatch_metric_alarm.read_errors.metric_query :
+      query.id => one(query.metric).dimensions["backend"] if can(one(query.metric).dimensions["backend"])
+    } == { dynamodb = "dynamodb", parameter_store = "parameter-store", s3 = "s3", secrets_manager = "secrets-manager" }
+    error_message = "Reads of a backend are not counted."
+  }
+
+  assert {
+    condition = [
+      for query in aws_cloudwatch_metric_alarm.read_errors.metric_query : query.expression if query.return_data == true
+    ] == ["100 * (FILL(dynamodb, 0) + FILL(parameter_store, 0) + FILL(s3, 0) + FILL(secrets_manager, 0)) / reads"]
+    error_message = "Reads that get no answer are not counted for every backend."
+  }
+
+  assert {
+    condition = alltrue([
+      for key, rule in var.rule_names :
+      aws_cloudwatch_metric_alarm.lost_changes["events-undelivered-${key}"].dimensions == tomap({ RuleName = rule })
+      && aws_cloudwatch_metric_alarm.lost_changes["events-undelivered-errors-${key}"].dimensions == tomap({ RuleName = rule })
+    ])
+    error_message = "Events that a rule could not deliver go unseen."
+  }
+}
+
+run "an_unknown_backend_is_refused" {
+  command = plan
+
+  variables {
+    backends = ["redis"]
+  }
+
+  expect_failures = [var.backends]
 }
 
 run "lost_pushes_wake_someone_when_they_go_on" {

@@ -271,6 +271,19 @@ run "a_secret_in_the_environment_is_refused" {
   expect_failures = [var.environment]
 }
 
+run "where_secrets_lie_is_none" {
+  command = plan
+
+  variables {
+    environment = { TAGGED_CONFIG_SECRET_ROOT = "tagged-config-dev/config" }
+  }
+
+  assert {
+    condition     = contains([for e in jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment : e.name], "TAGGED_CONFIG_SECRET_ROOT")
+    error_message = "The program does not know the root of secrets."
+  }
+}
+
 run "an_untagged_image_is_refused" {
   command = plan
 
