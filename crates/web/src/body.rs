@@ -10,7 +10,7 @@ use tokio::time::timeout;
 /// Time within which a whole body must arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is read of a body that is too large, so that its client can read the answer.
+/// What is read beyond its limit of a body that is too large, so that its client can read the answer.
 const DISCARDED_BYTES: usize = 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -35,14 +35,14 @@ pub enum BodyError {
 pub async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > limit {
-        discard(&mut body).await;
+        discard(&mut body, limit.saturating_add(DISCARDED_BYTES)).await;
         return Err(BodyError::TooLarge { limit });
     }
     let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(&mut body).await;
+            discard(&mut body, DISCARDED_BYTES).await;
             Err(BodyError::TooLarge { limit })
         }
         Ok(Err(_)) => Err(BodyError::Broken),
@@ -50,11 +50,10 @@ pub async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError>
     }
 }
 
-/// Reads what is left, up to [`DISCARDED_BYTES`] within [`DISCARD_TIMEOUT`]: a client that still writes when the connection is
+/// Reads what is left, up to so many bytes within [`DISCARD_TIMEOUT`]: a client that still writes when the connection is
 /// closed gets a broken pipe in place of the answer.
-async fn discard(body: &mut Body) {
+async fn discard(body: &mut Body, mut left: usize) {
     let read = async {
-        let mut left = DISCARDED_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(bytes) {

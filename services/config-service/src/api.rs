@@ -285,13 +285,9 @@ impl ConfigApi {
             return self.serve_found(caller, store, &key, &layers, found).await;
         }
         let started = Instant::now();
-        let found = if min_version > 0 {
-            self.at_least(caller.tenant(), store, &layers, min_version)
-                .await
-        } else {
-            self.read_through(caller.tenant(), store, &layers, fallback.at())
-                .await
-        };
+        let found = self
+            .found(caller.tenant(), store, &layers, min_version, fallback)
+            .await;
         self.metrics.read_took(started.elapsed());
         match found {
             Ok(found) => self.serve_found(caller, store, &key, &layers, found).await,
@@ -557,6 +553,25 @@ impl ConfigApi {
                 .seal(caller.tenant(), prefix.as_str(), &after);
         }
         Ok(page)
+    }
+
+    async fn found(
+        &self,
+        tenant: &TenantId,
+        store: &Arc<dyn Store>,
+        layers: &Layers,
+        min_version: i64,
+        fallback: Fallback,
+    ) -> Result<(Origin, Option<LayerState>), ApiError> {
+        if min_version > 0 {
+            let (origin, own) = self.at_least(tenant, store, layers, min_version).await?;
+            let holds = own.as_ref().is_some_and(|own| own.record.is_some());
+            if holds || layers.iter().count() == 1 {
+                return Ok((origin, own));
+            }
+        }
+        self.read_through(tenant, store, layers, fallback.at())
+            .await
     }
 
     /// The same, with its value in memory, as far as a message may hold it.

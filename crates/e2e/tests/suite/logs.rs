@@ -22,6 +22,8 @@ async fn no_value_secret_token_or_credential_is_logged_at_trace() -> anyhow::Res
             "TAGGED_CONFIG_PARAMETER_ROOT",
             stack.parameter_root.as_str(),
         ),
+        ("TAGGED_CONFIG_BLOB_BUCKET", stack.bucket.as_str()),
+        ("TAGGED_CONFIG_SECRET_ROOT", stack.secret_root.as_str()),
         ("RUST_LOG", "trace,h2=trace"),
     ];
     settings.extend(role.iter().map(|(name, value)| (&**name, &**value)));
@@ -65,6 +67,23 @@ async fn no_value_secret_token_or_credential_is_logged_at_trace() -> anyhow::Res
     let revealed = as_admin.get_config(get).await?.into_inner().value;
     assert_eq!(revealed, "MARK-8842");
     stack.delete_parameter(&secret).await?;
+    stack.put_secret(&secret, "MARK-9953").await?;
+    let get = |key: &str| GetConfigRequest {
+        key: key.to_owned(),
+        ..Default::default()
+    };
+    let revealed = as_admin.get_config(get("secret_config_s1")).await?;
+    assert_eq!(revealed.into_inner().value, "MARK-9953");
+    stack.delete_secret(&secret).await?;
+    let put = PutConfigRequest {
+        key: "blob_config_marked".to_owned(),
+        data: "MARK-5512".into(),
+        content_type: "text/plain".to_owned(),
+        ..Default::default()
+    };
+    client.put_config(put).await?;
+    let blob = client.get_config(get("blob_config_marked")).await?;
+    assert_eq!(blob.into_inner().data, "MARK-5512");
     for key in ["marked", "by-hand"] {
         stack.delete_item(&tenant, key).await?;
     }

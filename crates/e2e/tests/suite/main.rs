@@ -7,6 +7,7 @@
     reason = "a failed expectation is a failed test; a journey is one test"
 )]
 
+mod blobs;
 mod conformance;
 mod contract;
 mod freshness;
@@ -18,6 +19,7 @@ mod logs;
 mod mirror;
 mod resilience;
 mod rolling;
+mod secrets;
 mod tokens;
 mod watch;
 mod writers;
