@@ -61,8 +61,8 @@ const MAX_WRITES_OF_A_TENANT: usize = 2;
 const READ_UNIT_BYTES: u64 = 64 * 1024;
 /// How often a write starts over because another one came first.
 const MAX_ATTEMPTS: u32 = 12;
-/// A large value needs longer than a call of another store.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a write of a large value may take, and the beginning of a stream, which waits among others.
+const LARGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Metadata: the version that the service gave.
 const VERSION: &str = "version";
@@ -319,10 +319,6 @@ impl S3Store {
         old: Option<&Object>,
         new: Put<'_>,
     ) -> Result<Option<Arc<str>>, StoreError> {
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(WRITE_TIMEOUT)
-            .operation_timeout(WRITE_TIMEOUT)
-            .build();
         let put = self
             .objects
             .client
@@ -341,13 +337,22 @@ impl S3Store {
                 utf8_percent_encode(new.modified_by, CONTROLS).to_string(),
             )
             .customize()
-            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts));
+            .config_override(patient());
         match put.send().await {
             Ok(answer) => Ok(Some(answer.version_id().unwrap_or("null").into())),
             Err(error) if was_overtaken(&error) => Ok(None),
             Err(error) => Err(store_error(BACKEND, error)),
         }
     }
+}
+
+/// The client's settings for a call with a large value.
+fn patient() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(LARGE_TIMEOUT)
+        .operation_timeout(LARGE_TIMEOUT)
+        .build();
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
 }
 
 /// What one write puts there.
@@ -429,6 +434,8 @@ impl Store for S3Store {
             .version_id(&*remote.name)
             .set_range((!is_whole).then_some(part))
             .set_checksum_mode(is_whole.then_some(ChecksumMode::Enabled))
+            .customize()
+            .config_override(patient())
             .send()
             .await;
         let answer = match answer {

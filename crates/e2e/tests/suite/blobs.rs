@@ -1,8 +1,14 @@
 //! `blob_config_*` on the running stack: any bytes, of any size, over REST and gRPC; changes come by push.
 
-use e2e::{Stack, User, grpc_client, poll_until};
+use std::time::Duration;
+
+use e2e::{JwksServer, Stack, Standalone, User, grpc_client, poll_until};
 use serde_json::{Value, json};
-use tagged_config_proto::v1::{BatchGetConfigRequest, GetConfigRequest, PutConfigRequest};
+use tagged_config_proto::v1::{
+    BatchGetConfigRequest, GetConfigRequest, PutConfigRequest, WatchConfigRequest,
+    watch_config_response::Event,
+};
+use tagged_config_testkit::Issuer;
 use tonic::Code;
 
 const MIB: usize = 1024 * 1024;
@@ -128,6 +134,20 @@ async fn changes_past_the_service_reach_every_replica_and_a_deletion_uncovers_th
         stack.wait_for(&user, &key, Some(&value)).await?;
     }
     stack.wait_for(&other, &key, Some("\"default\"")).await?;
+    // Their events come in any order.
+    for round in 0..20 {
+        stack.put_object(&own, &format!("{round}")).await?;
+    }
+    stack.wait_for(&user, &key, Some("19")).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for replica in &stack.http {
+        let seen = stack.value_at(&user, replica, &key).await?;
+        assert_eq!(
+            seen.as_deref(),
+            Some("19"),
+            "no late event brings back an older value"
+        );
+    }
     stack.delete_object(&own).await?;
     stack.wait_for(&user, &key, Some("\"default\"")).await?;
     stack.delete_object(&global).await?;
@@ -292,4 +312,100 @@ async fn conditional_writes_of_blobs_exclude_each_other() -> anyhow::Result<()> 
         Ok(seen.windows(2).all(|pair| pair[0] == pair[1]))
     })
     .await
+}
+
+/// What an edge passes in one answer is less than what an operator may put there.
+#[tokio::test]
+async fn what_no_edge_passes_whole_is_read_in_parts() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let user = stack.writer().await?;
+    let value = "0123456789".repeat(1_100_000);
+    let key = format!("tenants/{}/huge", user.tenant);
+    stack.put_object(&key, &value).await?;
+    let get = |range: Option<&'static str>| {
+        let call = stack
+            .web
+            .get(raw(&stack.api_url, "blob_config_huge"))
+            .bearer_auth(&user.token);
+        match range {
+            Some(range) => call.header("range", range),
+            None => call,
+        }
+    };
+    let refused = get(None).send().await?;
+    assert_eq!(refused.status().as_u16(), 406);
+    let problem: Value = refused.json().await?;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("11000000 bytes") && detail.contains("Range"),
+        "{detail}"
+    );
+    let part = get(Some("bytes=10999990-")).send().await?;
+    assert_eq!(part.status().as_u16(), 206);
+    assert_eq!(part.bytes().await?, "0123456789");
+    stack.delete_object(&key).await
+}
+
+#[tokio::test]
+async fn a_watch_sends_small_blobs_and_sizes_of_large_ones() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let user = stack.writer().await?;
+    let mut client = grpc_client(&stack.grpc[1], &user.token).await?;
+    let keys = vec!["blob_config_watched".to_owned()];
+    let mut watch = client
+        .watch_config(WatchConfigRequest { keys })
+        .await?
+        .into_inner();
+    let base = format!("http://{}", stack.http[0]);
+    let mut entries = async || -> anyhow::Result<_> {
+        loop {
+            let wait = Duration::from_secs(20);
+            let message = tokio::time::timeout(wait, watch.message()).await??;
+            if let Some(Event::Upserted(entry)) = message.and_then(|message| message.event) {
+                return Ok(entry);
+            }
+        }
+    };
+    for (length, omitted) in [(100, 0), (2 * MIB, 2 * 1_048_576), (200, 0)] {
+        let value = bytes(length, 11);
+        let (status, body) =
+            put(&stack, &base, &user, "blob_config_watched", value.clone()).await?;
+        assert!(matches!(status, 200 | 201), "{body}");
+        let entry = entries().await?;
+        assert_eq!(entry.omitted_bytes, omitted);
+        let expected = if omitted == 0 { value } else { Vec::new() };
+        assert!(entry.data == expected, "{length}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_without_the_tags_does_not_know_their_keys() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let issuer = Issuer::new();
+    let jwks = JwksServer::start(issuer.jwks()).await?;
+    let role = e2e::role_credentials("config-service").await?;
+    let mut settings = vec![
+        ("AWS_ENDPOINT_URL", stack.emulator.as_str()),
+        ("TAGGED_CONFIG_TABLE", stack.table.as_str()),
+        (
+            "TAGGED_CONFIG_PARAMETER_ROOT",
+            stack.parameter_root.as_str(),
+        ),
+    ];
+    settings.extend(role.iter().map(|(name, value)| (&**name, &**value)));
+    let service = Standalone::start(&jwks.url, &settings).await?;
+    let mut client = grpc_client(&service.grpc, &issuer.token("A", "admin")).await?;
+    for key in ["blob_config_x", "secret_config_x"] {
+        let get = GetConfigRequest {
+            key: key.to_owned(),
+            ..Default::default()
+        };
+        let refused = client.get_config(get).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let known = "unknown tag; known tags are tenant_config_, param_config_";
+        assert_eq!(refused.message(), known);
+    }
+    assert_eq!(service.terminate().await?, Some(0));
+    Ok(())
 }

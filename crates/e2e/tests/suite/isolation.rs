@@ -24,6 +24,14 @@ async fn rest() -> anyhow::Result<()> {
     stack.put_item(&a.tenant, "both", "\"of a\"").await?;
     stack.put_item(&b.tenant, "both", "\"of b\"").await?;
     let t = &a.tenant;
+    let (plan, key) = (
+        format!("tenants/{t}/secretPlan"),
+        format!("tenants/{t}/secretKey"),
+    );
+    stack.put_object(&plan, "\"of a\"").await?;
+    stack.put_secret(&key, "of a").await?;
+    // The most that a tenant can be.
+    let b_admin = stack.user_of(&b.tenant, "admin").await?;
     for base in [stack.api_url.clone(), format!("http://{}", stack.http[0])] {
         for path in [
             "/v1/config/tenant_config_secretPlan".to_owned(),
@@ -33,8 +41,23 @@ async fn rest() -> anyhow::Result<()> {
             format!("/v1/config/tenant_config_{t}/secretPlan"),
             format!("/v1/config/tenant_config_{t}_secretPlan"),
             format!("/v1/config/param_config_tenants/{t}/secretPlan"),
+            "/v1/config/blob_config_secretPlan".to_owned(),
+            "/v1/config/blob_config_secretPlan:raw".to_owned(),
+            format!("/v1/config/blob_config_{t}/secretPlan:raw"),
+            format!("/v1/config/blob_config_tenants/{t}/secretPlan"),
+            "/v1/config/secret_config_secretKey".to_owned(),
+            format!("/v1/config/secret_config_{t}/secretKey"),
+            format!("/v1/config/secret_config_tenants/{t}/secretKey"),
         ] {
-            let mut call = stack.web.get(format!("{base}{path}")).bearer_auth(&b.token);
+            let caller = if path.contains("secret_config_") {
+                &b_admin
+            } else {
+                &b
+            };
+            let mut call = stack
+                .web
+                .get(format!("{base}{path}"))
+                .bearer_auth(&caller.token);
             for header in HEADERS {
                 call = call.header(header, t);
             }
@@ -45,6 +68,8 @@ async fn rest() -> anyhow::Result<()> {
             format!("/v1/config/TENANT%23{t}"),
             format!("/v1/tenants/{t}/config/tenant_config_secretPlan"),
             format!("/v1/config/tenant_config_x%2F..%2F..%2F{t}%2FsecretPlan"),
+            format!("/v1/config/blob_config_x%2F..%2F..%2F{t}%2FsecretPlan:raw"),
+            format!("/v1/config/secret_config_..%2F{t}%2FsecretKey"),
         ] {
             let (status, body) = stack.get(&b, &base, &path).await?;
             assert!(matches!(status, 400 | 404), "{path}: {status} {body}");
@@ -86,6 +111,12 @@ async fn rest() -> anyhow::Result<()> {
             "an unknown field is refused"
         );
     }
+    let (_, page) = stack
+        .get(&b, &stack.api_url, "/v1/config?prefix=blob_config_")
+        .await?;
+    assert_eq!(page["entries"].as_array().map(Vec::len), Some(0), "{page}");
+    stack.delete_object(&plan).await?;
+    stack.delete_secret(&key).await?;
     // A write with every hint at tenant A lands in tenant B.
     let mut call = stack.web.put(format!(
         "http://{}/v1/config/tenant_config_both?tenantId={t}",
