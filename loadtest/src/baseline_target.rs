@@ -3,6 +3,7 @@
 //! the least that a network call costs on this machine.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     sync::Arc,
@@ -19,6 +20,8 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
     routing::{get, post},
 };
+use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::{
@@ -36,9 +39,12 @@ use tokio::{
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    Ended, client,
+    Ended,
+    blobs::Blob,
+    client,
     dataset::Dataset,
     scenarios::{mixed, writers},
+    secrets,
     tokens::tenant_of,
 };
 
@@ -101,6 +107,10 @@ pub(crate) async fn answer(
     grpc: TcpListener,
     http: TcpListener,
 ) -> anyhow::Result<()> {
+    let answers = Arc::new(Answers {
+        dataset,
+        blobs: Mutex::default(),
+    });
     let incoming =
         tokio_stream::StreamExt::map(tokio_stream::wrappers::TcpListenerStream::new(grpc), |s| {
             s.inspect(|s| {
@@ -108,13 +118,13 @@ pub(crate) async fn answer(
             })
         });
     let grpc = tonic::transport::Server::builder()
-        .add_service(ConfigServiceServer::new(Answers(dataset)))
+        .add_service(ConfigServiceServer::from_arc(Arc::clone(&answers)))
         .serve_with_incoming(incoming);
     let http = axum::serve(
         axum::serve::ListenerExt::tap_io(http, |stream| {
             let _ = stream.set_nodelay(true);
         }),
-        rest(dataset),
+        rest(answers),
     );
     tokio::select! {
         ended = grpc => ended?,
@@ -124,8 +134,11 @@ pub(crate) async fn answer(
 }
 
 /// The data of a seeded service.
-#[derive(Clone, Copy)]
-struct Answers(Dataset);
+struct Answers {
+    dataset: Dataset,
+    /// Blobs by tenant and key, made when they are first requested.
+    blobs: Mutex<HashMap<(String, String), Bytes>>,
+}
 
 // === impl Answers ===
 
@@ -134,10 +147,12 @@ impl Answers {
     fn entry(&self, tenant: &str, key: &str) -> Option<GetConfigResponse> {
         let (value, origin) = if key == mixed::PARAMETER {
             ("0.1".to_owned(), "global")
+        } else if key == secrets::KEY {
+            (secrets::value(tenant), "tenant")
         } else {
             let name = key.strip_prefix("tenant_config_loadtest/")?;
             let value = match (name.strip_prefix('k'), name.strip_prefix('w')) {
-                (Some(number), _) => self.0.value(tenant, number.parse().ok()?),
+                (Some(number), _) => self.dataset.value(tenant, number.parse().ok()?),
                 (_, Some(number)) => writers::value(tenant, number.parse().ok()?),
                 _ => return None,
             };
@@ -153,6 +168,14 @@ impl Answers {
             content_type: "application/json".to_owned(),
             ..Default::default()
         })
+    }
+
+    /// The blob that this tenant has by this key.
+    fn blob(&self, tenant: &str, key: &str) -> Option<Bytes> {
+        let blob = Blob::at(tenant, key)?;
+        let mut made = self.blobs.lock();
+        let content = made.entry((tenant.to_owned(), key.to_owned()));
+        Some(content.or_insert_with(|| blob.content()).clone())
     }
 }
 
@@ -176,7 +199,17 @@ impl ConfigService for Answers {
         &self,
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
-        let entry = self.entry(&grpc_tenant(request.metadata())?, &request.get_ref().key);
+        let (tenant, key) = (grpc_tenant(request.metadata())?, &request.get_ref().key);
+        if let Some(data) = self.blob(&tenant, key) {
+            return Ok(Response::new(GetConfigResponse {
+                key: key.clone(),
+                data,
+                cached: true,
+                origin: "tenant".to_owned(),
+                ..Default::default()
+            }));
+        }
+        let entry = self.entry(&tenant, key);
         entry
             .map(Response::new)
             .ok_or_else(|| Status::not_found("no such key"))
@@ -237,7 +270,7 @@ struct Keys {
     keys: Vec<String>,
 }
 
-fn rest(dataset: Dataset) -> Router {
+fn rest(answers: Arc<Answers>) -> Router {
     Router::new()
         .route(
             "/v1/config/{*key}",
@@ -248,7 +281,7 @@ fn rest(dataset: Dataset) -> Router {
             "/v1/orders",
             post(async |Json(order): Json<Value>| Json(client::priced(&order))),
         )
-        .with_state(Arc::new(Answers(dataset)))
+        .with_state(answers)
 }
 
 fn rest_tenant(headers: &HeaderMap) -> Result<String, StatusCode> {
@@ -266,8 +299,13 @@ async fn rest_get(
     Path(key): Path<String>,
     headers: HeaderMap,
 ) -> Result<HttpResponse, StatusCode> {
-    let entry = answers.entry(&rest_tenant(&headers)?, &key);
-    let entry = entry.ok_or(StatusCode::NOT_FOUND)?;
+    let tenant = rest_tenant(&headers)?;
+    let blob = key.strip_suffix(":raw");
+    if let Some(content) = blob.and_then(|key| answers.blob(&tenant, key)) {
+        let known = [("x-config-cache", "hit"), ("x-config-origin", "tenant")];
+        return Ok((known, content).into_response());
+    }
+    let entry = answers.entry(&tenant, &key).ok_or(StatusCode::NOT_FOUND)?;
     let known = [("x-config-cache", "hit"), (ETAG.as_str(), "\"1\"")];
     Ok(if headers.contains_key(IF_NONE_MATCH) {
         (StatusCode::NOT_MODIFIED, known).into_response()
@@ -298,8 +336,9 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
+        blobs::SIZES,
         cli::{Shape, Target},
-        client::{Client, RestClient},
+        client::{Client, Operation, RestClient},
         scenarios::Mix,
         tokens::tests::callers,
         world::World,
@@ -363,6 +402,37 @@ pub(crate) mod tests {
                 );
             }
         }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn blobs_and_secrets_are_right_and_another_tenants_are_not() -> anyhow::Result<()> {
+        let (grpc, url) = started(&SHAPE).await;
+        let timeout = Duration::from_secs(10);
+        let rest = || RestClient::new(&url, 1, timeout);
+        let without = Client::grpc(std::slice::from_ref(&grpc), 1, timeout, None).await?;
+        let with = Client::grpc(&[grpc], 1, timeout, None).await?;
+        let clients = [with.with_raw(vec![rest()?]), Client::Rest(rest()?)];
+        let callers = callers(&["lt-admin-1", "lt-admin-2"]);
+        let mix: Mix = "blob,secret".parse().map_err(anyhow::Error::msg)?;
+        let world = World::new(callers.clone(), Dataset::of(&SHAPE), 1.0)?;
+        let world = world.with_admins(callers.clone());
+        let foreign = SIZES.map(|size| Operation::Blob(Blob::of("lt-admin-2", size)));
+        for client in clients {
+            let mut rng = SmallRng::seed_from_u64(1);
+            for _ in 0..50 {
+                let call = (mix.pick(&mut rng).next)(&world, &mut rng);
+                let answer = client.send(&call.caller, &call.operation).await;
+                assert_eq!(answer.error, None, "{}", call.operation.name());
+            }
+            for operation in &foreign {
+                let answer = client.send(&callers[0], operation).await;
+                let name = operation.name();
+                assert_eq!(answer.error.as_deref(), Some("wrong value"), "{name}");
+            }
+        }
+        let answer = without.send(&callers[1], &foreign[3]).await;
+        assert_eq!(answer.error.as_deref(), Some("no message holds it"));
         Ok(())
     }
 }

@@ -37,6 +37,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// `loadtest capacity`.
 pub(crate) async fn run(options: Box<CapacityOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let options = Box::new(CapacityOptions {
+        load: latency::available(&options.load).await?,
+        ..*options
+    });
     let targets = distinct(&options.targets);
     latency::check(&options.load, &targets)?;
     slo::check(&options.output.slos, &expected::capacity(&options))?;

@@ -44,7 +44,7 @@ mod faults;
 mod noise;
 mod processes;
 
-/// Every source; a fault says which of them it meets.
+/// The sources that every deployment has; a fault says which of them it meets.
 const SOURCES: [Source; 3] = [Source::Dynamodb, Source::PutConfig, Source::ParameterStore];
 /// Tenants that are updated by each kind of source.
 const CELLS: u32 = 2;
@@ -115,22 +115,38 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
     }
     let is_wanted =
         |name: &str| options.faults.is_empty() || options.faults.iter().any(|f| f == name);
-    let wanted: Vec<&Fault> = FAULTS
-        .iter()
-        .filter(|fault| is_wanted(fault.name))
-        .collect();
+    let targets = Targets::find(&options.place).await?;
+    let wanted = FAULTS.iter().filter(|fault| is_wanted(fault.name));
+    let (wanted, left_out): (Vec<&Fault>, Vec<_>) =
+        wanted.partition(|fault| fault.lacks(&targets).is_none());
+    for fault in left_out {
+        eprintln!(
+            "warning: the fault {} is left out: {} is not set, and the stack may lack its tag",
+            fault.name,
+            fault.lacks(&targets).unwrap_or_default()
+        );
+    }
+    if wanted.is_empty() {
+        return Err(Usage("no fault is left".to_owned()).into());
+    }
     let names = wanted.iter().map(|fault| fault.name);
     slo::check(&options.output.slos, &expected::chaos(&options, names))?;
     options.output.check()?;
-    let targets = Targets::find(&options.place).await?;
     let channels = connect_all(targets.need_grpc()?).await?;
     let accounts = Arc::new(Accounts::of(&targets).await?);
     let emulator = Emulator::connect().await?;
     emulator.clear().await?;
+    let mut sources = SOURCES.to_vec();
+    if wanted
+        .iter()
+        .any(|fault| fault.sources.contains(&Source::S3))
+    {
+        sources.push(Source::S3);
+    }
     let setup = Setup {
         targets: &targets,
         accounts: Arc::clone(&accounts),
-        sources: SOURCES.to_vec(),
+        sources,
         cells: CELLS,
         // PutConfig at one replica only: the others receive it by push or sweep only.
         service: channels.last().cloned().into_iter().collect(),
@@ -202,9 +218,9 @@ impl Bench<'_> {
 
     async fn run(&self, fault: &Fault, seed: u64) -> anyhow::Result<FaultRun> {
         let noisy = match fault.process {
-            Process::NoisyNeighbour => {
+            Process::NoisyNeighbour(tag) => {
                 let (accounts, table) = (&self.experiment.accounts, &self.experiment.writer.table);
-                Some(NoisyNeighbour::make(accounts, table).await?)
+                Some(NoisyNeighbour::make(accounts, table, tag).await?)
             }
             _ => None,
         };
@@ -237,7 +253,7 @@ impl Bench<'_> {
             seed,
         };
         let quiet = match fault.process {
-            Process::None | Process::NoisyNeighbour => Some(&self.quiet),
+            Process::None | Process::NoisyNeighbour(_) => Some(&self.quiet),
             _ => self.quiet_at_others.as_ref(),
         };
         let reading = async {
@@ -291,7 +307,7 @@ impl Bench<'_> {
         let mut since_us = clock.us();
         let kind = match process {
             Process::None => return Ok((None, Churn::default())),
-            Process::NoisyNeighbour => {
+            Process::NoisyNeighbour(_) => {
                 let Some(noisy) = noisy else {
                     return Ok((None, Churn::default()));
                 };
@@ -413,7 +429,7 @@ impl Disturbed {
         for (source, update) in updates {
             let heard_us = match source {
                 Source::PutConfig => 0,
-                Source::Dynamodb | Source::ParameterStore => HEARD_US,
+                Source::Dynamodb | Source::ParameterStore | Source::S3 => HEARD_US,
             };
             let write = update.write;
             let in_pause = |us| us > self.since_us && us + heard_us < resumed_us;

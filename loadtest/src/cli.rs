@@ -90,6 +90,12 @@ pub(crate) struct Where {
     /// The root of the parameters [env: PARAMETER_ROOT]
     #[arg(long, value_name = "PATH")]
     pub(crate) parameter_root: Option<String>,
+    /// The bucket of blobs [env: BLOB_BUCKET]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) blob_bucket: Option<String>,
+    /// What the names of secrets begin with [env: SECRET_ROOT]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) secret_root: Option<String>,
     /// The invalidator's log group, where its receipts are [env: INVALIDATOR_LOG_GROUP]
     #[arg(long, value_name = "NAME")]
     pub(crate) log_group: Option<String>,
@@ -177,7 +183,8 @@ pub(crate) enum Loop {
 /// Options of a load.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadOptions {
-    /// Weighted scenarios: hot, mixed, batch, writers, orders, and rest (not over gRPC); by default a mix for the target
+    /// Weighted scenarios: hot, mixed, batch, writers, orders, blob, secret, and rest (not over gRPC); by default a mix for the
+    /// target, without blob and secret
     #[arg(long, value_name = "NAME=WEIGHT,...")]
     pub(crate) scenarios: Option<Mix>,
     /// Over gRPC, connections to each replica; over REST, pools of connections: a slow answer makes its pool open another one
@@ -303,6 +310,8 @@ pub(crate) enum Source {
     PutConfig,
     /// PutParameter by Parameter Store's own API
     ParameterStore,
+    /// PutObject by S3's own API
+    S3,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -310,7 +319,7 @@ pub(crate) struct StalenessOptions {
     /// How updates are made
     #[arg(long = "source", default_values = ["dynamodb", "put-config", "parameter-store"], value_delimiter = ',')]
     pub(crate) sources: Vec<Source>,
-    /// Updates a second by DynamoDB and by PutConfig, each
+    /// Updates a second by DynamoDB, by PutConfig and by S3, each
     #[arg(long, default_value_t = 5.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// Updates a second by Parameter Store (the account has some 3 PutParameter calls a second by default)
@@ -471,6 +480,12 @@ pub(crate) struct ChaosOptions {
 
 #[derive(Args, Debug)]
 pub(crate) struct SeedOptions {
+    /// Also make what the scenario blob reads: 9.3 MiB of blobs for each of at most four tenants
+    #[arg(long)]
+    pub(crate) blobs: bool,
+    /// Also make what the scenario secret reads: a secret for each of at most four tenants
+    #[arg(long)]
+    pub(crate) secrets: bool,
     #[command(flatten)]
     pub(crate) shape: Shape,
     #[command(flatten)]
@@ -557,6 +572,7 @@ impl Source {
             Self::Dynamodb => "dynamodb",
             Self::PutConfig => "put-config",
             Self::ParameterStore => "parameter-store",
+            Self::S3 => "s3",
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use serde_json::Value;
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, GetConfigRequest, PutConfigRequest,
+    BatchGetConfigRequest, GetConfigRequest, GetConfigResponse, PutConfigRequest,
     config_service_client::ConfigServiceClient,
 };
 use tonic::{
@@ -20,6 +20,7 @@ use tonic::{
 };
 
 use crate::{
+    blobs::Blob,
     recorder::{Answer, CacheResult},
     tokens::{Caller, Token},
 };
@@ -38,6 +39,8 @@ pub(crate) enum Operation {
     Get(Wanted),
     /// One key, with the ETag of the last answer (If-None-Match). REST only.
     GetIfChanged(Wanted),
+    /// A seeded blob: by gRPC if a message holds it, else the bytes alone by REST.
+    Blob(Blob),
     /// Many keys in one call.
     Batch(Vec<Wanted>),
     /// Writes a value.
@@ -69,11 +72,13 @@ pub(crate) enum Expect {
 
 /// A way to the service.
 pub(crate) enum Client {
-    /// gRPC for configuration; orders by REST at order-service, where that is known.
+    /// gRPC for configuration; orders by REST at order-service, where that is known, and what no message holds by REST at the
+    /// replicas.
     Grpc {
         channels: Vec<Channel>,
         next: AtomicUsize,
         orders: Option<RestClient>,
+        raw: Vec<RestClient>,
         timeout: Duration,
     },
     /// REST for everything.
@@ -92,10 +97,16 @@ impl Operation {
             }) => "get-absent",
             Self::Get(_) => "get",
             Self::GetIfChanged(_) => "get-if-changed",
+            Self::Blob(blob) => blob.size.operation,
             Self::Batch(_) => "batch",
             Self::Put { .. } => "put",
             Self::Order { .. } => "order",
         }
+    }
+
+    /// Whether no message holds its answer.
+    fn is_streamed(&self) -> bool {
+        matches!(self, Self::Blob(blob) if !blob.fits_a_message())
     }
 }
 
@@ -145,8 +156,17 @@ impl Client {
             channels,
             next: AtomicUsize::new(0),
             orders,
+            raw: Vec::new(),
             timeout,
         })
+    }
+
+    /// The same with REST at the replicas, if it calls gRPC.
+    pub(crate) fn with_raw(mut self, clients: Vec<RestClient>) -> Self {
+        if let Self::Grpc { raw, .. } = &mut self {
+            *raw = clients;
+        }
+        self
     }
 
     /// Sends a request and checks the answer. Never fails: a missing answer is reported as a failed one.
@@ -158,6 +178,12 @@ impl Client {
                 ..
             } if matches!(operation, Operation::Order { .. }) => {
                 client.send(caller, operation).await
+            }
+            Self::Grpc { raw, next, .. } if operation.is_streamed() => {
+                match raw.get(next.fetch_add(1, Ordering::Relaxed) % raw.len().max(1)) {
+                    Some(client) => client.send(caller, operation).await,
+                    None => Answer::failed("no message holds it"),
+                }
             }
             Self::Grpc {
                 channels,
@@ -218,6 +244,20 @@ async fn grpc(
                 Err(status) => Err(status),
             }
         }
+        Operation::Blob(blob) => {
+            let request = GetConfigRequest {
+                key: blob.key(),
+                ..Default::default()
+            };
+            let entry = client.get_config(signed(request, token, timeout)).await?;
+            let entry = entry.get_ref();
+            let is_own = entry.key == blob.key() && entry.origin == "tenant";
+            Ok(if is_own && blob.is(&entry.data) {
+                Answer::good(CacheResult::of(entry.cached, entry.stale))
+            } else {
+                Answer::failed("wrong value")
+            })
+        }
         Operation::Batch(wanted) => {
             let keys = wanted.iter().map(|one| one.key.clone()).collect();
             let request = BatchGetConfigRequest {
@@ -263,6 +303,15 @@ pub(crate) fn signed<T>(message: T, token: &Token, timeout: Duration) -> Request
         .insert("authorization", token.metadata.clone());
     request.set_timeout(timeout);
     request
+}
+
+/// The text of a value, also where its store keeps bytes; bytes that are no text have none.
+pub(crate) fn text_of(entry: &GetConfigResponse) -> &str {
+    if entry.data.is_empty() {
+        &entry.value
+    } else {
+        std::str::from_utf8(&entry.data).unwrap_or_default()
+    }
 }
 
 /// What an answer's parts say: each wanted key must be there once, and right.
@@ -355,6 +404,21 @@ mod tests {
             judge_batch(&keys, &[a, wrong]).error.as_deref(),
             Some("wrong value")
         );
+    }
+
+    #[test]
+    fn bytes_that_are_text_are_read_as_text() {
+        let of = |value: &str, data: &'static [u8]| {
+            let entry = GetConfigResponse {
+                value: value.to_owned(),
+                data: data.into(),
+                ..Default::default()
+            };
+            text_of(&entry).to_owned()
+        };
+        assert_eq!(of("a", b""), "a");
+        assert_eq!(of("", b"b"), "b");
+        assert_eq!(of("", b"\xff"), "");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What a load test reads: tenants `lt-00001` and on, each with a user and the same keys. A manifest among the items says
-//! what there is, so that a run can use it and `unseed` remove it, from any machine.
+//! What a load test reads: tenants `lt-00001` and on, each with a user and the same keys. Where blobs or secrets are wanted, a few
+//! tenants `lt-admin-1` and on have them, each with an admin. A manifest among the items says what there is, so that a run can use
+//! it and `unseed` remove it, from any machine.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Ended,
     accounts::{Accounts, Role, failed},
+    blobs::Bucket,
     cli::{SeedOptions, Shape, UnseedOptions},
     progress,
+    secrets::Secrets,
     stop::Stop,
     targets::{self, Targets, need},
 };
@@ -27,6 +30,10 @@ const BATCH: usize = 25;
 /// The tenant that holds the manifest. No user has it.
 const MANIFEST_TENANT: &str = "lt-manifest";
 const MANIFEST: &str = "loadtest/manifest";
+/// Tenants with an admin, each of which has blobs and a secret where those are wanted: as many as there are others, and at most
+/// four.
+const ADMINS: u32 = 4;
+const ADMIN: &str = "lt-admin-";
 /// What the flag's treatment takes off, in percent: a tenth.
 pub(crate) const DISCOUNT_PERCENT: u32 = 10;
 
@@ -42,11 +49,22 @@ pub(crate) struct Dataset {
     pub(crate) keys: u32,
     /// Bytes of each value.
     pub(crate) value_bytes: u32,
+    /// Whether the admins' tenants have blobs, and secrets.
+    #[serde(default)]
+    blobs: bool,
+    #[serde(default)]
+    secrets: bool,
     #[serde(default)]
     format: u32,
     /// False while it is being made.
     #[serde(default)]
     complete: bool,
+}
+
+/// The stores of the optional tags, as far as a dataset has something in them.
+struct Optional {
+    bucket: Option<Bucket>,
+    secrets: Option<Secrets>,
 }
 
 /// The table, by DynamoDB's own API.
@@ -64,8 +82,19 @@ impl Dataset {
             tenants: shape.tenants,
             keys: shape.keys,
             value_bytes: shape.value_bytes,
+            blobs: false,
+            secrets: false,
             format: FORMAT,
             complete: true,
+        }
+    }
+
+    /// The same with blobs and secrets, if they are wanted.
+    pub(crate) fn with(self, blobs: bool, secrets: bool) -> Self {
+        Self {
+            blobs,
+            secrets,
+            ..self
         }
     }
 
@@ -79,14 +108,43 @@ impl Dataset {
         let alike = Self {
             tenants: other.tenants,
             complete: other.complete,
+            blobs: other.blobs,
+            secrets: other.secrets,
             ..*self
         };
-        self.tenants >= other.tenants && alike == *other
+        let has = |mine: bool, theirs: bool| mine || !theirs;
+        self.tenants >= other.tenants
+            && has(self.blobs, other.blobs)
+            && has(self.secrets, other.secrets)
+            && alike == *other
     }
 
     /// The tenant's id, from 1.
     pub(crate) fn tenant(number: u32) -> String {
         format!("lt-{number:05}")
+    }
+
+    /// The same with the blobs and secrets of one that it can hold otherwise.
+    fn keeping(self, old: &Self) -> Self {
+        let both = self.with(self.blobs || old.blobs, self.secrets || old.secrets);
+        if both.can_hold(old) { both } else { self }
+    }
+
+    /// The tenants with an admin, where blobs or secrets are wanted.
+    pub(crate) fn admins(&self) -> Vec<String> {
+        let count = if self.blobs || self.secrets {
+            self.tenants.min(ADMINS)
+        } else {
+            0
+        };
+        (1..=count)
+            .map(|number| format!("{ADMIN}{number}"))
+            .collect()
+    }
+
+    /// Whether it is one of those.
+    pub(crate) fn is_admin(tenant: &str) -> bool {
+        tenant.starts_with(ADMIN)
     }
 
     /// The name of a key, from 1.
@@ -119,6 +177,41 @@ impl Dataset {
             r#"{"enabled":true,"variant":"treatment"}"#.to_owned(),
         ));
         items
+    }
+}
+
+// === impl Optional ===
+
+impl Optional {
+    async fn of(targets: &Targets, dataset: &Dataset) -> anyhow::Result<Self> {
+        let (mut bucket, mut secrets) = (None, None);
+        if dataset.blobs {
+            bucket = Some(Bucket::of(targets).await?);
+        }
+        if dataset.secrets {
+            secrets = Some(Secrets::of(targets).await?);
+        }
+        Ok(Self { bucket, secrets })
+    }
+
+    async fn seed(&self, tenant: &str) -> anyhow::Result<()> {
+        if let Some(bucket) = &self.bucket {
+            bucket.seed(tenant).await?;
+        }
+        if let Some(secrets) = &self.secrets {
+            secrets.seed(tenant).await?;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, tenant: &str) -> anyhow::Result<()> {
+        if let Some(bucket) = &self.bucket {
+            bucket.clear(tenant).await?;
+        }
+        if let Some(secrets) = &self.secrets {
+            secrets.clear(tenant).await?;
+        }
+        Ok(())
     }
 }
 
@@ -268,7 +361,7 @@ impl Table {
 /// `loadtest seed`.
 pub(crate) async fn seed_command(options: SeedOptions, stop: &Stop) -> anyhow::Result<Ended> {
     let targets = Targets::find(&options.place).await?;
-    let wanted = Dataset::of(&options.shape);
+    let wanted = Dataset::of(&options.shape).with(options.blobs, options.secrets);
     seed(&targets, wanted, stop).await?;
     if stop.is_set() {
         return Ok(Ended::Interrupted);
@@ -284,10 +377,13 @@ pub(crate) async fn seed_command(options: SeedOptions, stop: &Stop) -> anyhow::R
 pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> anyhow::Result<()> {
     let table = Arc::new(Table::of(targets).await?);
     let accounts = Arc::new(Accounts::of(targets).await?);
+    let there = table.manifest().await?;
+    let wanted = there.map_or(wanted, |old| wanted.keeping(&old));
+    let optional = Optional::of(targets, &wanted).await?;
     // One that is a part of the wanted one is only added to.
     let differs = |old: Dataset| !wanted.can_hold(&old);
-    if table.manifest().await?.is_some_and(differs) {
-        remove(&table, &accounts, stop).await?;
+    if there.is_some_and(differs) {
+        remove(targets, &table, &accounts, stop).await?;
     }
     if stop.is_set() {
         return Ok(());
@@ -315,6 +411,12 @@ pub(crate) async fn seed(targets: &Targets, wanted: Dataset, stop: &Stop) -> any
         .try_collect::<()>()
         .await?;
     bar.finish_and_clear();
+    for tenant in wanted.admins() {
+        if !stop.is_set() {
+            accounts.ensure(&tenant, Role::Admin).await?;
+            optional.seed(&tenant).await?;
+        }
+    }
     if !stop.is_set() {
         table.write_manifest(&wanted).await?;
     }
@@ -326,7 +428,7 @@ pub(crate) async fn unseed_command(options: UnseedOptions, stop: &Stop) -> anyho
     let targets = Targets::find(&options.place).await?;
     let table = Arc::new(Table::of(&targets).await?);
     let accounts = Arc::new(Accounts::of(&targets).await?);
-    match remove(&table, &accounts, stop).await? {
+    match remove(&targets, &table, &accounts, stop).await? {
         None => println!("nothing was seeded"),
         Some(_) if stop.is_set() => return Ok(Ended::Interrupted),
         Some(old) => println!("removed {} tenants with their users", old.tenants),
@@ -335,6 +437,7 @@ pub(crate) async fn unseed_command(options: UnseedOptions, stop: &Stop) -> anyho
 }
 
 async fn remove(
+    targets: &Targets,
     table: &Arc<Table>,
     accounts: &Arc<Accounts>,
     stop: &Stop,
@@ -342,6 +445,7 @@ async fn remove(
     let Some(old) = table.manifest().await? else {
         return Ok(None);
     };
+    let optional = Optional::of(targets, &old).await?;
     let bar = progress::counting("removing tenants", u64::from(old.tenants));
     stream::iter(1..=old.tenants)
         .take_until(stop.wait())
@@ -359,6 +463,12 @@ async fn remove(
         .try_collect::<()>()
         .await?;
     bar.finish_and_clear();
+    for tenant in old.admins() {
+        if !stop.is_set() {
+            optional.clear(&tenant).await?;
+            accounts.remove(&tenant).await?;
+        }
+    }
     if !stop.is_set() {
         table.clear(MANIFEST_TENANT).await?;
     }
@@ -381,13 +491,11 @@ mod tests {
 
     #[test]
     fn values_have_their_size_and_name_their_owner() {
-        let dataset = Dataset {
+        let dataset = Dataset::of(&Shape {
             tenants: 2,
             keys: 3,
             value_bytes: 200,
-            format: FORMAT,
-            complete: true,
-        };
+        });
         let value = dataset.value("lt-00001", 3);
         assert_eq!(value.len(), 200);
         let parsed: serde_json::Value = serde_json::from_str(&value).unwrap();
@@ -398,12 +506,12 @@ mod tests {
 
     #[test]
     fn a_dataset_holds_a_smaller_one_of_its_kind() {
-        let of = |tenants, keys| Dataset {
-            tenants,
-            keys,
-            value_bytes: 100,
-            format: FORMAT,
-            complete: true,
+        let of = |tenants, keys| {
+            Dataset::of(&Shape {
+                tenants,
+                keys,
+                value_bytes: 100,
+            })
         };
         assert!(of(3, 5).holds(&of(3, 5)) && of(3, 5).holds(&of(2, 5)));
         assert!(!of(2, 5).holds(&of(3, 5)) && !of(3, 5).holds(&of(3, 4)));
@@ -414,5 +522,26 @@ mod tests {
         assert!(!half.holds(&of(3, 5)) && half.can_hold(&of(3, 5)));
         let older = serde_json::from_str(r#"{"tenants": 1, "keys": 5, "value_bytes": 100}"#);
         assert!(!of(3, 5).holds(&older.unwrap()), "an older format");
+    }
+
+    #[test]
+    fn blobs_and_secrets_are_for_a_few_admins_and_added_to_what_is_there() {
+        let of = |tenants| {
+            Dataset::of(&Shape {
+                tenants,
+                keys: 5,
+                value_bytes: 100,
+            })
+        };
+        assert!(of(20).admins().is_empty());
+        let with_both = of(20).with(true, true);
+        assert_eq!(with_both.admins().len(), 4);
+        assert_eq!(of(1).with(false, true).admins(), ["lt-admin-1"]);
+        assert!(Dataset::is_admin("lt-admin-1") && !Dataset::is_admin(&Dataset::tenant(1)));
+        assert!(with_both.holds(&of(20)) && with_both.holds(&of(9).with(true, false)));
+        assert!(!of(20).with(true, false).holds(&with_both));
+        assert!(with_both.can_hold(&of(20)), "only added to");
+        assert_eq!(of(30).keeping(&with_both), of(30).with(true, true));
+        assert_eq!(of(10).keeping(&with_both), of(10), "made anew");
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     progress::{self, Live},
     recorder::{Observation, Recorder, per_second, quantiles},
     report::{Begun, Phase, Report, finish_after, table},
-    scenarios::Mix,
+    scenarios::{BLOB, Mix, SECRET},
     slo,
     stop::Stop,
     targets::{Targets, need},
@@ -57,6 +57,7 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
     let options = Box::new(LatencyOptions {
         targets: distinct(&options.targets),
         loops: distinct(&options.loops),
+        load: available(&options.load).await?,
         ..*options
     });
     check(&options.load, &options.targets)?;
@@ -78,6 +79,32 @@ pub(crate) async fn run(options: Box<LatencyOptions>, stop: Stop) -> anyhow::Res
         ..bench.report("latency", &run.stop, settings(&options))
     };
     finish_after(ended, report, &options.output)
+}
+
+/// The same options without scenarios of tags that the deployment leaves out.
+pub(crate) async fn available(options: &LoadOptions) -> anyhow::Result<LoadOptions> {
+    let needs_a_tag = |mix: &Mix| mix.has(BLOB) || mix.has(SECRET);
+    let Some(mut mix) = options.scenarios.clone().filter(needs_a_tag) else {
+        return Ok(options.clone());
+    };
+    let targets = Targets::find(&options.place).await?;
+    for (scenario, store, variable) in [
+        (BLOB, &targets.blob_bucket, "BLOB_BUCKET"),
+        (SECRET, &targets.secret_root, "SECRET_ROOT"),
+    ] {
+        if mix.has(scenario) && store.is_empty() {
+            eprintln!(
+                "warning: the scenario {scenario} is left out: {variable} is not set, and the deployment may lack its tag"
+            );
+            let rest = mix.without(scenario);
+            mix =
+                rest.ok_or_else(|| Usage(format!("{variable} is not set: no scenario is left")))?;
+        }
+    }
+    Ok(LoadOptions {
+        scenarios: Some(mix),
+        ..options.clone()
+    })
 }
 
 /// Refuses, before anything is made, what a target cannot do.
@@ -115,11 +142,15 @@ impl Bench {
             let client = connect(options, &found, *target).await?;
             clients.push((*target, Arc::new(client)));
         }
-        let dataset = Dataset::of(&options.shape);
-        let callers = callers(options, &found, dataset, stop).await?;
+        let reads = |scenario| {
+            let mut mixes = targets.iter().map(|target| mix_of(options, *target));
+            mixes.any(|mix| mix.has(scenario))
+        };
+        let dataset = Dataset::of(&options.shape).with(reads(BLOB), reads(SECRET));
+        let (callers, admins) = callers(options, &found, dataset, stop).await?;
         Ok(Self {
             begun,
-            world: Arc::new(World::new(callers, dataset, options.zipf)?),
+            world: Arc::new(World::new(callers, dataset, options.zipf)?.with_admins(admins)),
             targets: found,
             options: options.clone(),
             dataset,
@@ -168,7 +199,9 @@ impl Bench {
             Target::Alb | Target::Edge => Ok(Client::Rest(rest)),
             Target::Grpc => {
                 let addresses = vec![baseline.grpc.clone(); self.targets.grpc.len()];
-                Client::grpc(&addresses, connections, timeout, Some(rest)).await
+                let raw = RestClient::new(&baseline.url, connections, timeout)?;
+                let client = Client::grpc(&addresses, connections, timeout, Some(rest)).await?;
+                Ok(client.with_raw(vec![raw]))
             }
         }
     }
@@ -232,28 +265,54 @@ async fn connect(
             } else {
                 None
             };
-            Client::grpc(addresses, options.connections, options.timeout, orders).await
+            let raw = if mix_of(options, target).has(BLOB) {
+                raw(options, targets)?
+            } else {
+                Vec::new()
+            };
+            let client = Client::grpc(addresses, options.connections, options.timeout, orders);
+            Ok(client.await?.with_raw(raw))
         }
     }
 }
 
-/// The callers, signed in, once the data that they read is there.
+/// REST at each replica.
+fn raw(options: &LoadOptions, targets: &Targets) -> anyhow::Result<Vec<RestClient>> {
+    need(targets.http.first().map_or("", String::as_str), "http")?;
+    let urls = targets
+        .http
+        .iter()
+        .map(|address| format!("http://{address}"));
+    urls.map(|url| RestClient::new(&url, options.connections, options.timeout))
+        .collect()
+}
+
+/// The callers, and the admins if the dataset has any, signed in, once the data that they read is there.
 async fn callers(
     options: &LoadOptions,
     targets: &Targets,
     dataset: Dataset,
     stop: &Stop,
-) -> anyhow::Result<Vec<Arc<Caller>>> {
+) -> anyhow::Result<(Vec<Arc<Caller>>, Vec<Arc<Caller>>)> {
     if let Some(file) = &options.token_file {
-        return Caller::from_file(file);
+        let callers = Caller::from_file(file)?.into_iter();
+        let (admins, callers): (Vec<_>, Vec<_>) =
+            callers.partition(|caller| Dataset::is_admin(&caller.tenant));
+        if admins.is_empty() && !dataset.admins().is_empty() {
+            let problem = "the scenarios blob and secret need a token of an admin: --token-file has none of a tenant lt-admin-*";
+            return Err(Usage(problem.to_owned()).into());
+        }
+        return Ok((callers, admins));
     }
     seeded(targets, dataset, stop).await?;
     let accounts = Arc::new(Accounts::of(targets).await?);
-    let tenants = (1..=dataset.tenants).map(Dataset::tenant).collect();
-    let callers = world::sign_in(&accounts, tenants, stop).await?;
+    let tenants = (1..=dataset.tenants).map(Dataset::tenant);
+    let tenants = tenants.chain(dataset.admins()).collect();
+    let mut callers = world::sign_in(&accounts, tenants, stop).await?;
     anyhow::ensure!(!callers.is_empty(), Interrupted);
     tokio::spawn(tokens::keep_fresh(accounts, callers.clone()));
-    Ok(callers)
+    let admins = callers.split_off(callers.len().min(dataset.tenants as usize));
+    Ok((callers, admins))
 }
 
 /// This dataset, made if it is not there.

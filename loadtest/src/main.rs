@@ -20,6 +20,7 @@
 
 mod accounts;
 mod baseline_target;
+mod blobs;
 mod capacity;
 mod chaos;
 mod cli;
@@ -36,6 +37,7 @@ mod recorder;
 mod repeat;
 mod report;
 mod scenarios;
+mod secrets;
 mod slo;
 mod soak;
 mod staleness;

@@ -7,10 +7,12 @@ use rand::rngs::SmallRng;
 use crate::{cli::Target, client::Operation, tokens::Caller, world::World};
 
 mod batch;
+mod blob;
 mod hot;
 pub(crate) mod mixed;
 mod orders;
 mod rest;
+mod secret;
 pub(crate) mod writers;
 
 /// A request and its caller.
@@ -36,17 +38,22 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mix(BTreeMap<&'static str, usize>);
 
-const ALL: [Scenario; 6] = [
+const ALL: [Scenario; 8] = [
     hot::SCENARIO,
     mixed::SCENARIO,
     batch::SCENARIO,
     writers::SCENARIO,
     orders::SCENARIO,
     rest::SCENARIO,
+    blob::SCENARIO,
+    secret::SCENARIO,
 ];
 
 /// Reads of the popular keys.
 pub(crate) const HOT: Scenario = hot::SCENARIO;
+/// The scenarios of the optional tags, which are in no default mix.
+pub(crate) const BLOB: &str = blob::SCENARIO.name;
+pub(crate) const SECRET: &str = secret::SCENARIO.name;
 
 impl Mix {
     /// The default of a target.
@@ -78,6 +85,12 @@ impl Mix {
     /// Whether it has this scenario.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// The rest of it without this scenario; `None` if there is none.
+    pub(crate) fn without(mut self, name: &str) -> Option<Self> {
+        self.0.remove(name);
+        (!self.0.is_empty()).then_some(self)
     }
 
     /// Whether gRPC has all of its operations.
@@ -148,6 +161,19 @@ mod tests {
                 .unwrap_err()
                 .contains("there are hot, mixed")
         );
+    }
+
+    #[test]
+    fn optional_tags_are_in_no_default_mix_and_can_be_left_out() {
+        for target in [Target::Grpc, Target::Alb, Target::Edge] {
+            let mix = Mix::default_of(target);
+            assert!(!mix.has(BLOB) && !mix.has(SECRET));
+        }
+        let mix: Mix = "blob=2,secret".parse().unwrap();
+        assert!(mix.fits_grpc());
+        let rest = mix.without(BLOB).unwrap();
+        assert_eq!(rest, "secret".parse().unwrap());
+        assert_eq!(rest.without(SECRET), None);
     }
 
     #[test]

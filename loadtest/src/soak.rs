@@ -44,6 +44,10 @@ const MIB: f64 = 1_048_576.0;
 
 /// `loadtest soak`.
 pub(crate) async fn run(options: Box<SoakOptions>, stop: Stop) -> anyhow::Result<Ended> {
+    let options = Box::new(SoakOptions {
+        load: latency::available(&options.load).await?,
+        ..*options
+    });
     let target = options.target;
     latency::check(&options.load, &[target])?;
     slo::check(&options.output.slos, &expected::soak(&options))?;

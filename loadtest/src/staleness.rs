@@ -133,6 +133,10 @@ fn observers(
         observers.push(Observer::new("the edge".to_owned(), eye, options.edge_poll));
     }
     if !options.no_orders {
+        if options.sources.contains(&Source::S3) {
+            let problem = "no price depends on a blob: --source s3 needs --no-orders";
+            return Err(Usage(problem.to_owned()).into());
+        }
         let eye = Eye::Orders(rest(need(&targets.order_url, "order-url")?)?);
         let name = "the price of an order".to_owned();
         observers.push(Observer::new(name, eye, options.edge_poll));
@@ -212,7 +216,7 @@ impl Part<'_> {
 
     fn rate(&self, source: Source) -> f64 {
         match source {
-            Source::Dynamodb | Source::PutConfig => self.options.rate,
+            Source::Dynamodb | Source::PutConfig | Source::S3 => self.options.rate,
             Source::ParameterStore => self.options.parameter_rate,
         }
     }

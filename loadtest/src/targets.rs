@@ -30,6 +30,10 @@ pub(crate) struct Targets {
     pub(crate) client_id: String,
     pub(crate) table: String,
     pub(crate) parameter_root: String,
+    /// Empty where the tag `blob_config_*` is left out.
+    pub(crate) blob_bucket: String,
+    /// Empty where the tag `secret_config_*` is left out.
+    pub(crate) secret_root: String,
     pub(crate) log_group: String,
 }
 
@@ -62,6 +66,8 @@ impl Targets {
                 "parameter_root",
                 "PARAMETER_ROOT",
             ),
+            blob_bucket: finder.text(place.blob_bucket.as_deref(), "blob_bucket", "BLOB_BUCKET"),
+            secret_root: finder.text(place.secret_root.as_deref(), "secret_root", "SECRET_ROOT"),
             log_group: finder.log_group(place.log_group.as_deref()),
         };
         let namespace = finder.text(None, "", "CLOUD_MAP_NAMESPACE");
@@ -334,7 +340,8 @@ mod tests {
     #[tokio::test]
     async fn options_come_before_outputs() -> anyhow::Result<()> {
         let outputs = r#"{"api_url": {"value": "https://x.example/live/"}, "alb_dns_name": {"value": "alb.internal"},
-            "log_group_names": {"value": {"invalidator": "/aws/lambda/i"}}, "user_pool_id": {"value": "pool"}}"#;
+            "log_group_names": {"value": {"invalidator": "/aws/lambda/i"}}, "user_pool_id": {"value": "pool"},
+            "blob_bucket": {"value": "b"}}"#;
         let place = Where {
             user_pool_id: Some("mine".to_owned()),
             grpc: vec!["10.0.0.1:50051".to_owned()],
@@ -346,6 +353,7 @@ mod tests {
         assert_eq!(found.order_url, "http://alb.internal");
         assert_eq!(found.log_group, "/aws/lambda/i");
         assert_eq!(found.user_pool_id, "mine");
+        assert_eq!(found.blob_bucket, "b");
         assert_eq!(found.http, ["10.0.0.1:8080"]);
         Ok(())
     }

@@ -18,6 +18,7 @@ const AT_ONCE: usize = 8;
 /// The callers and the dataset.
 pub(crate) struct World {
     callers: Vec<Arc<Caller>>,
+    admins: Vec<Arc<Caller>>,
     dataset: Dataset,
     by_tenant: Zipf<f64>,
     by_key: Zipf<f64>,
@@ -38,10 +39,16 @@ impl World {
             by_tenant: Zipf::new(tenants, skew).context("no tenant")?,
             by_key: Zipf::new(f64::from(dataset.keys), skew).context("no key")?,
             callers,
+            admins: Vec::new(),
             dataset,
             written: AtomicU64::new(1),
             run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
         })
+    }
+
+    /// The same with these admins, whose tenants have blobs and secrets.
+    pub(crate) fn with_admins(self, admins: Vec<Arc<Caller>>) -> Self {
+        Self { admins, ..self }
     }
 
     /// The data.
@@ -52,6 +59,14 @@ impl World {
     /// A caller, the popular ones often.
     pub(crate) fn caller(&self, rng: &mut impl Rng) -> &Arc<Caller> {
         &self.callers[index(&self.by_tenant, rng, self.callers.len())]
+    }
+
+    /// An admin, all as likely; any caller where there is none.
+    pub(crate) fn admin(&self, rng: &mut impl Rng) -> &Arc<Caller> {
+        if self.admins.is_empty() {
+            return self.caller(rng);
+        }
+        &self.admins[rng.random_range(0..self.admins.len())]
     }
 
     /// The number of a key, the popular ones often.

@@ -18,7 +18,8 @@ module "load_test" {
   alb              = { dns_name = module.services.alb_dns_name, zone_id = module.services.alb_zone_id }
   certificate_name = var.certificate_name
 
-  environment = {
+  # A tag that is left out has no variable.
+  environment = merge({ for name, value in { BLOB_BUCKET = local.blob_bucket, SECRET_ROOT = local.secret_root } : name => value if value != null }, {
     CLOUD_MAP_NAMESPACE   = module.discovery.namespace
     USER_POOL_ID          = module.identity.user_pool_id
     CLIENT_ID             = module.identity.client_id
@@ -26,11 +27,13 @@ module "load_test" {
     PARAMETER_ROOT        = module.storage.parameter_root
     LOADTEST_COMMIT       = var.image_tag
     INVALIDATOR_LOG_GROUP = module.observability.log_group_names["invalidator"]
-  }
+  })
 
   user_pool_arn             = module.identity.user_pool_arn
   table_arn                 = module.storage.table_arn
   parameter_root            = module.storage.parameter_root
+  blob_bucket               = local.blob_bucket
+  secret_root               = local.secret_root
   kms_key_arn               = module.storage.kms_key_arn
   cloud_map_namespace       = module.discovery.namespace
   invalidator_log_group_arn = local.log_group_arns["invalidator"]

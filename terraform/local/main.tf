@@ -79,6 +79,8 @@ module "load_test_role" {
   user_pool_arn             = module.identity.user_pool_arn
   table_arn                 = module.storage.table_arn
   parameter_root            = var.parameter_root
+  blob_bucket               = local.blob_bucket
+  secret_root               = local.secret_root
   kms_key_arn               = module.storage.kms_key_arn
   cloud_map_namespace       = aws_service_discovery_http_namespace.this.name
   invalidator_log_group_arn = module.observability.log_group_arns["invalidator"]

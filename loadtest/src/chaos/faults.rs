@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::Source::{self, Dynamodb, ParameterStore, PutConfig};
+use crate::{
+    cli::Source::{self, Dynamodb, ParameterStore, PutConfig, S3},
+    targets::Targets,
+};
 
 /// Where only a push can bring a change (it bypassed the service, and the invalidator has not received it yet).
 pub(super) const PUSH: Duration = Duration::from_secs(3);
@@ -12,6 +15,9 @@ pub(super) const PUSH: Duration = Duration::from_secs(3);
 const DELAY_MS: u64 = 2_000;
 /// How old the copies are that a lagging source answers with.
 const LAG_MS: u64 = 1_500;
+/// The tag of what a tenant's own item holds, and that of secrets.
+const TENANT: &str = "tenant";
+const SECRET: &str = "secret";
 /// How long a replica stops.
 const PAUSE: Duration = Duration::from_secs(3);
 
@@ -47,8 +53,8 @@ pub(super) enum Process {
     Restarted,
     /// Cloud Map does not know it for this long: the invalidator calls all others.
     UnknownToTheFanOut(Duration),
-    /// Nothing, but another tenant requests more than its quota.
-    NoisyNeighbour,
+    /// Nothing, but another tenant requests more than its quota, of this tag.
+    NoisyNeighbour(&'static str),
 }
 
 /// What bounds how long an update may stay unseen.
@@ -63,7 +69,7 @@ pub(super) enum Promise {
 }
 
 /// All of them; the stores' outage is the last, since writers rest after a write that failed.
-pub(super) const FAULTS: [Fault; 14] = [
+pub(super) const FAULTS: [Fault; 18] = [
     Fault {
         name: "none",
         title: "none",
@@ -188,7 +194,45 @@ pub(super) const FAULTS: [Fault; 14] = [
         title: "a tenant churns 10,000 keys",
         sources: &[PutConfig, Dynamodb],
         emulator: || json!({}),
-        process: Process::NoisyNeighbour,
+        process: Process::NoisyNeighbour(TENANT),
+        promise: Promise::PushAfter(Duration::ZERO),
+        ends_with_the_updates: false,
+    },
+    Fault {
+        name: "s3-throttled",
+        title: "S3 throttles half",
+        sources: &[S3],
+        emulator: || json!({"calls": {"s3": {"throttle": 0.5}}}),
+        process: Process::None,
+        promise: Promise::PushAfter(Duration::from_secs(3)),
+        ends_with_the_updates: false,
+    },
+    Fault {
+        name: "s3-down",
+        title: "S3 down, and back",
+        sources: &[S3],
+        emulator: || json!({"down": {"s3": true}}),
+        process: Process::None,
+        promise: Promise::JournalAfter(Duration::from_secs(10)),
+        ends_with_the_updates: true,
+    },
+    // No value of a secret is cached, so its reads fail with their store. The promise is that no other tag notices, although a
+    // tenant requests secrets all the time.
+    Fault {
+        name: "secrets-throttled",
+        title: "Secrets Manager throttles half",
+        sources: &[PutConfig, Dynamodb],
+        emulator: || json!({"calls": {"secretsmanager": {"throttle": 0.5}}}),
+        process: Process::NoisyNeighbour(SECRET),
+        promise: Promise::PushAfter(Duration::ZERO),
+        ends_with_the_updates: false,
+    },
+    Fault {
+        name: "secrets-down",
+        title: "Secrets Manager down",
+        sources: &[PutConfig, Dynamodb],
+        emulator: || json!({"down": {"secretsmanager": true}}),
+        process: Process::NoisyNeighbour(SECRET),
         promise: Promise::PushAfter(Duration::ZERO),
         ends_with_the_updates: false,
     },
@@ -206,11 +250,53 @@ pub(super) const FAULTS: [Fault; 14] = [
 // === impl Fault ===
 
 impl Fault {
+    /// The variable of a store that it is about and these targets lack: a deployment may leave a tag out.
+    pub(super) fn lacks(&self, targets: &Targets) -> Option<&'static str> {
+        let is_about_secrets = matches!(self.process, Process::NoisyNeighbour(SECRET));
+        if self.sources.contains(&S3) && targets.blob_bucket.is_empty() {
+            Some("BLOB_BUCKET")
+        } else if is_about_secrets && targets.secret_root.is_empty() {
+            Some("SECRET_ROOT")
+        } else {
+            None
+        }
+    }
+
     /// For the emulator, which spares the calls that this access key signs: the harness's own.
     pub(super) fn document(&self, seed: u64, own_key: &str) -> Value {
         let mut document = (self.emulator)();
         document["seed"] = json!(seed);
         document["exempt_access_keys"] = json!([own_key]);
         document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_that_is_left_out_leaves_out_its_faults_alone() {
+        let lacking = |targets: &Targets| {
+            let lacks = |fault: &&Fault| fault.lacks(targets).is_some();
+            let names = FAULTS.iter().filter(lacks).map(|fault| fault.name);
+            names.collect::<Vec<_>>()
+        };
+        let (s3, secrets) = (
+            ["s3-throttled", "s3-down"],
+            ["secrets-throttled", "secrets-down"],
+        );
+        let neither = Targets::default();
+        assert_eq!(lacking(&neither), [s3, secrets].concat());
+        let blobs = Targets {
+            blob_bucket: "b".to_owned(),
+            ..Targets::default()
+        };
+        assert_eq!(lacking(&blobs), secrets);
+        let both = Targets {
+            secret_root: "r".to_owned(),
+            ..blobs
+        };
+        assert!(lacking(&both).is_empty());
     }
 }

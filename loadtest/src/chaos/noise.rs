@@ -1,5 +1,5 @@
-//! A noisy neighbour: a tenant that reads ten thousand keys over and over, and changes some, at every replica and whatever
-//! it is answered.
+//! A noisy neighbour: a tenant that reads ten thousand keys of one tag over and over, and changes some, at every replica and
+//! whatever it is answered.
 
 use std::time::Duration;
 
@@ -39,13 +39,19 @@ pub(super) struct NoisyNeighbour<'a> {
     accounts: &'a Accounts,
     table: &'a Table,
     caller: Caller,
+    /// The tag of its keys, without `_config_`.
+    tag: &'static str,
 }
 
 // === impl NoisyNeighbour ===
 
 impl<'a> NoisyNeighbour<'a> {
     /// A new tenant.
-    pub(super) async fn make(accounts: &'a Accounts, table: &'a Table) -> anyhow::Result<Self> {
+    pub(super) async fn make(
+        accounts: &'a Accounts,
+        table: &'a Table,
+        tag: &'static str,
+    ) -> anyhow::Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let tenant = format!("lt-n{}", &id[..6]);
         accounts.ensure(&tenant, Role::Writer).await?;
@@ -54,6 +60,7 @@ impl<'a> NoisyNeighbour<'a> {
                 accounts,
                 table,
                 caller,
+                tag,
             }),
             Err(error) => {
                 accounts.remove(&tenant).await?;
@@ -70,11 +77,16 @@ impl<'a> NoisyNeighbour<'a> {
 
     /// Reads and updates keys for this time.
     pub(super) async fn churn(&self, channels: &[Channel], time: Duration) -> Churn {
-        request_all(&self.caller, channels, time).await
+        request_all(&self.caller, self.tag, channels, time).await
     }
 }
 
-async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> Churn {
+async fn request_all(
+    caller: &Caller,
+    tag: &'static str,
+    channels: &[Channel],
+    time: Duration,
+) -> Churn {
     let token = caller.token();
     let mut calls = JoinSet::new();
     let mut interval = tokio::time::interval(EVERY);
@@ -87,11 +99,11 @@ async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> C
         let first = round.wrapping_mul(BATCH) % KEYS;
         for channel in channels {
             let (client, token) = (ConfigServiceClient::new(channel.clone()), token.clone());
-            calls.spawn(async move { read(client, &token, first).await });
+            calls.spawn(async move { read(client, &token, tag, first).await });
         }
         if let Some(channel) = channels.get(round as usize % channels.len().max(1)) {
             let (client, token) = (ConfigServiceClient::new(channel.clone()), token.clone());
-            calls.spawn(async move { change(client, &token, first).await });
+            calls.spawn(async move { change(client, &token, tag, first).await });
         }
     }
     let mut whole = Churn::default();
@@ -102,9 +114,16 @@ async fn request_all(caller: &Caller, channels: &[Channel], time: Duration) -> C
     whole
 }
 
-async fn read(mut client: ConfigServiceClient<Channel>, token: &Token, first: u32) -> Churn {
+async fn read(
+    mut client: ConfigServiceClient<Channel>,
+    token: &Token,
+    tag: &str,
+    first: u32,
+) -> Churn {
     let request = BatchGetConfigRequest {
-        keys: (first..first + BATCH).map(key).collect(),
+        keys: (first..first + BATCH)
+            .map(|number| key(tag, number))
+            .collect(),
         ..Default::default()
     };
     let answer = client
@@ -125,9 +144,14 @@ async fn read(mut client: ConfigServiceClient<Channel>, token: &Token, first: u3
     }
 }
 
-async fn change(mut client: ConfigServiceClient<Channel>, token: &Token, number: u32) -> Churn {
+async fn change(
+    mut client: ConfigServiceClient<Channel>,
+    token: &Token,
+    tag: &str,
+    number: u32,
+) -> Churn {
     let request = PutConfigRequest {
-        key: key(number),
+        key: key(tag, number),
         value: number.to_string(),
         ..Default::default()
     };
@@ -143,6 +167,6 @@ fn is_refusal(code: Code) -> bool {
     code == Code::ResourceExhausted
 }
 
-fn key(number: u32) -> String {
-    format!("tenant_config_{}", Dataset::name(number))
+fn key(tag: &str, number: u32) -> String {
+    format!("{tag}_config_{}", Dataset::name(number))
 }

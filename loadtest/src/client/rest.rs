@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{CONNECT_TIMEOUT, Expect, Operation, judge_batch};
 use crate::{
+    blobs::Blob,
     recorder::{Answer, CacheResult},
     targets::http_client,
     tokens::Caller,
@@ -166,6 +167,14 @@ impl RestClient {
                     (status, _) => refused(status, answer).await,
                 }
             }
+            Operation::Blob(blob) => {
+                let url = self.url(&format!("/v1/config/{}:raw", blob.key()));
+                let answer = authorized(client.get(url)).send().await?;
+                match answer.status().as_u16() {
+                    200 => judge_blob(blob, answer).await,
+                    status => refused(status, answer).await,
+                }
+            }
             Operation::Batch(wanted) => {
                 let keys: Vec<_> = wanted.iter().map(|one| one.key.as_str()).collect();
                 let body = json!({"keys": keys});
@@ -226,6 +235,27 @@ fn cache_result(headers: &HeaderMap) -> CacheResult {
         Some(b"miss") => CacheResult::Miss,
         Some(b"stale") => CacheResult::Stale,
         _ => CacheResult::None,
+    }
+}
+
+/// Compares a blob as it arrives. To the end also if it is wrong, or the connection is not used again.
+async fn judge_blob(blob: &Blob, mut answer: reqwest::Response) -> reqwest::Result<Answer> {
+    let result = cache_result(answer.headers());
+    let origin = answer.headers().get("x-config-origin");
+    let mut is_right = origin.is_some_and(|origin| origin == "tenant");
+    let mut length = 0;
+    loop {
+        match answer.chunk().await {
+            Ok(Some(piece)) => {
+                is_right = is_right && blob.has(length, &piece);
+                length += piece.len();
+            }
+            Ok(None) if is_right && length == blob.size.bytes => return Ok(Answer::good(result)),
+            Ok(None) => return Ok(Answer::failed("wrong value")),
+            Err(error) if error.is_timeout() => return Err(error),
+            // What reqwest calls an error of decoding.
+            Err(_) => return Ok(Answer::failed("connection broke")),
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct ObserverReads {
 /// Updates by one source.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct SourceStaleness {
-    /// `dynamodb`, `put-config`, `parameter-store`.
+    /// `dynamodb`, `put-config`, `parameter-store`, `s3`.
     pub(crate) source: String,
     /// Updates a second that were wanted.
     pub(crate) wanted_per_second: f64,

@@ -1,7 +1,7 @@
-//! The locations that are updated, each the item or parameter of a tenant of its own, and who updates them.
+//! The locations that are updated, each the item, parameter or object of a tenant of its own, and who updates them.
 //!
 //! A value names its tenant and counts its versions, in a form that prices an order: the version can be read from the
-//! value, and from the price.
+//! value, and, unless it is an object's, from the price.
 
 use std::{
     sync::{
@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 
 use crate::{
     accounts::failed,
+    blobs::Bucket,
     cli::Source,
     client::{cents_of, signed},
     dataset::Table,
@@ -48,6 +49,7 @@ const REST: Duration = Duration::from_secs(10);
 
 const ITEM: &str = "pricing";
 const PARAMETER: &str = "tax/rate";
+const OBJECT: &str = "loadtest/cell";
 
 /// A location.
 pub(crate) struct Cell {
@@ -63,7 +65,7 @@ pub(crate) struct Cell {
     pub(crate) acked: AtomicU64,
     /// The newest version whose write failed: no observer waits for it.
     failed: AtomicU64,
-    /// The newest version that was given to DynamoDB.
+    /// The newest version that was given to DynamoDB or S3.
     given: AtomicI64,
     /// Held while it is written: one writer at a time. Until when it rests: a write that failed may yet arrive.
     busy: tokio::sync::Mutex<Option<Instant>>,
@@ -74,6 +76,8 @@ pub(crate) struct Writer {
     pub(crate) table: Table,
     ssm: aws_sdk_ssm::Client,
     root: String,
+    /// Where objects are updated.
+    bucket: Option<Bucket>,
     service: Vec<Channel>,
 }
 
@@ -139,6 +143,7 @@ impl Cell {
         match self.source {
             Source::Dynamodb | Source::PutConfig => format!("tenant_config_{ITEM}"),
             Source::ParameterStore => format!("param_config_{PARAMETER}"),
+            Source::S3 => format!("blob_config_{OBJECT}"),
         }
     }
 
@@ -159,12 +164,22 @@ impl Cell {
                     self.caller.tenant
                 )
             }
+            Source::S3 => format!("s3:tenants/{}/{OBJECT}", self.caller.tenant),
         }
+    }
+
+    /// The version that the store is given: the time in unix milliseconds, and above the last one. One writer at a time: nobody
+    /// else gives one meanwhile.
+    fn give(&self, now: time::OffsetDateTime) -> anyhow::Result<i64> {
+        let millis = i64::try_from(now.unix_timestamp_nanos() / 1_000_000)?;
+        let given = millis.max(self.given.load(Ordering::Acquire) + 1);
+        self.given.store(given, Ordering::Release);
+        Ok(given)
     }
 
     fn value(&self, version: Version) -> String {
         match self.source {
-            Source::Dynamodb | Source::PutConfig => {
+            Source::Dynamodb | Source::PutConfig | Source::S3 => {
                 let cents = version * NUMBERS + u64::from(self.number) % NUMBERS;
                 format!(
                     r#"{{"tenant":"{}","currency":"USD","discountPercent":"{}.{:06}","v":{version}}}"#,
@@ -180,7 +195,7 @@ impl Cell {
     /// What a value of this location's key shows.
     pub(crate) fn shown(&self, value: &str) -> Shown {
         let (version, own) = match self.source {
-            Source::Dynamodb | Source::PutConfig => {
+            Source::Dynamodb | Source::PutConfig | Source::S3 => {
                 let Ok(parsed) = serde_json::from_str::<Value>(value) else {
                     return Shown::Torn;
                 };
@@ -222,6 +237,8 @@ impl Cell {
                 // The shared default.
                 None => return Some(Shown::Absent),
             },
+            // No price depends on an object.
+            Source::S3 => return None,
         };
         Some(if own {
             Shown::Version(version)
@@ -256,6 +273,11 @@ impl Writer {
             table: Table::of(targets).await?,
             ssm: aws_sdk_ssm::Client::new(&targets::sdk_config().await),
             root: root.to_owned(),
+            bucket: if sources.contains(&Source::S3) {
+                Some(Bucket::of(targets).await?)
+            } else {
+                None
+            },
             service,
         })
     }
@@ -269,6 +291,9 @@ impl Writer {
                 .await
                 .map(|_| ())
                 .context("Parameter Store");
+        }
+        if cell.source == Source::S3 {
+            return self.put_object(cell, cell.value(0)).await.map(|_| ());
         }
         let flag = (
             "featureFlagX".to_owned(),
@@ -300,6 +325,14 @@ impl Writer {
         }
     }
 
+    /// Removes the tenant's object.
+    pub(crate) async fn remove_object(&self, tenant: &str) -> anyhow::Result<()> {
+        match &self.bucket {
+            Some(bucket) => bucket.remove(tenant, OBJECT).await,
+            None => Ok(()),
+        }
+    }
+
     /// Updates; the store's version.
     pub(crate) async fn write(&self, cell: &Cell, version: Version) -> anyhow::Result<i64> {
         let value = cell.value(version);
@@ -307,10 +340,7 @@ impl Writer {
             Source::Dynamodb => {
                 let now = time::OffsetDateTime::now_utc();
                 let modified = now.format(&time::format_description::well_known::Rfc3339)?;
-                let millis = i64::try_from(now.unix_timestamp_nanos() / 1_000_000)?;
-                // One writer at a time: nobody else gives one meanwhile.
-                let given = millis.max(cell.given.load(Ordering::Acquire) + 1);
-                cell.given.store(given, Ordering::Release);
+                let given = cell.give(now)?;
                 self.table
                     .update(&cell.caller.tenant, ITEM, &value, given, &modified)
                     .await?;
@@ -333,6 +363,7 @@ impl Writer {
                 Ok(written.into_inner().version)
             }
             Source::ParameterStore => self.put_parameter(cell, &value).await,
+            Source::S3 => self.put_object(cell, value).await,
         }
     }
 
@@ -348,6 +379,14 @@ impl Writer {
             .await
             .map_err(|error| failed("PutParameter", &error))?;
         Ok(written.version())
+    }
+
+    async fn put_object(&self, cell: &Cell, value: String) -> anyhow::Result<i64> {
+        let bucket = self.bucket.as_ref().context("there is no bucket")?;
+        let given = cell.give(time::OffsetDateTime::now_utc())?;
+        let update = bucket.update(&cell.caller.tenant, OBJECT, value, given);
+        update.await?;
+        Ok(given)
     }
 
     fn parameter(&self, tenant: &str) -> String {
@@ -453,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_version_can_be_read_from_value_and_price() {
-        for source in [Source::Dynamodb, Source::ParameterStore] {
+        for source in [Source::Dynamodb, Source::ParameterStore, Source::S3] {
             let cell = cell(source);
             for version in [0, 1, 9_999, 10_000, 999_999] {
                 assert_eq!(cell.shown(&cell.value(version)), Shown::Version(version));
@@ -480,9 +519,20 @@ mod tests {
             Some(Shown::Absent)
         );
         assert_eq!(parameter.shown("0.000123008"), Shown::Foreign);
+        assert_eq!(cell(Source::S3).shown_by_order(&order), None);
         for other in ["0.19", "", "x", "0.00012300é", "1.000123007"] {
             assert_eq!(parameter.shown(other), Shown::Torn, "{other}");
         }
+    }
+
+    #[test]
+    fn versions_that_are_given_rise() -> anyhow::Result<()> {
+        let (cell, now) = (cell(Source::S3), time::OffsetDateTime::UNIX_EPOCH);
+        assert_eq!((cell.give(now)?, cell.give(now)?), (1, 2));
+        let later = now + time::Duration::seconds(1);
+        assert_eq!((cell.give(later)?, cell.give(now)?), (1_000, 1_001));
+        assert_eq!(cell.location(""), "s3:tenants/lt-s1/loadtest/cell");
+        Ok(())
     }
 
     #[test]

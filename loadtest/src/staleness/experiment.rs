@@ -109,7 +109,7 @@ impl Setup<'_> {
         let writer = Writer::of(self.targets, &self.sources, self.service.clone()).await?;
         let writer = Arc::new(writer);
         // New ones in each run: nothing of an older run is in the way. Those of PutConfig come after those of AWS's own
-        // APIs, which share an item and a parameter each.
+        // APIs, which share an item, a parameter and an object each.
         let run = &uuid::Uuid::new_v4().simple().to_string()[..6];
         let doubled = self.sources.contains(&Source::PutConfig);
         let tenants: Vec<String> = (1..=self.cells * if doubled { 2 } else { 1 })
@@ -134,6 +134,9 @@ impl Setup<'_> {
                 writer.table.clear(tenant).await?;
                 if self.sources.contains(&Source::ParameterStore) && number <= self.cells {
                     writer.remove_parameter(tenant).await?;
+                }
+                if self.sources.contains(&Source::S3) && number <= self.cells {
+                    writer.remove_object(tenant).await?;
                 }
                 self.accounts.remove(tenant).await
             };

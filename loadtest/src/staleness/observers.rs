@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    client::{RestClient, code_name, order, signed},
+    client::{RestClient, code_name, order, signed, text_of},
     staleness::{
         cells::{Cell, Clock, ORDER_CENTS, Version},
         history::{CONFIRMATIONS, Read, Shown},
@@ -245,7 +245,7 @@ impl Observer {
                 let (shown, stale) = match answer {
                     Ok(answer) => {
                         let entry = answer.get_ref();
-                        (of(&entry.value, &entry.origin), entry.stale)
+                        (of(text_of(entry), &entry.origin), entry.stale)
                     }
                     Err(status) if status.code() == Code::NotFound => (Shown::Absent, false),
                     Err(status) if was_never_sent(&status) => return Err(NEVER_SENT.to_owned()),

@@ -69,6 +69,8 @@ module "role" {
   user_pool_arn             = var.user_pool_arn
   table_arn                 = var.table_arn
   parameter_root            = var.parameter_root
+  blob_bucket               = var.blob_bucket
+  secret_root               = var.secret_root
   kms_key_arn               = var.kms_key_arn
   cloud_map_namespace       = var.cloud_map_namespace
   invalidator_log_group_arn = var.invalidator_log_group_arn

@@ -85,8 +85,9 @@ variable "environment" {
   type        = map(string)
   description = "Environment variables: where the targets are, beside the load balancer (ALB_URL). Never a secret: they are readable in the task definition."
 
+  # The one exception holds a prefix of names.
   validation {
-    condition     = !anytrue([for name in keys(var.environment) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
+    condition     = !anytrue([for name in setsubtract(keys(var.environment), ["SECRET_ROOT"]) : can(regex("CREDENTIAL|PASSWORD|SECRET|TOKEN|PRIVATE_KEY", name))])
     error_message = "environment must not hold CREDENTIAL, PASSWORD, SECRET, TOKEN or PRIVATE_KEY in a name."
   }
 }
@@ -146,9 +147,33 @@ variable "parameter_root" {
   }
 }
 
+variable "blob_bucket" {
+  type        = string
+  description = "Name of the bucket behind `blob_config_*`; null without the tag."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.blob_bucket == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.blob_bucket))
+    error_message = "blob_bucket must be null or the name of a bucket, without a wildcard."
+  }
+}
+
+variable "secret_root" {
+  type        = string
+  description = "Prefix of the names of secrets behind `secret_config_*`; null without the tag."
+  default     = null
+  nullable    = true
+
+  validation {
+    condition     = var.secret_root == null || can(regex("^[A-Za-z0-9_+=.@-]+(/[A-Za-z0-9_+=.@-]+){0,3}$", var.secret_root))
+    error_message = "secret_root must be null or 1 to 4 segments of letters, digits and '_+=.@-', joined by '/', without a '/' at either end."
+  }
+}
+
 variable "kms_key_arn" {
   type        = string
-  description = "ARN of the key that encrypts the table."
+  description = "ARN of the key that encrypts the table and blobs."
 }
 
 variable "cloud_map_namespace" {

@@ -1,4 +1,5 @@
-# What the load test may do: users, items and parameters of the tenants that it makes (`lt-*`), and no others.
+# What the load test may do: users, items and parameters of the tenants that it makes (`lt-*`), and no others. Their blobs and secrets
+# are in tags.tf.
 
 data "aws_partition" "current" {}
 

@@ -9,6 +9,6 @@ output "name" {
 }
 
 output "policy" {
-  description = "The role's policy, as JSON."
+  description = "The role's policy without those of the optional tags, as JSON."
   value       = data.aws_iam_policy_document.this.json
 }

@@ -113,6 +113,20 @@ run "a_secret_in_the_environment_is_refused" {
   expect_failures = [var.environment]
 }
 
+run "where_secrets_lie_is_none" {
+  command = plan
+
+  variables {
+    environment = { SECRET_ROOT = "tagged-config-dev/config" }
+    secret_root = "tagged-config-dev/config"
+  }
+
+  assert {
+    condition     = contains([for e in one(jsondecode(aws_ecs_task_definition.this.container_definitions)).environment : e.name], "SECRET_ROOT")
+    error_message = "The load test does not know the root of secrets."
+  }
+}
+
 run "an_untagged_image_is_refused" {
   command = plan
 

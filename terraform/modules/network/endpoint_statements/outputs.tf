@@ -53,13 +53,22 @@ output "interface_endpoints" {
       ]
     } : {},
     var.secrets_arn == null ? {} : {
-      secretsmanager = [
-        {
-          sid       = "ReadSecrets"
-          actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
-          resources = ["${var.secrets_arn}/tenants/*", "${var.secrets_arn}/global/*"]
-        },
-      ]
+      secretsmanager = concat(
+        [
+          {
+            sid       = "ReadSecrets"
+            actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+            resources = ["${var.secrets_arn}/tenants/*", "${var.secrets_arn}/global/*"]
+          },
+        ],
+        local.load_test ? [
+          {
+            sid       = "TestSecrets"
+            actions   = ["secretsmanager:CreateSecret", "secretsmanager:DeleteSecret"]
+            resources = ["${var.secrets_arn}/tenants/lt-*"]
+          },
+        ] : [],
+      )
     },
   )
 }

@@ -69,6 +69,53 @@ run "role_is_exactly_the_matrix" {
   }
 }
 
+run "optional_tags_are_left_out" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role_policy.blobs) == 0 && length(aws_iam_role_policy.secrets) == 0
+    error_message = "The load test may use stores that the deployment has not."
+  }
+}
+
+run "blobs_and_secrets_of_its_own_tenants" {
+  command = plan
+
+  variables {
+    blob_bucket = "tagged-config-dev-blobs-111122223333-eu-west-1"
+    secret_root = "tagged-config-dev/config"
+  }
+
+  assert {
+    condition = jsonencode({
+      for s in jsondecode(aws_iam_role_policy.blobs[0].policy).Statement :
+      s.Sid => { actions = sort(flatten([s.Action])), resource = s.Resource, condition = try(s.Condition, null) }
+      }) == jsonencode({
+      TestBlobs = {
+        actions   = ["s3:DeleteObject", "s3:PutObject"]
+        resource  = "arn:aws:s3:::tagged-config-dev-blobs-111122223333-eu-west-1/tenants/lt-*"
+        condition = null
+      }
+      EncryptBlobs = {
+        actions   = ["kms:GenerateDataKey"]
+        resource  = var.kms_key_arn
+        condition = { StringEquals = { "kms:ViaService" = "s3.eu-west-1.amazonaws.com" } }
+      }
+    })
+    error_message = "The load test may do more with blobs than it was agreed: ${aws_iam_role_policy.blobs[0].policy}"
+  }
+
+  assert {
+    condition = one(jsondecode(aws_iam_role_policy.secrets[0].policy).Statement) == {
+      Sid      = "TestSecrets"
+      Effect   = "Allow"
+      Action   = ["secretsmanager:DeleteSecret", "secretsmanager:CreateSecret"]
+      Resource = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config-dev/config/tenants/lt-*"
+    }
+    error_message = "The load test may do more with secrets than it was agreed: ${aws_iam_role_policy.secrets[0].policy}"
+  }
+}
+
 run "role_is_for_this_accounts_tasks" {
   command = plan
 
