@@ -31,12 +31,12 @@ FIRST_MINUTES, NEXT_MINUTES = 40, 15
 LEAST_MINUTES = 5
 VARIABLES = (
     "tasks", "nat", "availability_zone_count", "api_type", "api_access_logs", "architecture", "table_name",
-    "invalidator_reserved_concurrency", "load_test_runner", "autoscaling_enabled",
+    "invalidator_reserved_concurrency", "load_test_runner", "secrets", "autoscaling_enabled",
 )
 """The variables of the root that the checks read."""
 INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "ssm", "data-servicediscovery")
-LOAD_TEST_ENDPOINT = "cognito-idp"
-"""The endpoints, as in terraform/modules/network/endpoint_statements."""
+OPTIONAL_ENDPOINTS = {"secrets": "secretsmanager", "load_test_runner": "cognito-idp"}
+"""The endpoints, as in terraform/modules/network/endpoint_statements; those that a variable switches on, by its name."""
 SERVICE_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",
     "elasticloadbalancing.amazonaws.com": "AWSServiceRoleForElasticLoadBalancing",
@@ -363,7 +363,7 @@ def _tables(deployment: Deployment) -> Iterator[str]:
 
 
 def _endpoints(deployment: Deployment) -> Sequence[str]:
-    return (*INTERFACE_ENDPOINTS, *([LOAD_TEST_ENDPOINT] if deployment.variables["load_test_runner"] else []))
+    return (*INTERFACE_ENDPOINTS, *(name for variable, name in OPTIONAL_ENDPOINTS.items() if deployment.variables[variable]))
 
 
 CHECKS = (

@@ -40,9 +40,10 @@ OVERRIDES = {
     "aws": 'provider "aws" {\n  s3_use_path_style = true\n  max_retries       = 3\n}\n'
     # Nor does it know of every endpoint.
     'data "aws_vpc_endpoint_service" "interface" {\n'
-    '  for_each = toset(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "ssm"])\n}\n',
-    # It does not read the condition of a Deny (TLS), so no package could be put there.
+    '  for_each = toset(["data-servicediscovery", "ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssm"])\n}\n',
+    # It does not read the condition of a Deny (TLS), so no package and no blob could be put there.
     "modules/images": 'resource "aws_s3_bucket_policy" "artifacts" {\n  count = 0\n}\n',
+    "modules/storage/blobs": 'resource "aws_s3_bucket_policy" "this" {\n  count = 0\n}\n',
     # It fails when the account's setting is taken away.
     "account": 'resource "aws_api_gateway_account" "this" {\n  reset_on_delete = false\n}\n',
 }
@@ -249,11 +250,18 @@ class Target:
 
     def parameter(self, name: str) -> None:
         """Writes a parameter as an operator does, which no state has."""
-        ssm = boto3.client(
-            "ssm", endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
+        self._owner("ssm").put_parameter(Name=name, Value="0.1", Type="String")
+
+    def blob(self, bucket: str, key: str) -> None:
+        """Writes two versions of an object as an operator does, which no state has."""
+        for body in (b"1", b"2"):
+            self._owner("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+    def _owner(self, service: str):
+        return boto3.client(
+            service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], region_name="us-east-1",
             aws_access_key_id="test", aws_secret_access_key="test",
         )
-        ssm.put_parameter(Name=name, Value="0.1", Type="String")
 
     def state(self, env: str) -> Path:
         """The environment's state file."""
@@ -352,6 +360,7 @@ def whole(target: Target) -> None:
             "another region is refused", "plan", "dev", "set AWS_REGION=eu-west-1", variables=["region=eu-west-1"], code=1
         )
         target.parameter("/tagged-config-dev/config/tenants/a/tax/rate")
+        target.blob(target.outputs("dev")["blob_bucket"], "tenants/a/model")
         (target.folder / "another-version").write_text("new\n")
         if target.check(
             "deploy dev: another version and API, other variables remembered", "deploy", "dev", "nat=single", "make rollback ENV=dev",

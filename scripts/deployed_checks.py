@@ -37,7 +37,12 @@ ROLES = {
         "table/*": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "table/*Journal": {"dynamodb:PutItem", "dynamodb:Query"},
         "parameter*/config/*": {"ssm:GetParameters"},
-        "key/*": {"kms:Decrypt"},
+        "*-blobs-*": {"s3:ListBucket"},
+        "*-blobs-*/tenants/*": {"s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"},
+        "*-blobs-*/global/*": {"s3:GetObject", "s3:GetObjectVersion"},
+        "secret:*/config/tenants/*": {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"},
+        "secret:*/config/global/*": {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"},
+        "key/*": {"kms:Decrypt", "kms:GenerateDataKey"},
         "jwks.json": {"s3:GetObject"},
     },
     "order-service": {"jwks.json": {"s3:GetObject"}},
@@ -45,6 +50,9 @@ ROLES = {
         "table/*/stream/*": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"},
         "table/*Journal": {"dynamodb:PutItem"},
         "parameter*/config/*": {"ssm:GetParameters"},
+        "*-blobs-*": {"s3:ListBucket"},
+        "*-blobs-*/tenants/*": {"s3:GetObject"},
+        "*-blobs-*/global/*": {"s3:GetObject"},
         "parameter*/internal/refresh-credential": {"ssm:GetParameter"},
         "parameter*/internal/refresh-credential:[*]": {"ssm:GetParameter"},
         "key/*": {"kms:Decrypt"},
@@ -58,6 +66,9 @@ ROLES = {
         "log-group:/aws/lambda/*-jwks-mirror:[*]": {"logs:CreateLogStream", "logs:PutLogEvents"},
     },
 }
+
+# The one variable whose name says secret and that holds none: what the names of secrets begin with.
+NO_SECRET = {"TAGGED_CONFIG_SECRET_ROOT"}
 
 # Names and descriptions that AWS refuses at apply and neither the provider nor moto does. Which member of which call an argument
 # becomes: its pattern and lengths are those of the service's model.
@@ -221,7 +232,7 @@ def ingress(state: State) -> Iterator[str]:
 def gateways(state: State) -> Iterator[str]:
     """only programs that use DynamoDB and S3 reach their endpoints"""
     expected = {f"{caller}-to-dynamodb" for caller in ("config-service", "invalidator", "load-test")}
-    expected |= {f"{caller}-to-s3" for caller in ("config-service", "order-service", "load-test")}
+    expected |= {f"{caller}-to-s3" for caller in ("config-service", "invalidator", "order-service", "load-test")}
     rules = state.keyed("aws_vpc_security_group_egress_rule")
     yield from sorted(expected ^ {key for key in rules if key.endswith(("-to-dynamodb", "-to-s3"))})
 
@@ -299,15 +310,17 @@ def containers(state: State) -> Iterator[str]:
             hardened = container["readonlyRootFilesystem"] and container["user"].startswith("65532")
             if not hardened or container["linuxParameters"]["capabilities"]["drop"] != ["ALL"]:
                 yield container["name"]
-            yield from (e["name"] for e in container["environment"] if "CREDENTIAL" in e["name"] or "SECRET" in e["name"])
+            names = {e["name"] for e in container["environment"]} - NO_SECRET
+            yield from sorted(name for name in names if "CREDENTIAL" in name or "SECRET" in name)
 
 
 @check
 def secrets(state: State) -> Iterator[str]:
-    """the refresh credential is not in the state"""
+    """neither the refresh credential nor a tenant's secret is in the state"""
     for parameter in state.all("aws_ssm_parameter"):
         if parameter["type"] == "SecureString" and (parameter.get("value") or parameter.get("insecure_value")):
             yield parameter["name"]
+    yield from (version["secret_id"] for version in state.all("aws_secretsmanager_secret_version"))
 
 
 @check

@@ -93,7 +93,9 @@ def refused(env: str, environment: Mapping[str, str]) -> dict[str, bool]:
     other = {"dev": "prod", "prod": "dev"}[env]
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
     iam, ec2, ssm = (_client(service, environment) for service in ("iam", "ec2", "ssm"))
-    dynamodb = _client("dynamodb", environment)
+    dynamodb, s3, secrets = (_client(service, environment) for service in ("dynamodb", "s3", "secretsmanager"))
+    account, region = _client("sts", environment).get_caller_identity()["Account"], environment["AWS_REGION"]
+    blob = {"Bucket": f"tagged-config-{env}-blobs-{account}-{region}", "Key": "tenants/a/model"}
     administrator = "arn:aws:iam::aws:policy/AdministratorAccess"
     own = f"tagged-config-deployer-{env}"
     vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
@@ -120,6 +122,9 @@ def refused(env: str, environment: Mapping[str, str]) -> dict[str, bool]:
             TableName="TenantConfigurations" if env == "dev" else "TenantConfigurations-dev"
         ),
         "a tenant's parameter": lambda: ssm.get_parameter(Name=f"/tagged-config-{env}/config/tenants/a/rate"),
+        "a tenant's blob": lambda: s3.get_object(**blob),
+        "a blob for a tenant": lambda: s3.put_object(**blob, Body=b"1"),
+        "a tenant's secret": lambda: secrets.get_secret_value(SecretId=f"tagged-config-{env}/config/tenants/a/key"),
     }
     return {title: _is_refused(attempt) for title, attempt in tries.items()}
 

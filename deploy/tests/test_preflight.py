@@ -20,7 +20,7 @@ VARIABLES = {
     "tasks": {"config-service": {"cpu": 1024, "min": 3, "max": 20}, "order-service": {"cpu": 512, "min": 3, "max": 20}},
     "nat": "none", "availability_zone_count": 2, "api_type": "rest", "api_access_logs": True, "architecture": "ARM64",
     "table_name": "TenantConfigurations",
-    "invalidator_reserved_concurrency": -1, "load_test_runner": False, "autoscaling_enabled": True,
+    "invalidator_reserved_concurrency": -1, "load_test_runner": False, "secrets": False, "autoscaling_enabled": True,
 }
 NOW = datetime.datetime(2026, 3, 7, 12, 0, tzinfo=datetime.timezone.utc)
 
@@ -125,6 +125,7 @@ class PreflightTest(unittest.TestCase):
         self.assertEqual(len(self.find(preflight.zones)), len(preflight.INTERFACE_ENDPOINTS))
         self.zones()
         self.expect(STOP, "no endpoint for cognito-idp", preflight.zones, load_test_runner=True)
+        self.expect(STOP, "no endpoint for secretsmanager", preflight.zones, secrets=True)
         self.expect(STOP, "only 3 zones", preflight.zones, availability_zone_count=4)
 
     def test_a_log_role_is_there(self) -> None:
@@ -175,7 +176,7 @@ class RepositoryTest(unittest.TestCase):
         text = (REPOSITORY / "terraform" / "modules" / "network" / "endpoint_statements" / "outputs.tf").read_text()
         block = text[text.index('output "interface_endpoints"'):text.index('output "gateway_endpoints"')]
         made = set(re.findall(r'^      "?([a-z.-]+)"? *= (?:\[|concat)', block, re.MULTILINE))
-        self.assertEqual(made, {*preflight.INTERFACE_ENDPOINTS, preflight.LOAD_TEST_ENDPOINT})
+        self.assertEqual(made, {*preflight.INTERFACE_ENDPOINTS, *preflight.OPTIONAL_ENDPOINTS.values()})
 
     def test_zones_without_a_link_are_found(self) -> None:
         self.assertIn("use1-az3", preflight.zones_without_link((REPOSITORY / "terraform" / "aws" / "main.tf").read_text()))

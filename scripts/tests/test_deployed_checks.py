@@ -41,5 +41,20 @@ class Texts(unittest.TestCase):
         self.check(False, "aws_vpc", tags_all={"Purpose": "one; two"})
 
 
+class Containers(unittest.TestCase):
+    def found(self, *environment: str) -> list[str]:
+        container = {
+            "name": "a", "readonlyRootFilesystem": True, "user": "65532:65532", "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
+            "environment": [{"name": name, "value": "x"} for name in environment],
+        }
+        return list(deployed_checks.containers(state("aws_ecs_task_definition", container_definitions=json.dumps([container]))))
+
+    def test_a_secret_has_no_place_in_the_environment(self) -> None:
+        self.assertEqual(self.found("TAGGED_CONFIG_SECRET", "TAGGED_CONFIG_TABLE"), ["TAGGED_CONFIG_SECRET"])
+
+    def test_where_secrets_lie_is_none(self) -> None:
+        self.assertEqual(self.found("TAGGED_CONFIG_SECRET_ROOT"), [])
+
+
 if __name__ == "__main__":
     unittest.main()

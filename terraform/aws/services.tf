@@ -60,7 +60,7 @@ locals {
 
   # Names of the optional stores. Without its variable config-service does not know a store's keys.
   store_settings = merge(
-    var.blobs ? { TAGGED_CONFIG_BLOB_BUCKET = local.blob_bucket } : {},
+    var.blobs ? { TAGGED_CONFIG_BLOB_BUCKET = local.blob_bucket, TAGGED_CONFIG_BLOB_MAX_BYTES = tostring(var.blob_max_bytes) } : {},
     var.secrets ? { TAGGED_CONFIG_SECRET_ROOT = local.secrets_arn } : {},
   )
 

@@ -152,6 +152,17 @@ variable "blobs" {
   default     = true
 }
 
+variable "blob_max_bytes" {
+  type        = number
+  description = "The largest blob that is written, in bytes. API Gateway passes 10 MB."
+  default     = 8388608
+
+  validation {
+    condition     = var.blob_max_bytes >= 1 && var.blob_max_bytes <= 67108864
+    error_message = "blob_max_bytes must be 1 to 67108864."
+  }
+}
+
 variable "blob_noncurrent_retention_days" {
   type        = number
   description = "Days that a version of a blob is kept after a newer one, or a removal, has taken its place."

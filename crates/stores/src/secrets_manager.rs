@@ -28,8 +28,8 @@ pub const BACKEND: Backend = Backend("secrets-manager");
 /// The label of the value that is served.
 pub const CURRENT: &str = "AWSCURRENT";
 
-/// Calls in flight, and of these, those of one tenant. Account and region have 10,000 DescribeSecret and GetSecretValue a
-/// second in all; at 10 ms a call, this is a third of them for a process:
+/// Calls in flight, and of these, those of one tenant. Account and region have 10,000 GetSecretValue and 40,000
+/// DescribeSecret a second; at 10 ms a call, these are 3,200 for a process:
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html>
 const MAX_CALLS: usize = 32;
 const MAX_CALLS_OF_A_TENANT: usize = 4;

@@ -1,6 +1,6 @@
 //! "Object Created" and "Object Deleted" events of the bucket. They say what changed, and their order says nothing, since they
-//! are delivered in any: so the object is read, consistently, and what is there now is sent. Values of more than
-//! [`PUSHED_BYTES`] are sent by name, and not as such.
+//! are delivered in any: so the object is read, consistently, and what is there now is sent; a large value by its hash alone
+//! (`change.rs`).
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>
 
@@ -20,8 +20,6 @@ use crate::{
     source::{Announcement, Source},
 };
 
-/// The largest value that is sent to every task, in bytes.
-pub(crate) const PUSHED_BYTES: usize = 256 * 1024;
 /// Waits before each read, in milliseconds.
 const WAITS_MS: [u64; 3] = [0, 100, 400];
 
@@ -231,13 +229,18 @@ mod tests {
             bytes: 1 << 22,
             name: "v1".into(),
         };
-        let large = record(remote, 1_767_323_045_250);
-        let wire = sent(vec![Ok(Some(large.clone()))]).await.to_wire();
-        assert_eq!(wire.state, Some(State::Unknown(true)));
-        assert_eq!(
-            (wire.version, &wire.digest[..]),
-            (1_767_323_045_250, &large.digest()[..])
-        );
+        let held = bytes::Bytes::from(vec![0; 256 * 1024 + 1]);
+        for large in [
+            record(remote, 1_767_323_045_250),
+            record(held, 1_767_323_045_250),
+        ] {
+            let wire = sent(vec![Ok(Some(large.clone()))]).await.to_wire();
+            assert_eq!(wire.state, Some(State::Unknown(true)));
+            assert_eq!(
+                (wire.version, &wire.digest[..]),
+                (1_767_323_045_250, &large.digest()[..])
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

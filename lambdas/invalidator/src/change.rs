@@ -7,6 +7,9 @@ use tagged_config_domain::{LocationId, Record, Revision, Value};
 use tagged_config_proto::v1::{self as pb, change::State};
 use tagged_config_stores::Entry;
 
+/// The largest bytes that are sent to every task. What is larger is named by its hash.
+const PUSHED_BYTES: usize = 256 * 1024;
+
 /// One location that changed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Change {
@@ -44,8 +47,10 @@ impl Change {
             NewState::Value(record) => {
                 let (value, data) = match &record.value {
                     Value::Text(text) => (Some(text.as_ref().to_owned()), Bytes::new()),
-                    Value::Bytes(bytes) => (Some(String::new()), bytes.clone()),
-                    Value::Remote(_) => (None, Bytes::new()),
+                    Value::Bytes(bytes) if bytes.len() <= PUSHED_BYTES => {
+                        (Some(String::new()), bytes.clone())
+                    }
+                    Value::Bytes(_) | Value::Remote(_) => (None, Bytes::new()),
                 };
                 if let Some(value) = value {
                     State::Value(pb::Value {

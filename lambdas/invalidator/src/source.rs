@@ -6,13 +6,10 @@ use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use serde_json::Value;
 
-use tagged_config_stores::s3::Objects;
+use tagged_config_stores::s3::{DEFAULT_HELD_BYTES, Objects};
 
 use crate::{
-    blob::{BlobSource, PUSHED_BYTES},
-    change::Change,
-    config::Config,
-    parameter::ParameterSource,
+    blob::BlobSource, change::Change, config::Config, parameter::ParameterSource,
     secret::SecretSource,
 };
 
@@ -34,7 +31,7 @@ pub(crate) fn all(sdk: &SdkConfig, config: &Config) -> Vec<Box<dyn Source>> {
     let parameters = ParameterSource::new(Client::new(sdk), config.parameters.clone());
     let mut sources: Vec<Box<dyn Source>> = vec![Box::new(parameters)];
     if let Some(bucket) = &config.bucket {
-        let objects = Objects::new(sdk, bucket, PUSHED_BYTES);
+        let objects = Objects::new(sdk, bucket, DEFAULT_HELD_BYTES);
         sources.push(Box::new(BlobSource::new(objects, bucket.clone())));
     }
     let secrets = config.secrets.clone().map(SecretSource);

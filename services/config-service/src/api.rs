@@ -285,9 +285,8 @@ impl ConfigApi {
             return self.serve_found(caller, store, &key, &layers, found).await;
         }
         let started = Instant::now();
-        let found = self
-            .found(caller.tenant(), store, &layers, min_version, fallback)
-            .await;
+        let found = self.found(caller.tenant(), store, &layers, min_version, fallback);
+        let found = Box::pin(found).await;
         self.metrics.read_took(started.elapsed());
         match found {
             Ok(found) => self.serve_found(caller, store, &key, &layers, found).await,
@@ -755,9 +754,10 @@ impl ConfigApi {
         if let Some(served) = self.serve(caller, store, key, layers, found).await? {
             return Ok(served);
         }
-        let found = self
-            .read_through(caller.tenant(), store, layers, Fallback::Within(None).at())
-            .await?;
+        // Boxed: it is rare, and would make the future of every hit larger.
+        let fallback_at = Fallback::Within(None).at();
+        let found = self.read_through(caller.tenant(), store, layers, fallback_at);
+        let found = Box::pin(found).await?;
         let served = self.serve(caller, store, key, layers, found).await?;
         served.ok_or(ApiError::NotFound)
     }

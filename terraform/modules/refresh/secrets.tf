@@ -24,7 +24,7 @@ locals {
 
     # Secrets Manager announces no deletion. CloudTrail does, but only where the account has a trail that logs management events.
     secret-lifecycle = {
-      description = "A configuration secret was created, deleted or restored. Needs a CloudTrail trail with management events: without one, tasks serve a deleted secret until the TTL"
+      description = "A configuration secret was created, deleted or restored. Needs a CloudTrail trail with management events: without one, a new secret shows when the TTL of its absence ends"
       pattern = jsonencode({
         source      = ["aws.secretsmanager"]
         detail-type = ["AWS API Call via CloudTrail"]

@@ -296,12 +296,16 @@ async fn get_config<S: JwksSource>(
 
 async fn put_config<S: JwksSource>(
     State(state): Shared<S>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
+    if key.ends_with(RAW) {
+        return Ok(method_not_allowed(method, uri).await);
+    }
     let precondition = Conditions::of(&headers)?.of_write();
     let content_type = match headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
         // The second is what `curl -d` says of whatever it sends: nobody keeps a form as configuration.
@@ -340,11 +344,15 @@ async fn put_config<S: JwksSource>(
 
 async fn delete_config<S: JwksSource>(
     State(state): Shared<S>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
+    if key.ends_with(RAW) {
+        return Ok(method_not_allowed(method, uri).await);
+    }
     let precondition = Conditions::of(&headers)?.of_write();
     let version = {
         let (api, key) = (Arc::clone(&state.api), key.clone().into_owned());
@@ -420,9 +428,15 @@ async fn no_key() -> ApiError {
     )
 }
 
-async fn method_not_allowed(method: Method) -> Problem {
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let title = format!("{method} is not offered here");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title);
+    if key_of(uri.path()).is_ok_and(|key| key.ends_with(RAW)) {
+        // A value is written without its wrapping, under its key.
+        let allow = [(header::ALLOW, HeaderValue::from_static("GET,HEAD"))];
+        return (allow, problem).into_response();
+    }
+    problem.into_response()
 }
 
 async fn caller<S: JwksSource>(

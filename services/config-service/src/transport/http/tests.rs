@@ -600,4 +600,21 @@ mod raw {
         );
         assert_eq!(raw(&rest, "GET", RAW_BLOB, &[]).await.0, 404);
     }
+
+    #[tokio::test]
+    async fn the_value_alone_is_only_read() {
+        let rest = Rest::new();
+        for path in [RAW_BLOB, "/v1/config/bytes_config_x%3Araw"] {
+            for method in ["PUT", "DELETE", "OPTIONS", "POST"] {
+                let (status, headers, _) = raw(&rest, method, path, &[]).await;
+                assert_eq!(
+                    (status, &headers["allow"]),
+                    (405, &HeaderValue::from_static("GET,HEAD")),
+                    "{method}"
+                );
+            }
+        }
+        let path = format!("{RAW_BLOB}:raw");
+        assert_eq!(raw(&rest, "GET", &path, &[]).await.0, 400);
+    }
 }
