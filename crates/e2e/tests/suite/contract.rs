@@ -118,7 +118,7 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
     );
 
     for (request, code) in [
-        (put("blob_config_x", "1"), Code::InvalidArgument),
+        (put("other_config_x", "1"), Code::InvalidArgument),
         (put("tenant_config_", "1"), Code::InvalidArgument),
         (put("tenant_config_a", "{half"), Code::InvalidArgument),
         (
@@ -149,7 +149,7 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
         "{}",
         how.message()
     );
-    let unknown = client.get_config(get("blob_config_x")).await.unwrap_err();
+    let unknown = client.get_config(get("other_config_x")).await.unwrap_err();
     assert!(
         unknown.message().contains("tenant_config_, param_config_"),
         "{}",
@@ -553,7 +553,7 @@ async fn rest_reads_writes_and_errors() -> anyhow::Result<()> {
         ("GET", "/v1/config/tenant_config_a?min_version=x", "", 400),
         ("PUT", "/v1/config/tenant_config_a", "{half", 400),
         ("PUT", "/v1/config/param_config_x", "1", 409),
-        ("PUT", "/v1/config/blob_config_x", "1", 400),
+        ("PUT", "/v1/config/other_config_x", "1", 400),
         ("DELETE", "/v1/config/tenant_config_none", "", 404),
         ("PATCH", "/v1/config/tenant_config_a", "", 405),
         ("POST", "/v1/config", "{}", 405),

@@ -126,7 +126,7 @@ async fn a_tenant_in_the_key_is_just_a_name() {
 #[tokio::test(start_paused = true)]
 async fn unknown_tags_list_the_known() {
     let f = fixture();
-    for key in ["blob_config_x", "x", "", "tenant_x"] {
+    for key in ["other_config_x", "x", "", "tenant_x"] {
         let message = f
             .api
             .get(&f.a, key, 0, Fallback::Within(None))
