@@ -230,11 +230,16 @@ impl Stack {
 
     /// Writes an object of the blobs' bucket, as an operator does.
     pub async fn put_object(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        self.put_object_bytes(key, value.as_bytes().to_vec()).await
+    }
+
+    /// The same, with any bytes.
+    pub async fn put_object_bytes(&self, key: &str, value: Vec<u8>) -> anyhow::Result<()> {
         aws_sdk_s3::Client::new(&self.sdk)
             .put_object()
             .bucket(&self.bucket)
             .key(key)
-            .body(value.as_bytes().to_vec().into())
+            .body(value.into())
             .send()
             .await?;
         Ok(())

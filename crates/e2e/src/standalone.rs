@@ -140,6 +140,20 @@ impl Standalone {
         bail!("config-service was not ready in 10 s")
     }
 
+    /// The memory that it has resident now, and had at most, in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<(u64, u64)> {
+        let pid = self.process.id().context("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            number
+                .and_then(|number| number.parse::<u64>().ok())
+                .with_context(|| format!("no {name} in\n{status}"))
+        };
+        Ok((kib("VmRSS:")? * 1024, kib("VmHWM:")? * 1024))
+    }
+
     /// Sends SIGTERM and waits for the exit code.
     pub async fn terminate(mut self) -> anyhow::Result<Option<i32>> {
         let pid = self.process.id().context("the process has ended")?;

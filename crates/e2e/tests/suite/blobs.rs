@@ -409,3 +409,53 @@ async fn a_deployment_without_the_tags_does_not_know_their_keys() -> anyhow::Res
     assert_eq!(service.terminate().await?, Some(0));
     Ok(())
 }
+
+/// An eighth of what they hold, and not more: 64 streams of 8 MiB at once.
+#[tokio::test]
+async fn streams_take_the_memory_of_their_buffers() -> anyhow::Result<()> {
+    const STREAMS: usize = 64;
+    let stack = Stack::connect().await?;
+    let issuer = Issuer::new();
+    let jwks = JwksServer::start(issuer.jwks()).await?;
+    let role = e2e::role_credentials("config-service").await?;
+    let mut settings = vec![
+        ("AWS_ENDPOINT_URL", stack.emulator.as_str()),
+        ("TAGGED_CONFIG_TABLE", stack.table.as_str()),
+        (
+            "TAGGED_CONFIG_PARAMETER_ROOT",
+            stack.parameter_root.as_str(),
+        ),
+        ("TAGGED_CONFIG_BLOB_BUCKET", stack.bucket.as_str()),
+        ("TAGGED_CONFIG_CACHE_BYTES", "268435456"),
+    ];
+    settings.extend(role.iter().map(|(name, value)| (&**name, &**value)));
+    let service = Standalone::start(&jwks.url, &settings).await?;
+    let tenant = format!("e2e-{}", uuid::Uuid::new_v4().simple());
+    let value = bytes(8 * MIB, 13);
+    let object = format!("tenants/{tenant}/large");
+    stack.put_object_bytes(&object, value.clone()).await?;
+    let token = issuer.token(&tenant, "reader");
+    let url = raw(&format!("http://{}", service.http), "blob_config_large");
+    let (before, _) = service.resident_bytes()?;
+    let streams = (0..STREAMS).map(async |_| -> anyhow::Result<()> {
+        let mut answer = stack.web.get(&url).bearer_auth(&token).send().await?;
+        assert_eq!(answer.status().as_u16(), 200);
+        let mut at = 0;
+        while let Some(piece) = answer.chunk().await? {
+            assert!(value[at..].starts_with(&piece), "at {at}");
+            at += piece.len();
+        }
+        assert_eq!(at, value.len());
+        Ok(())
+    });
+    futures::future::try_join_all(streams).await?;
+    let (_, most) = service.resident_bytes()?;
+    let grown = most.saturating_sub(before);
+    assert!(
+        grown < (STREAMS * 8 * MIB / 8) as u64,
+        "{grown} bytes for {STREAMS} streams"
+    );
+    stack.delete_object(&object).await?;
+    assert_eq!(service.terminate().await?, Some(0));
+    Ok(())
+}
