@@ -1,5 +1,5 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `object_events`, `object_ranges`,
-`secret_events`, `http_proxy`, `ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`, `aws_limits`).
+`secret_events`, `secret_names`, `http_proxy`, `ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`, `aws_limits`).
 
 Run by the launcher with the virtual environment's Python. Its settings are in the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when an extension does not fit MiniStack.
@@ -19,6 +19,7 @@ import object_events
 import object_ranges
 import parameter_events
 import secret_events
+import secret_names
 import whole_answers
 
 
@@ -30,6 +31,7 @@ def main() -> int:
         object_events.install()
         object_ranges.install()
         secret_events.install()
+        secret_names.install()
         http_proxy.install()
         whole_answers.install()
         ecs_tasks.install(iam_enforcement.install())

@@ -17,6 +17,7 @@ import object_events
 import object_ranges
 import parameter_events
 import secret_events
+import secret_names
 import whole_answers
 from launcher.layout import LOCALSTACK
 
@@ -36,6 +37,7 @@ class UnsupportedEmulators(unittest.TestCase):
         object_events.verify(s3, eventbridge)
         object_ranges.verify(s3)
         secret_events.verify(secretsmanager, eventbridge)
+        secret_names.verify(secretsmanager)
         http_proxy.verify(apigateway)
         whole_answers.verify(H11Protocol)
         iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager)

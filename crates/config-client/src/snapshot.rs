@@ -176,6 +176,8 @@ impl Entry {
         one.value == two.value
             && one.data == two.data
             && one.omitted_bytes == two.omitted_bytes
+            // Of a value that was left out, the tag alone tells.
+            && (one.omitted_bytes == 0 || one.etag == two.etag)
             && one.content_type == two.content_type
     }
 
@@ -475,10 +477,12 @@ impl Snapshot {
     pub(crate) fn of_batch(batch: BatchGetConfigResponse, now: Instant, source: u64) -> Self {
         let values = batch.entries.into_iter().map(|response| {
             let key = Arc::from(response.key.as_str());
-            (
-                key,
-                Known::Value(Arc::new(Entry::new(response, now, source))),
-            )
+            let known = if response.secret {
+                Known::Failed(Failure::secret())
+            } else {
+                Known::Value(Arc::new(Entry::new(response, now, source)))
+            };
+            (key, known)
         });
         let absent = batch
             .missing

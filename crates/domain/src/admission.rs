@@ -59,7 +59,9 @@ pub struct Gate {
     quotas: Vec<(Resource, Quota)>,
     tenants: Cache<TenantId, Arc<Account>>,
     answers: Arc<AtomicU64>,
-    answer_bytes: u64,
+    bodies: Arc<AtomicU64>,
+    /// For answers, and as much for bodies.
+    memory: u64,
 }
 
 /// Proof that the gate admitted an operation of a tenant. Cheap to clone.
@@ -70,7 +72,7 @@ pub struct Admitted {
     resource: Resource,
 }
 
-/// Memory that an answer may use until it is sent; returned when it is dropped.
+/// Memory that an answer may use until it is sent, or a request's body until it is written; returned when it is dropped.
 #[derive(Debug, Default)]
 pub struct AnswerPermit(Option<CountedBytes>);
 
@@ -95,6 +97,7 @@ pub struct Refused {
 struct Account {
     buckets: Vec<(Resource, Bucket)>,
     answers: Arc<AtomicU64>,
+    bodies: Arc<AtomicU64>,
 }
 
 /// A token bucket that may go into debt.
@@ -120,14 +123,15 @@ impl Resource {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate with these quotas for each tenant, and so many bytes of answers under way for all. A resource without a quota
-    /// admits nothing.
-    pub fn new(quotas: impl IntoIterator<Item = (Resource, Quota)>, answer_bytes: u64) -> Self {
+    /// A gate with these quotas for each tenant, and for all so many bytes of answers under way, and as many of bodies. A
+    /// resource without a quota admits nothing.
+    pub fn new(quotas: impl IntoIterator<Item = (Resource, Quota)>, memory: u64) -> Self {
         Self {
             quotas: quotas.into_iter().collect(),
             tenants: Cache::new(TENANTS),
             answers: Arc::default(),
-            answer_bytes,
+            bodies: Arc::default(),
+            memory,
         }
     }
 
@@ -160,15 +164,34 @@ impl Gate {
         if bytes < SMALL_ANSWER_BYTES {
             return Ok(AnswerPermit(None));
         }
-        let counted = CountedBytes::count(&self.answers, &self.account(tenant).answers, bytes);
+        let used = (&self.answers, &self.account(tenant).answers);
+        self.admit_memory(used, bytes, "large answers under way")
+    }
+
+    /// Memory for a request's body of so many bytes.
+    pub fn admit_body(&self, tenant: &TenantId, bytes: u64) -> Result<AnswerPermit, Refused> {
+        if bytes < SMALL_ANSWER_BYTES {
+            return Ok(AnswerPermit(None));
+        }
+        let used = (&self.bodies, &self.account(tenant).bodies);
+        self.admit_memory(used, bytes, "large values being written")
+    }
+
+    fn admit_memory(
+        &self,
+        (all, of_tenant): (&Arc<AtomicU64>, &Arc<AtomicU64>),
+        bytes: u64,
+        what: &'static str,
+    ) -> Result<AnswerPermit, Refused> {
+        let counted = CountedBytes::count(all, of_tenant, bytes);
         let of_tenant = counted.of_tenant.load(Ordering::Relaxed);
         let all = counted.all.load(Ordering::Relaxed);
-        // One answer fits, however small the budget is.
+        // One fits, however small the budget is.
         let is_first = of_tenant == bytes;
-        let is_too_much = all > self.answer_bytes || of_tenant > self.answer_bytes / ANSWER_SHARE;
+        let is_too_much = all > self.memory || of_tenant > self.memory / ANSWER_SHARE;
         if is_too_much && !is_first {
             return Err(Refused {
-                what: "large answers under way",
+                what,
                 retry_after: ANSWER_RETRY,
             });
         }
@@ -243,6 +266,7 @@ impl Account {
         Self {
             buckets: quotas.iter().map(bucket).collect(),
             answers: Arc::default(),
+            bodies: Arc::default(),
         }
     }
 

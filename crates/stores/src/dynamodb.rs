@@ -31,7 +31,7 @@ use crate::{
         writes::{NewText, Update},
     },
     journal::Journal,
-    versions::{back_off, pass, reach_version_above},
+    versions::{back_off, deletion_above, reach_version_above},
 };
 
 mod condition;
@@ -181,8 +181,7 @@ impl DynamoDbStore {
     async fn delete_read(&self, id: &LocationId, old: &Item) -> Result<Option<i64>, StoreError> {
         let unchanged = Condition::unchanged(Some(old));
         if let Some(assigned) = item::assigned_version(old) {
-            let version = reach_version_above(&self.versions, assigned).await?;
-            pass(&self.versions, version).await;
+            let version = deletion_above(&self.versions, assigned).await;
             return Ok(self
                 .remove(id, old, version, unchanged)
                 .await?
@@ -192,12 +191,8 @@ impl DynamoDbStore {
         if !self.claim(id, &claim, unchanged).await? {
             return Ok(None);
         }
-        let version = reach_version_above(
-            &self.versions,
-            item::version(old).max(self.versions.now_ms()),
-        )
-        .await?;
-        pass(&self.versions, version).await;
+        let above = item::version(old).max(self.versions.now_ms());
+        let version = deletion_above(&self.versions, above).await;
         let mut claimed = old.clone();
         claimed.insert(item::CLAIM.to_owned(), AttributeValue::S(claim));
         Ok(self

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::{
     Client,
-    config::{http::HttpResponse, timeout::TimeoutConfig},
+    config::{http::HttpResponse, retry::RetryConfig, timeout::TimeoutConfig},
     error::{ProvideErrorMetadata, SdkError},
     operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
     primitives::{ByteStream, DateTime},
@@ -29,11 +29,12 @@ use tagged_config_domain::{
 };
 use time::OffsetDateTime;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
     bulkhead::{Bulkhead, Permit},
-    versions::{back_off, pass, reach_version_above},
+    versions::{back_off, deletion_above, reach_version_above},
 };
 
 /// The backend's name.
@@ -70,8 +71,12 @@ const VERSION: &str = "version";
 const MODIFIED_MS: &str = "modified-ms";
 /// Metadata: who wrote it, percent-encoded.
 const MODIFIED_BY: &str = "modified-by";
+/// Metadata: names one write, so that its writer recognises it if the answer was lost.
+const WRITE: &str = "write";
 /// What S3 says of an object that was written without a content type.
-const NO_CONTENT_TYPE: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
+const NO_CONTENT_TYPE: &str = "binary/octet-stream";
+/// How far the service's clock and S3's may be apart.
+const SKEW_MS: i64 = 5_000;
 
 /// Settings of [`S3Store`].
 #[derive(Clone, Debug)]
@@ -97,6 +102,9 @@ struct Object {
     record: Record,
     /// S3's own tag of it, for conditional writes.
     etag: String,
+    /// Which write of the service it is of.
+    write: Option<String>,
+    version_id: Arc<str>,
 }
 
 /// The objects of a bucket.
@@ -171,7 +179,9 @@ impl Objects {
             let body = timeout(OPERATION_TIMEOUT, body.collect())
                 .await
                 .map_err(|_| StoreError::TimedOut { backend: BACKEND })?;
-            body.map_err(broken_off)?.into_bytes().into()
+            let body = body.map_err(broken_off)?.into_bytes();
+            // What arrived is a part of the connection's buffer, which it would keep from being freed.
+            Bytes::copy_from_slice(&body).into()
         };
         Ok(Some(about.object(value)))
     }
@@ -205,6 +215,7 @@ struct About {
     content_type: Option<String>,
     version: i64,
     modified_ms: Option<i64>,
+    write: Option<String>,
 }
 
 macro_rules! about {
@@ -212,8 +223,12 @@ macro_rules! about {
         let answer = $answer;
         let number = |name: &str| -> Option<i64> { answer.metadata()?.get(name)?.parse().ok() };
         let version = number(VERSION).filter(|version| (1..=MAX_VERSION).contains(version));
-        let own_ms = version.and(number(MODIFIED_MS));
         let modified = answer.last_modified();
+        let modified_ms = modified.and_then(|at: &DateTime| at.to_millis().ok());
+        // A copy of an object has its metadata, and a time of its own.
+        let own_ms = version.and(number(MODIFIED_MS)).filter(|own_ms| {
+            modified_ms.is_none_or(|at| at.abs_diff(*own_ms) <= SKEW_MS.unsigned_abs())
+        });
         About {
             bytes: u64::try_from(answer.content_length().unwrap_or_default()).unwrap_or_default(),
             // What S3 calls an object that was written before its bucket was versioned.
@@ -221,7 +236,11 @@ macro_rules! about {
             etag: answer.e_tag().unwrap_or_default().to_owned(),
             content_type: answer.content_type().map(ToOwned::to_owned),
             version: version.unwrap_or_default(),
-            modified_ms: own_ms.or_else(|| modified.and_then(|at: &DateTime| at.to_millis().ok())),
+            modified_ms: own_ms.or(modified_ms),
+            write: answer
+                .metadata()
+                .and_then(|metadata| metadata.get(WRITE))
+                .cloned(),
         }
     }};
 }
@@ -245,9 +264,10 @@ impl About {
     }
 
     fn object(self, value: Value) -> Object {
-        let given = self
-            .content_type
-            .filter(|given| !NO_CONTENT_TYPE.contains(&given.as_str()));
+        // One that a caller gave stays as it is.
+        let given = self.content_type.filter(|given| {
+            self.version > 0 || !(given.is_empty() || given.as_str() == NO_CONTENT_TYPE)
+        });
         let content_type = given.unwrap_or_else(|| match value.as_text() {
             Some(text) => Record::guess_content_type(text).to_owned(),
             None => "application/octet-stream".to_owned(),
@@ -259,6 +279,8 @@ impl About {
         Object {
             record: Record::new(value, content_type, revision, self.modified_ms),
             etag: self.etag,
+            write: self.write,
+            version_id: self.version_id,
         }
     }
 }
@@ -332,6 +354,7 @@ impl S3Store {
             .content_type(new.content_type)
             .metadata(VERSION, new.version.to_string())
             .metadata(MODIFIED_MS, new.modified_ms.to_string())
+            .metadata(WRITE, new.write)
             .metadata(
                 MODIFIED_BY,
                 utf8_percent_encode(new.modified_by, CONTROLS).to_string(),
@@ -340,7 +363,12 @@ impl S3Store {
             .config_override(patient());
         match put.send().await {
             Ok(answer) => Ok(Some(answer.version_id().unwrap_or("null").into())),
-            Err(error) if was_overtaken(&error) => Ok(None),
+            // By somebody else, or by an attempt of this write whose answer was lost.
+            Err(error) if was_overtaken(&error) => {
+                let found = self.objects.head(id).await?;
+                let own = found.filter(|found| found.write.as_deref() == Some(new.write));
+                Ok(own.map(|own| own.version_id))
+            }
             Err(error) => Err(store_error(BACKEND, error)),
         }
     }
@@ -362,6 +390,7 @@ struct Put<'a> {
     modified_by: &'a str,
     version: i64,
     modified_ms: i64,
+    write: &'a str,
 }
 
 #[async_trait]
@@ -524,6 +553,7 @@ impl Store for S3Store {
         let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
         admitted.charge(self.read_units(bytes.len() as u64) - 1);
         let id = self.own(admitted, name);
+        let write = Uuid::new_v4().simple().to_string();
         for attempt in 0..MAX_ATTEMPTS {
             let old = self.replaced(&id, &precondition).await?;
             precondition.check(old.as_ref().map(|old| Current::from(&old.record)))?;
@@ -537,6 +567,7 @@ impl Store for S3Store {
                 modified_by: new.modified_by,
                 version,
                 modified_ms,
+                write: &write,
             };
             if let Some(version_id) = self.replace(&id, old.as_ref(), put).await? {
                 let about = About {
@@ -546,6 +577,7 @@ impl Store for S3Store {
                     content_type: Some(new.content_type.to_owned()),
                     version,
                     modified_ms: Some(modified_ms),
+                    write: None,
                 };
                 let value = if bytes.len() > self.objects.held_bytes {
                     about.remote()
@@ -575,15 +607,19 @@ impl Store for S3Store {
                 return Err(StoreError::NotFound);
             };
             precondition.check(Some(Current::from(&old.record)))?;
-            let version = reach_version_above(&self.versions, old.record.revision.version).await?;
-            pass(&self.versions, version).await;
+            let version = deletion_above(&self.versions, old.record.revision.version).await;
             let delete = self
                 .objects
                 .client
                 .delete_object()
                 .bucket(&*self.objects.bucket)
                 .key(id.partition())
-                .if_match(&old.etag);
+                .if_match(&old.etag)
+                .customize()
+                // Another attempt cannot know what the first one did: its caller is told that the outcome is unknown.
+                .config_override(
+                    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()),
+                );
             match delete.send().await {
                 Ok(_) => return Ok(version),
                 Err(error) if was_overtaken(&error) => back_off(attempt).await,

@@ -75,11 +75,8 @@ impl SecretsManagerConfig {
 
     /// As it is asked for. A name that looks like one with a suffix has no ARN without one; AWS advises against such names.
     fn secret_id(&self, name: &str) -> String {
-        let looks_suffixed = name.rsplit_once('-').is_some_and(|(_, end)| {
-            end.len() == ARN_SUFFIX && end.bytes().all(|b| b.is_ascii_alphanumeric())
-        });
         match &self.arn {
-            Some(arn) if !looks_suffixed => format!("{arn}{name}"),
+            Some(arn) if !looks_suffixed(name) => format!("{arn}{name}"),
             _ => name.to_owned(),
         }
     }
@@ -107,6 +104,30 @@ impl SecretsManagerStore {
         }
     }
 
+    /// `None` for a secret that does not exist, is to be deleted, or has no current value.
+    fn existing<T, E>(
+        &self,
+        name: &str,
+        answer: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<Option<T>, StoreError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let error = match answer {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => error,
+        };
+        let service_error = error.as_service_error();
+        match service_error.and_then(ProvideErrorMetadata::code) {
+            Some("ResourceNotFoundException" | "InvalidRequestException") => Ok(None),
+            // Requested by name, of which IAM may know no ARN, if it does not exist.
+            Some("AccessDeniedException") if self.config.arn.is_some() && looks_suffixed(name) => {
+                Ok(None)
+            }
+            _ => Err(store_error(BACKEND, error)),
+        }
+    }
+
     async fn permit(&self, tenant: &TenantId) -> Result<Permit, StoreError> {
         self.calls
             .acquire(Some(tenant), OPERATION_TIMEOUT)
@@ -122,10 +143,11 @@ impl SecretsManagerStore {
             .secret_id(self.config.secret_id(id.partition()))
             .send()
             .await;
-        let Some(secret) = existing(answer)? else {
+        let name = id.partition();
+        let Some(secret) = self.existing(name, answer)? else {
             return Ok(None);
         };
-        if secret.deleted_date().is_some() {
+        if secret.deleted_date().is_some() || secret.name() != Some(name) {
             return Ok(None);
         }
         let labels = secret.version_ids_to_stages().into_iter().flatten();
@@ -192,15 +214,17 @@ impl Store for SecretsManagerStore {
             .secret_id(self.config.secret_id(location.id().partition()))
             .send()
             .await;
-        let Some(secret) = existing(answer)? else {
+        let name = location.id().partition();
+        let Some(secret) = self.existing(name, answer)? else {
             return Ok(None);
         };
+        if secret.name() != Some(name) {
+            return Ok(None);
+        }
         let value = match (secret.secret_string(), secret.secret_binary()) {
             (Some(text), _) => Value::from(text),
-            (None, binary) => {
-                let bytes = binary.map(|blob| blob.as_ref().to_vec());
-                Value::Bytes(bytes.unwrap_or_default().into())
-            }
+            (None, Some(blob)) => Value::Bytes(blob.as_ref().to_vec().into()),
+            (None, None) => return Ok(None),
         };
         let content_type = match &value {
             Value::Text(text) => Record::guess_content_type(text),
@@ -244,23 +268,10 @@ impl Store for SecretsManagerStore {
     }
 }
 
-/// `None` for a secret that does not exist, is to be deleted, or has no current value.
-fn existing<T, E>(answer: Result<T, SdkError<E, HttpResponse>>) -> Result<Option<T>, StoreError>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(error) => {
-            let code = error
-                .as_service_error()
-                .and_then(ProvideErrorMetadata::code);
-            match code {
-                Some("ResourceNotFoundException" | "InvalidRequestException") => Ok(None),
-                _ => Err(store_error(BACKEND, error)),
-            }
-        }
-    }
+fn looks_suffixed(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(_, end)| {
+        end.len() == ARN_SUFFIX && end.bytes().all(|b| b.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]

@@ -15,11 +15,15 @@ pub(crate) async fn reach_version_above(clock: &VersionClock, old: i64) -> Resul
     Ok(version)
 }
 
-/// Returns when the clock is past this version: what is created afterwards gets a higher one.
-pub(crate) async fn pass(clock: &VersionClock, version: i64) {
+/// A deletion's version, above `old` if there is a higher one; returns when the clock is past it, so that what is created
+/// afterwards gets a higher one.
+pub(crate) async fn deletion_above(clock: &VersionClock, old: i64) -> i64 {
+    // What has the highest version of all can still be deleted.
+    let version = clock.next(old).unwrap_or_else(|| clock.now_ms());
     if let Some(wait) = clock.until(version.saturating_add(1)) {
         tokio::time::sleep(wait).await;
     }
+    version
 }
 
 /// Waits before another attempt, longer each time.

@@ -141,6 +141,18 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
         "text/plain"
     );
 
+    // A name that others begin with, or that looks like one with a suffix of its backend's.
+    subject.set(a, "plain-abc123", "\"longer\"").await;
+    assert_eq!(get(store, a, "plai").await, None);
+    let found = [
+        get(store, a, "plain").await,
+        get(store, a, "plain-abc123").await,
+    ];
+    let [plain, longer] = found.map(|record| record.expect("there").value);
+    assert_eq!(plain, r#"{"enabled": true, "n": 1.50}"#);
+    assert_eq!(longer, "\"longer\"");
+    assert_eq!(get(store, a, "plain-xyz789").await, None);
+
     let before = get(store, a, "plain").await.expect("there");
     subject.set(a, "plain", "2").await;
     let after = get(store, a, "plain").await.expect("there");
@@ -360,18 +372,25 @@ async fn sizes(subject: &dyn Subject, j: &TenantId) {
 /// Any bytes come back with their type, or are refused by a store that keeps text.
 async fn bytes(subject: &dyn Subject, k: &TenantId) {
     let store = subject.store();
-    let put = async |value: &[u8]| {
+    let put = async |value: &[u8], content_type: &str| {
         let new = NewValue {
             value: &Bytes::copy_from_slice(value).into(),
-            content_type: "image/x-test",
+            content_type,
             modified_by: "tester",
         };
         store
             .put(&admitted(k), name_of("bytes"), new, Precondition::None)
             .await
     };
-    for value in [&b"\xff\x00\xfe\r\n"[..], b"\0", b""] {
-        let written = put(value).await;
+    for (value, content_type) in [
+        (&b"\xff\x00\xfe\r\n"[..], "image/x-test"),
+        (b"\0", "image/x-test"),
+        (b"", "image/x-test"),
+        // To the letter, also what a backend says of what it does not know.
+        (b"text", "application/octet-stream"),
+        (b"{}", "binary/octet-stream"),
+    ] {
+        let written = put(value, content_type).await;
         if !store.keeps_bytes() && std::str::from_utf8(value).is_err() {
             assert!(matches!(written, Err(StoreError::NotText { .. })));
             assert_eq!(get(store, k, "bytes").await, None);
@@ -380,7 +399,7 @@ async fn bytes(subject: &dyn Subject, k: &TenantId) {
         let written = written.expect("it fits").record;
         let read = get(store, k, "bytes").await.expect("there");
         assert_eq!(written, read);
-        assert_eq!(&*read.content_type, "image/x-test");
+        assert_eq!(&*read.content_type, content_type);
         assert_eq!(bytes_of(store, k, "bytes", &read.value).await, value);
     }
 }

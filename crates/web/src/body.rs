@@ -50,6 +50,11 @@ pub async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError>
     }
 }
 
+/// Reads a body that is not wanted, so that its client can read why.
+pub async fn discard_body(mut body: Body, limit: usize) {
+    discard(&mut body, limit.saturating_add(DISCARDED_BYTES)).await;
+}
+
 /// Reads what is left, up to so many bytes within [`DISCARD_TIMEOUT`]: a client that still writes when the connection is
 /// closed gets a broken pipe in place of the answer.
 async fn discard(body: &mut Body, mut left: usize) {

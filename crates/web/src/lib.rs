@@ -17,7 +17,7 @@ mod serve;
 
 pub use accept::{Acceptor, Slot};
 pub use authorization::authorization;
-pub use body::{BODY_TIMEOUT, BodyError, read_body};
+pub use body::{BODY_TIMEOUT, BodyError, discard_body, read_body};
 pub use chunks::{CHUNK_BYTES, Chunks};
 pub use coalesce::WriteCoalescer;
 pub use layers::{HANDLER_TIMEOUT, layered};

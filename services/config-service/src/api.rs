@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use tagged_config_domain::{
     AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
     Order, Origin, Precondition, Principal, Record, Refused, Resource, Role, Store, StoreError,
-    TenantId, Value, ValueStream, Written,
+    TenantId, Value, ValueStream, Written, admission::SMALL_ANSWER_BYTES,
 };
 use tagged_config_runtime::telemetry;
 use tagged_config_stores::Stores;
@@ -347,6 +347,15 @@ impl ConfigApi {
         self.gate.admit_answer(tenant, bytes)
     }
 
+    /// Memory for a body of so many bytes that is to be written.
+    pub(crate) fn admit_body(
+        &self,
+        tenant: &TenantId,
+        bytes: u64,
+    ) -> Result<AnswerPermit, Refused> {
+        self.gate.admit_body(tenant, bytes)
+    }
+
     /// The highest version that was seen of the first location.
     pub(crate) fn highest_seen_version(&self, layers: &Layers) -> i64 {
         self.cache.highest_seen_version(layers.first().id())
@@ -582,13 +591,18 @@ impl ConfigApi {
         fallback: Fallback,
     ) -> Result<Served, ApiError> {
         let served = self.get(caller, key, min_version, fallback).await?;
-        match served.record.value {
-            Value::Text(_) | Value::Bytes(_) => Ok(served),
-            Value::Remote(_) => self.collect(caller, served).await,
-        }
+        self.whole(caller, served).await
     }
 
-    async fn collect(&self, caller: &Principal, mut served: Served) -> Result<Served, ApiError> {
+    /// What was served, with its value in memory, as far as a message may hold it.
+    pub(crate) async fn whole(
+        &self,
+        caller: &Principal,
+        mut served: Served,
+    ) -> Result<Served, ApiError> {
+        if !matches!(served.record.value, Value::Remote(_)) {
+            return Ok(served);
+        }
         let bytes = served.record.value.len();
         if bytes > MAX_MESSAGE_BYTES {
             let key = served.key;
@@ -816,6 +830,28 @@ impl ConfigApi {
             permit: AnswerPermit::default(),
         }))
     }
+}
+
+/// Memory for an answer in JSON with this value; an error if no edge would pass it.
+pub(crate) fn admit_json(
+    api: &ConfigApi,
+    caller: &Principal,
+    served: &mut Served,
+) -> Result<AnswerPermit, ApiError> {
+    // Escaped, a byte may take six.
+    let bytes = match served.record.value.held_bytes() as u64 {
+        bytes if bytes < SMALL_ANSWER_BYTES => bytes,
+        _ => bytes_in_json(&served.record.value) as u64,
+    };
+    if bytes > MAX_BATCH_JSON_BYTES as u64 {
+        return Err(ApiError::LargeValue {
+            key: served.key.clone(),
+            bytes: served.record.value.len(),
+        });
+    }
+    let permit = api.admit_answer(caller.tenant(), bytes)?;
+    served.permit = AnswerPermit::default();
+    Ok(permit)
 }
 
 /// Bytes of a value in a JSON string.

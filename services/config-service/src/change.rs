@@ -5,6 +5,7 @@ pub(crate) mod sweep;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as QuickCache;
 use tagged_config_domain::{LocationId, Record, Revision, Value};
@@ -224,7 +225,8 @@ fn changed_to(change: pb::Change) -> ChangedTo {
             let content = if value.data.is_empty() {
                 Value::from(value.value)
             } else {
-                Value::from(value.data)
+                // It is a part of the message's buffer, which it would keep from being freed.
+                Value::from(Bytes::copy_from_slice(&value.data))
             };
             ChangedTo::Value(Record::new(
                 content,

@@ -218,7 +218,8 @@ impl Watch {
                         origin: served.origin,
                         revision: served.record.revision,
                         digest: *served.record.digest(),
-                        stale: served.result == ReadResult::stale,
+                        // Of a secret, only its change is told.
+                        stale: served.result == ReadResult::stale && !served.record.secret,
                     },
                     if served.record.secret {
                         Event::Changed(name.to_owned())

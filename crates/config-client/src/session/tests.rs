@@ -625,3 +625,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_secret_that_a_call_brought_is_not_kept() {
+    let batch = BatchGetConfigResponse {
+        entries: vec![GetConfigResponse {
+            key: "secret_config_x".to_owned(),
+            value: "\"s3cret\"".to_owned(),
+            secret: true,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let snapshot = Snapshot::from(batch);
+    let read = snapshot.get::<String>("secret_config_x");
+    assert!(
+        matches!(&read, Err(crate::ReadError::Failed { failure, .. }) if failure.code == Code::Unimplemented),
+        "{read:?}"
+    );
+    assert!(!format!("{snapshot:?}").contains("s3cret"));
+}

@@ -195,7 +195,9 @@ async fn s3() -> anyhow::Result<()> {
 #[tokio::test]
 async fn secrets_manager() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
-    let config = SecretsManagerConfig::at(&stack.secret_root);
+    // By ARN, as a deployment does.
+    let arn = "arn:aws:secretsmanager:us-east-1:000000000000:secret:";
+    let config = SecretsManagerConfig::at(&format!("{arn}{}", stack.secret_root));
     let store = SecretsManagerStore::new(&stack.sdk, config);
     conformance::run(&Secrets {
         stack: &stack,

@@ -330,6 +330,7 @@ fn response(api: &ConfigApi, served: Served, freshness: bool) -> GetConfigRespon
         value,
         data,
         omitted_bytes,
+        secret: served.record.secret,
         version: served.record.revision.version,
         source: served.source.0.to_owned(),
         cached: served.result == ReadResult::hit,
@@ -435,6 +436,26 @@ mod tests {
     use tagged_config_domain::{Origin, Revision};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_cached_blob_is_not_copied_into_its_message() {
+        let api = crate::api::tests::fixture().api;
+        let bytes = Bytes::from(vec![1; 64 * 1024]);
+        let served = Served {
+            key: "bytes_config_x".to_owned(),
+            record: Record::new(bytes.clone(), "image/png", Revision::default(), None),
+            origin: Origin::Tenant,
+            source: tagged_config_domain::Backend("memory"),
+            result: ReadResult::hit,
+            age: Duration::ZERO,
+            permit: AnswerPermit::default(),
+        };
+        let message = response(&api, served, true);
+        assert_eq!(
+            (message.data.as_ptr(), message.data.len()),
+            (bytes.as_ptr(), bytes.len())
+        );
+    }
 
     #[test]
     fn expected_versions() {

@@ -20,19 +20,19 @@ use tagged_config_runtime::{env::PathPrefix, shutdown::Readiness, telemetry};
 use tagged_config_web::{
     authorization,
     cors::{AllowedOrigins, cors},
-    health, layered, read_body,
+    discard_body, health, layered, read_body,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
-    api::{ConfigApi, Fallback, Served},
+    api::{ConfigApi, Fallback, Served, admit_json},
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::{
         answer::{HeldMemory, hold},
         etag::EntityTag,
-        grpc::{memory_of, millis},
+        grpc::millis,
         http::{
             conditions::{Conditions, Outcome},
             problem::Problem,
@@ -256,18 +256,12 @@ async fn get_config<S: JwksSource>(
     };
     let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let fallback = Fallback::Within(None);
-    let mut served = if is_raw {
-        let get = state.api.get(&caller, key, query.min_version, fallback);
-        get.await?
-    } else {
-        let get = state
-            .api
-            .get_whole(&caller, key, query.min_version, fallback);
-        get.await?
-    };
+    let served = state
+        .api
+        .get(&caller, key, query.min_version, Fallback::Within(None))
+        .await?;
     let tag = EntityTag::of(served.origin, &served.record).to_string();
-    let mut memory = None;
+    let memory;
     let mut response = match conditions.of_read(&tag) {
         Outcome::Content if is_raw => {
             let wanted = if method == Method::HEAD {
@@ -277,12 +271,18 @@ async fn get_config<S: JwksSource>(
             };
             raw::answer(&state.api, &caller, &served, wanted).await?
         }
+        // Without the length of a body that is not made.
+        Outcome::Content if method == Method::HEAD => {
+            let json = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, json)], Body::empty()).into_response()
+        }
         Outcome::Content => {
-            if method != Method::HEAD {
-                memory = memory_of(&state.api, &caller, &mut served)?;
-            }
-            let freshness = query.freshness.then(|| freshness(&state.api, &served));
-            Json(entry(&served, freshness)).into_response()
+            let mut whole = state.api.whole(&caller, served).await?;
+            memory = HeldMemory::of(admit_json(&state.api, &caller, &mut whole)?);
+            let freshness = query.freshness.then(|| freshness(&state.api, &whole));
+            let mut response = Json(entry(&whole, freshness)).into_response();
+            describe(response.headers_mut(), &state.api, &whole, tag);
+            return Ok(hold(response, memory, Body::new));
         }
         Outcome::NotModified => StatusCode::NOT_MODIFIED.into_response(),
         Outcome::Failed => {
@@ -291,7 +291,7 @@ async fn get_config<S: JwksSource>(
         }
     };
     describe(response.headers_mut(), &state.api, &served, tag);
-    Ok(hold(response, memory, Body::new))
+    Ok(response)
 }
 
 async fn put_config<S: JwksSource>(
@@ -315,9 +315,16 @@ async fn put_config<S: JwksSource>(
     };
     let limit = state.api.max_value_bytes(&key)?;
     let announced = body.size_hint().exact().unwrap_or(limit as u64);
-    let memory = state
+    let memory = match state
         .api
-        .admit_answer(caller.tenant(), announced.min(limit as u64))?;
+        .admit_body(caller.tenant(), announced.min(limit as u64))
+    {
+        Ok(memory) => memory,
+        Err(refused) => {
+            discard_body(body, limit).await;
+            return Err(refused.into());
+        }
+    };
     let value = read_body(body, limit).await?;
     let written = {
         let api = Arc::clone(&state.api);
