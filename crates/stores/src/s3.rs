@@ -73,8 +73,8 @@ const MODIFIED_MS: &str = "modified-ms";
 const MODIFIED_BY: &str = "modified-by";
 /// Metadata: names one write, so that its writer recognises it if the answer was lost.
 const WRITE: &str = "write";
-/// What S3 says of an object that was written without a content type.
-const NO_CONTENT_TYPE: &str = "binary/octet-stream";
+/// What S3, and what SDKs say of an object that was written without a content type.
+const NO_CONTENT_TYPE: [&str; 3] = ["", "binary/octet-stream", "application/octet-stream"];
 /// How far the service's clock and S3's may be apart.
 const SKEW_MS: i64 = 5_000;
 
@@ -265,9 +265,9 @@ impl About {
 
     fn object(self, value: Value) -> Object {
         // One that a caller gave stays as it is.
-        let given = self.content_type.filter(|given| {
-            self.version > 0 || !(given.is_empty() || given.as_str() == NO_CONTENT_TYPE)
-        });
+        let given = self
+            .content_type
+            .filter(|given| self.version > 0 || !NO_CONTENT_TYPE.contains(&given.as_str()));
         let content_type = given.unwrap_or_else(|| match value.as_text() {
             Some(text) => Record::guess_content_type(text).to_owned(),
             None => "application/octet-stream".to_owned(),
