@@ -67,8 +67,9 @@ ROLES = {
     },
 }
 
-# The one variable whose name says secret and that holds none: what the names of secrets begin with.
-NO_SECRET = {"TAGGED_CONFIG_SECRET_ROOT"}
+# The variables whose names say secret and that hold none: what the names of secrets begin with, for config-service and for the
+# load test.
+NO_SECRET = {"TAGGED_CONFIG_SECRET_ROOT", "SECRET_ROOT"}
 
 # Names and descriptions that AWS refuses at apply and neither the provider nor moto does. Which member of which call an argument
 # becomes: its pattern and lengths are those of the service's model.

@@ -53,7 +53,7 @@ class Containers(unittest.TestCase):
         self.assertEqual(self.found("TAGGED_CONFIG_SECRET", "TAGGED_CONFIG_TABLE"), ["TAGGED_CONFIG_SECRET"])
 
     def test_where_secrets_lie_is_none(self) -> None:
-        self.assertEqual(self.found("TAGGED_CONFIG_SECRET_ROOT"), [])
+        self.assertEqual(self.found("TAGGED_CONFIG_SECRET_ROOT", "SECRET_ROOT"), [])
 
 
 if __name__ == "__main__":
