@@ -176,7 +176,7 @@ impl Entry {
         one.value == two.value
             && one.data == two.data
             && one.omitted_bytes == two.omitted_bytes
-            // Of a value that was left out, the tag alone tells.
+            // Of a value that was left out, only the tag shows a change.
             && (one.omitted_bytes == 0 || one.etag == two.etag)
             && one.content_type == two.content_type
     }
@@ -221,7 +221,7 @@ impl Entry {
 // === impl Failure ===
 
 impl Failure {
-    /// Of a key that a watch tells only changes of.
+    /// Of a secret: a watch announces its changes, and never its value.
     pub(crate) fn secret() -> Self {
         Self {
             code: Code::Unimplemented,

@@ -191,7 +191,7 @@ impl Record {
         }
     }
 
-    /// The same, marked as a secret: its content and digest no longer tell anything of the value.
+    /// The same, marked as a secret: its content and digest no longer reveal anything of the value.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;

@@ -54,7 +54,7 @@ impl StoreSpec {
     fn build(self, sdk: &SdkConfig) -> Arc<dyn Store> {
         match self {
             Self::DynamoDb(config) => Arc::new(DynamoDbStore::new(sdk, config)),
-            Self::ParameterStore(config) => Arc::new(ParameterStore::new(sdk, config)),
+            Self::ParameterStore(config) => Arc::new(ParameterStore::new(sdk, &config)),
             Self::S3(config) => Arc::new(S3Store::new(sdk, &config)),
             Self::SecretsManager(config) => Arc::new(SecretsManagerStore::new(sdk, config)),
         }

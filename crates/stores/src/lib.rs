@@ -11,6 +11,7 @@ pub mod dynamodb;
 pub mod factory;
 mod fair_queue;
 pub mod journal;
+mod overlay;
 pub mod parameter_store;
 pub mod s3;
 pub mod secrets_manager;

@@ -16,7 +16,7 @@ use tagged_config_domain::{
     Precondition, Quota, Record, Revision, Store, StoreError, TenantId, Written,
 };
 
-use crate::parameter_store::batch::Batcher;
+use crate::{overlay, parameter_store::batch::Batcher};
 
 mod batch;
 
@@ -38,7 +38,8 @@ pub const DEFAULT_CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(30).unwrap(); /
 
 /// The parameters under the root.
 pub struct ParameterStore {
-    root: String,
+    /// The root, with a slash behind it.
+    below_root: String,
     batcher: Batcher,
 }
 
@@ -56,11 +57,7 @@ impl ParameterStoreConfig {
     /// The place of a parameter's path, or `None` for one that holds no configuration.
     pub fn location_of(&self, path: &str) -> Option<LocationId> {
         let below = path.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
-        let name = below
-            .strip_prefix("global/")
-            .or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
-        ConfigName::parse(name).ok()?;
-        Some(LocationId::new(BACKEND, path, ""))
+        overlay::holds_configuration(below).then(|| LocationId::new(BACKEND, path, ""))
     }
 }
 
@@ -68,10 +65,10 @@ impl ParameterStoreConfig {
 
 impl ParameterStore {
     /// A store over these parameters. Must be called within a Tokio runtime: calls are batched by a task.
-    pub fn new(sdk: &SdkConfig, config: ParameterStoreConfig) -> Self {
+    pub fn new(sdk: &SdkConfig, config: &ParameterStoreConfig) -> Self {
         Self {
             batcher: Batcher::spawn(Client::new(sdk), config.calls_per_second),
-            root: config.root,
+            below_root: format!("{}/", config.root),
         }
     }
 }
@@ -95,13 +92,7 @@ impl Store for ParameterStore {
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
-        let (root, name) = (&self.root, name.as_str());
-        Layers::over(
-            Location::owned_by(tenant, BACKEND, |tenant| {
-                (format!("{root}/tenants/{tenant}/{name}"), String::new())
-            }),
-            Location::shared_with(tenant, BACKEND, format!("{root}/global/{name}")),
-        )
+        overlay::layers(tenant, BACKEND, &self.below_root, name)
     }
 
     async fn read(

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
     bulkhead::{Bulkhead, Permit},
+    overlay,
     versions::{back_off, deletion_above, reach_version_above},
 };
 
@@ -50,7 +51,7 @@ const MAX_READS_OF_A_TENANT: usize = 8;
 /// Streams open, and of these, those of one tenant. A stream lives as long as its reader takes.
 const MAX_STREAMS: usize = 256;
 const MAX_STREAMS_OF_A_TENANT: usize = 64;
-/// Pages in flight, and of these, those of one tenant. A page asks for each of its objects.
+/// Pages in flight, and of these, those of one tenant. A page reads the metadata of each of its objects.
 const MAX_PAGES: usize = 8;
 const MAX_PAGES_OF_A_TENANT: usize = 1;
 /// Objects of one page that are asked for at once.
@@ -133,11 +134,7 @@ impl S3Config {
 
 /// The place of an object, or `None` for one that holds no configuration.
 pub fn location_of(key: &str) -> Option<LocationId> {
-    let name = key
-        .strip_prefix("global/")
-        .or_else(|| key.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
-    ConfigName::parse(name).ok()?;
-    Some(LocationId::new(BACKEND, key, ""))
+    overlay::holds_configuration(key).then(|| LocationId::new(BACKEND, key, ""))
 }
 
 // === impl Objects ===
@@ -317,7 +314,7 @@ impl S3Store {
         layers.first().id().clone()
     }
 
-    /// What a write replaces: with its content, if the precondition asks for that.
+    /// What a write replaces: with its content, if the precondition compares contents.
     async fn replaced(
         &self,
         id: &LocationId,
@@ -424,12 +421,7 @@ impl Store for S3Store {
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
-        Layers::over(
-            Location::owned_by(tenant, BACKEND, |tenant| {
-                (format!("tenants/{tenant}/{}", name.as_str()), String::new())
-            }),
-            Location::shared_with(tenant, BACKEND, format!("global/{}", name.as_str())),
-        )
+        overlay::layers(tenant, BACKEND, "", name)
     }
 
     async fn read(
@@ -616,7 +608,7 @@ impl Store for S3Store {
                 .key(id.partition())
                 .if_match(&old.etag)
                 .customize()
-                // Another attempt cannot know what the first one did: its caller is told that the outcome is unknown.
+                // Another attempt cannot know what the first one did: its caller gets UNAVAILABLE.
                 .config_override(
                     aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()),
                 );

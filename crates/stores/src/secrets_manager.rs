@@ -1,7 +1,7 @@
 //! `secret_config_*`: the secrets `<root>/tenants/<tenantId>/<name>` over `<root>/global/<name>`, each with the value that is
 //! labelled `AWSCURRENT`. Read-only here: operators, and rotation, write secrets through AWS.
 //!
-//! A read asks what is current and never for its value, so that no cache holds one; the value is read for each request that
+//! A read finds which version is current and never its value, so that no cache holds one; the value is read for each request that
 //! may see it. Versions of secrets have ids and no order, so no version is given to callers, and two values differ in the id
 //! that Secrets Manager gave them.
 
@@ -21,6 +21,7 @@ use tagged_config_domain::{
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
     bulkhead::{Bulkhead, Permit},
+    overlay,
 };
 
 /// The backend's name.
@@ -50,6 +51,8 @@ pub struct SecretsManagerConfig {
 pub struct SecretsManagerStore {
     client: Client,
     config: SecretsManagerConfig,
+    /// The root, with a slash behind it.
+    below_root: String,
     calls: Bulkhead,
 }
 
@@ -73,7 +76,8 @@ impl SecretsManagerConfig {
         &self.root
     }
 
-    /// As it is asked for. A name that looks like one with a suffix has no ARN without one; AWS advises against such names.
+    /// The `SecretId` of a request. A name that ends like an ARN's suffix cannot be requested by an ARN without one; AWS advises
+    /// against such names.
     fn secret_id(&self, name: &str) -> String {
         match &self.arn {
             Some(arn) if !looks_suffixed(name) => format!("{arn}{name}"),
@@ -84,11 +88,7 @@ impl SecretsManagerConfig {
     /// The place of a secret's name, or `None` for one that holds no configuration.
     pub fn location_of(&self, secret: &str) -> Option<LocationId> {
         let below = secret.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
-        let name = below
-            .strip_prefix("global/")
-            .or_else(|| below.strip_prefix("tenants/")?.split_once('/').map(|t| t.1))?;
-        ConfigName::parse(name).ok()?;
-        Some(LocationId::new(BACKEND, secret, ""))
+        overlay::holds_configuration(below).then(|| LocationId::new(BACKEND, secret, ""))
     }
 }
 
@@ -99,6 +99,7 @@ impl SecretsManagerStore {
     pub fn new(sdk: &SdkConfig, config: SecretsManagerConfig) -> Self {
         Self {
             client: Client::new(sdk),
+            below_root: format!("{}/", config.root),
             config,
             calls: Bulkhead::new(MAX_CALLS, MAX_CALLS_OF_A_TENANT),
         }
@@ -181,13 +182,7 @@ impl Store for SecretsManagerStore {
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
-        let (root, name) = (self.config.root(), name.as_str());
-        Layers::over(
-            Location::owned_by(tenant, BACKEND, |tenant| {
-                (format!("{root}/tenants/{tenant}/{name}"), String::new())
-            }),
-            Location::shared_with(tenant, BACKEND, format!("{root}/global/{name}")),
-        )
+        overlay::layers(tenant, BACKEND, &self.below_root, name)
     }
 
     async fn read(

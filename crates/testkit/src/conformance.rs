@@ -141,7 +141,7 @@ async fn reads(subject: &dyn Subject, a: &TenantId, ab: &TenantId) {
         "text/plain"
     );
 
-    // A name that others begin with, or that looks like one with a suffix of its backend's.
+    // A name that is the beginning of others, or ends like the suffix that its backend gives.
     subject.set(a, "plain-abc123", "\"longer\"").await;
     assert_eq!(get(store, a, "plai").await, None);
     let found = [

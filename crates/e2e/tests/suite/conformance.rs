@@ -170,7 +170,7 @@ async fn dynamodb() -> anyhow::Result<()> {
 #[tokio::test]
 async fn parameter_store() -> anyhow::Result<()> {
     let stack = Stack::connect().await?;
-    let store = ParameterStore::new(&stack.sdk, ParameterStoreConfig::at(&stack.parameter_root));
+    let store = ParameterStore::new(&stack.sdk, &ParameterStoreConfig::at(&stack.parameter_root));
     conformance::run(&Parameters {
         stack: &stack,
         store,

@@ -1,4 +1,4 @@
-//! `secret_config_*` on the running stack: for admins, read for each request, and told of without a value.
+//! `secret_config_*` on the running stack: for admins, read for each request, its changes announced without a value.
 
 use e2e::{Stack, grpc_client};
 use tagged_config_proto::v1::{GetConfigRequest, WatchConfigRequest, watch_config_response::Event};
