@@ -645,3 +645,21 @@ fn a_secret_that_a_call_brought_is_not_kept() {
     );
     assert!(!format!("{snapshot:?}").contains("s3cret"));
 }
+
+/// Two hand edits of one size have version 0, and no value in an event.
+#[test]
+fn a_large_value_that_changed_is_told_apart_by_its_tag() {
+    let mut f = Fixture::new();
+    let large = |etag: &str| {
+        Message::Upserted(GetConfigResponse {
+            key: X.to_owned(),
+            omitted_bytes: 1 << 21,
+            etag: etag.to_owned(),
+            ..Default::default()
+        })
+    };
+    f.watch([large("\"1\"")]);
+    f.receive(large("\"2\""));
+    let view = f.session.view(f.now);
+    assert_eq!(view.snapshot.entry(X).unwrap().response().etag, "\"2\"");
+}

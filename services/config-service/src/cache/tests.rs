@@ -286,6 +286,22 @@ async fn inv2_a_lagging_copy_does_not_replace_what_an_event_brought() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn inv2_a_change_that_names_what_is_held_changes_nothing() {
+    let f = fixture();
+    let held = record("held", 1);
+    f.set("x", held.clone());
+    f.value("x").await;
+    let named = |record: &Record| ChangedTo::Unknown(record.revision, Some(*record.digest()));
+    assert_eq!(f.change("x", named(&held)), Applied::NotNewer);
+    assert_eq!(f.read("x").await, (Some("held".to_owned()), true));
+    // The same version of another value: a hand edit.
+    let edited = record("edited", 1);
+    f.set("x", edited.clone());
+    assert_eq!(f.change("x", named(&edited)), Applied::Invalidated);
+    assert_eq!(f.read("x").await, (Some("edited".to_owned()), false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn inv3_a_read_under_way_does_not_insert_after_an_invalidation() {
     let f = fixture();
     f.set("x", record("old", 1));
