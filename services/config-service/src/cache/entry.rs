@@ -449,15 +449,18 @@ fn completed(
 /// A lagging copy answered with less than is known. A held value that is newer stays; either way the next read is soon.
 fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -> Step {
     let copy = copy.filter(|copy| !old.has_removed(copy));
-    let held = old.record.as_ref().map(|r| r.revision);
-    // A deletion in the second in which the held value was modified may have ended it.
-    let may_be_removed = copy.is_none()
-        && old.removed_until_ms.zip(held).is_some_and(|(until, held)| {
-            held.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
-        });
-    let keeps_held = match held {
-        Some(_) => held >= copy.as_ref().map(|r| r.revision) && !may_be_removed,
-        None => old.is_fresh(),
+    // A deletion in the second in which a value was modified may have ended it.
+    let may_be_removed = |record: &Record| {
+        old.removed_until_ms.is_some_and(|until| {
+            record.revision.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
+        })
+    };
+    let keeps_held = match (&old.record, &copy) {
+        (Some(held), Some(copy)) => held.revision >= copy.revision,
+        (Some(held), None) => !may_be_removed(held),
+        // What was served before that deletion was perhaps a later one than this copy.
+        (None, Some(copy)) => old.is_fresh() || may_be_removed(copy),
+        (None, None) => true,
     };
     let record = if keeps_held { old.record.clone() } else { copy };
     let until = context.now + LAGGING_TTL;
