@@ -319,6 +319,19 @@ impl Entry {
             .is_some_and(|until| record.revision.incarnation <= until)
     }
 
+    /// Whether this may be deleted: it was modified in the second of a deletion, or before.
+    fn may_have_removed(&self, record: &Record) -> bool {
+        self.removed_until_ms.is_some_and(|until| {
+            record.revision.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
+        })
+    }
+
+    /// Whether a copy that shows this shows the past: it is deleted; or it may be, and the entry holds nothing, and what it held
+    /// before was perhaps a later one.
+    fn is_past(&self, record: &Record) -> bool {
+        self.has_removed(record) || self.record.is_none() && self.may_have_removed(record)
+    }
+
     /// Whether a read that found this came from a copy that lags behind what is known.
     fn is_ahead_of(&self, found: Option<&Record>, now: Instant) -> bool {
         let is_recent = now < self.highest_seen_at + MAX_LAG;
@@ -448,19 +461,11 @@ fn completed(
 
 /// A lagging copy answered with less than is known. A held value that is newer stays; either way the next read is soon.
 fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -> Step {
-    let copy = copy.filter(|copy| !old.has_removed(copy));
-    // A deletion in the second in which a value was modified may have ended it.
-    let may_be_removed = |record: &Record| {
-        old.removed_until_ms.is_some_and(|until| {
-            record.revision.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
-        })
-    };
+    let copy = copy.filter(|copy| !old.is_past(copy));
     let keeps_held = match (&old.record, &copy) {
         (Some(held), Some(copy)) => held.revision >= copy.revision,
-        (Some(held), None) => !may_be_removed(held),
-        // What was served before that deletion was perhaps a later one than this copy.
-        (None, Some(copy)) => old.is_fresh() || may_be_removed(copy),
-        (None, None) => true,
+        (Some(held), None) => !old.may_have_removed(held),
+        (None, _) => old.is_fresh() || copy.is_none(),
     };
     let record = if keeps_held { old.record.clone() } else { copy };
     let until = context.now + LAGGING_TTL;
@@ -496,7 +501,9 @@ fn reconcile_detached(
         return Step::put(entry.invalidated(), Applied::Invalidated).detach();
     };
     let revision = |record: Option<&Record>| record.map(|record| record.revision);
-    let is_newer = revision(old.record.as_ref()) < revision(record.as_ref());
+    let is_past = context.order == Order::Revisions
+        && record.as_ref().is_some_and(|record| old.is_past(record));
+    let is_newer = !is_past && revision(old.record.as_ref()) < revision(record.as_ref());
     // A read that began before the cached state was learnt is the older one, unless its version says otherwise.
     if old.record == record || began.at <= old.since && !is_newer {
         return Step::keep(Applied::NotNewer);
