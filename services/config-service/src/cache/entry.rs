@@ -503,7 +503,16 @@ fn reconcile_detached(
     let revision = |record: Option<&Record>| record.map(|record| record.revision);
     let is_past = context.order == Order::Revisions
         && record.as_ref().is_some_and(|record| old.is_past(record));
-    let is_newer = !is_past && revision(old.record.as_ref()) < revision(record.as_ref());
+    let is_newer = match (&old.record, &record) {
+        _ if is_past => false,
+        // Absence has no version. What the service wrote before the place was known to be empty was deleted since.
+        (None, Some(found))
+            if context.order == Order::ConsistentReads && is_timestamp(found.revision.version) =>
+        {
+            found.revision.version > old.since_ms
+        }
+        (held, found) => revision(held.as_ref()) < revision(found.as_ref()),
+    };
     // A read that began before the cached state was learnt is the older one, unless its version says otherwise.
     if old.record == record || began.at <= old.since && !is_newer {
         return Step::keep(Applied::NotNewer);
