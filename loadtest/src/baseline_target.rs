@@ -25,10 +25,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
-    ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
-    ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse, WatchConfigRequest,
-    WatchConfigResponse,
+    self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
+    DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest,
+    GetConfigResponse, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
+    WatchConfigRequest, WatchConfigResponse,
     config_service_server::{ConfigService, ConfigServiceServer},
 };
 use tokio::{
@@ -231,7 +231,10 @@ impl ConfigService for Answers {
         &self,
         _: Request<PutConfigRequest>,
     ) -> Result<Response<PutConfigResponse>, Status> {
-        Ok(Response::new(PutConfigResponse { version: 1 }))
+        Ok(Response::new(PutConfigResponse {
+            version: 1,
+            ..Default::default()
+        }))
     }
 
     async fn list_config(
@@ -245,6 +248,34 @@ impl ConfigService for Answers {
         &self,
         _: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
+        not_measured()
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<pb::ListHistoryRequest>,
+    ) -> Result<Response<pb::ListHistoryResponse>, Status> {
+        not_measured()
+    }
+
+    async fn diff_config(
+        &self,
+        _: Request<pb::DiffConfigRequest>,
+    ) -> Result<Response<pb::DiffConfigResponse>, Status> {
+        not_measured()
+    }
+
+    async fn rollback_config(
+        &self,
+        _: Request<pb::RollbackConfigRequest>,
+    ) -> Result<Response<pb::RollbackConfigResponse>, Status> {
+        not_measured()
+    }
+
+    async fn undo_changes(
+        &self,
+        _: Request<pb::UndoChangesRequest>,
+    ) -> Result<Response<pb::UndoChangesResponse>, Status> {
         not_measured()
     }
 

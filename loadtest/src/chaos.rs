@@ -1,5 +1,6 @@
 //! `loadtest chaos`: faults around the running local stack, one after the other, while updates are made and every replica
-//! is read; the checker verifies each history against the bound that is promised under that fault.
+//! is read; the checker verifies each history against the bound that is promised under that fault. When the fault is over,
+//! the change history of what was updated is audited ([`change_history`]).
 //!
 //! Faults are the emulator's ([`emulator`]) and the processes' ([`processes`]); no program under test knows of them. What is
 //! random comes from the seed.
@@ -15,6 +16,7 @@ use crate::{
     Ended, Usage,
     accounts::Accounts,
     chaos::{
+        change_history::{Before, ChangeHistory},
         emulator::Emulator,
         faults::{FAULTS, Fault, Process, Promise},
         noise::{Churn, NoisyNeighbour},
@@ -39,6 +41,8 @@ use crate::{
     targets::Targets,
 };
 
+mod audit;
+mod change_history;
 mod emulator;
 mod faults;
 mod noise;
@@ -65,6 +69,8 @@ const QUIET: Shape = Shape {
     value_bytes: 200,
 };
 const WARM_UP: Duration = Duration::from_secs(1);
+const NO_HISTORY: &str =
+    "this deployment keeps no change history: it is not checked that it has each update";
 
 /// What all faults share.
 struct Bench<'o> {
@@ -75,10 +81,15 @@ struct Bench<'o> {
     emulator: Emulator,
     http: Vec<String>,
     journal_bound: Duration,
+    /// Absent where the deployment keeps none.
+    history: Option<ChangeHistory>,
     /// Reads of quiet tenants at all replicas, and at those that faults of processes do not disturb.
     quiet: Load,
     quiet_at_others: Option<Load>,
 }
+
+/// The updates of a run, by source.
+type Updates = Vec<(Source, Update)>;
 
 /// What a fault did to a replica, and when, in microseconds of the run.
 #[derive(Clone, Copy, Debug)]
@@ -153,10 +164,14 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
         observers: replicas(&targets, &channels, POLL),
         stop: stop.clone(),
     };
-    let mut runs = Vec::new();
+    let (mut runs, mut warnings) = (Vec::new(), Vec::new());
     let causing = setup.run(async |experiment: Experiment| {
         experiment.try_all().await?;
         let promised = experiment.journal_bound(&channels).await?;
+        let history = find_history(&experiment, &channels).await?;
+        if history.is_none() {
+            warnings.push(NO_HISTORY.to_owned());
+        }
         let quiet = readers(&targets, &targets.grpc, &QUIET, &accounts, &stop, 1).await?;
         let others = targets.grpc.get(1..).unwrap_or_default();
         let quiet_at_others = if others.is_empty() {
@@ -179,6 +194,7 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
             journal_bound: promised.context(
                 "a replica does not read the journal: what the faults cost is then bounded by its TTL alone",
             )?,
+            history,
             quiet,
             quiet_at_others,
         };
@@ -187,6 +203,7 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
     let ended = causing.await;
     let report = Report {
         chaos: runs,
+        warnings,
         ..begun.report(
             "chaos",
             &targets,
@@ -195,6 +212,17 @@ pub(crate) async fn run(options: Box<ChaosOptions>, stop: Stop) -> anyhow::Resul
         )
     };
     finish_after(ended, report, &options.output)
+}
+
+/// At the replica that no fault of processes disturbs, if there are several.
+async fn find_history(
+    experiment: &Experiment,
+    channels: &[Channel],
+) -> anyhow::Result<Option<ChangeHistory>> {
+    let channel = channels.last().context("there is no replica")?;
+    let cell = experiment.cells.first();
+    let cell = cell.context("there is nothing to update")?;
+    ChangeHistory::find(channel.clone(), &cell.caller).await
 }
 
 // === impl Bench ===
@@ -206,17 +234,28 @@ impl Bench<'_> {
                 if self.experiment.stop.is_set() {
                     return Ok(());
                 }
+                let before = Before::of(&self.experiment.cells);
                 let run = self.run(fault, *seed).await;
                 // Faults are cleared even after an error, so that the next one begins on a clean stack.
                 let cleared = self.emulator.clear().await;
-                runs.push(run.with_context(|| format!("fault {}", fault.name))?);
+                let (run, updates) = run.with_context(|| format!("fault {}", fault.name))?;
+                let audit = match &self.history {
+                    Some(history) if cleared.is_ok() => {
+                        let dead_letters = fault.leaves_dead_letters();
+                        history
+                            .audit(&self.experiment, &before, &updates, dead_letters)
+                            .await
+                    }
+                    _ => None,
+                };
+                runs.push(run.with_audit(audit));
                 cleared?;
             }
         }
         Ok(())
     }
 
-    async fn run(&self, fault: &Fault, seed: u64) -> anyhow::Result<FaultRun> {
+    async fn run(&self, fault: &Fault, seed: u64) -> anyhow::Result<(FaultRun, Updates)> {
         let noisy = match fault.process {
             Process::NoisyNeighbour(tag) => {
                 let (accounts, table) = (&self.experiment.accounts, &self.experiment.writer.table);
@@ -237,7 +276,7 @@ impl Bench<'_> {
         fault: &Fault,
         seed: u64,
         noisy: Option<&NoisyNeighbour<'_>>,
-    ) -> anyhow::Result<FaultRun> {
+    ) -> anyhow::Result<(FaultRun, Updates)> {
         let (duration, stop) = (self.options.duration, &self.experiment.stop);
         tokio::time::sleep(SETTLE).await;
         let title = format!("{} (seed {seed})", fault.name);
@@ -283,7 +322,7 @@ impl Bench<'_> {
             noisy_refused: churn.refused,
             ..self.judge(fault, seed, promised, &observed, disturbed)
         };
-        Ok(run.with_quiet(quiet.transpose()?))
+        Ok((run.with_quiet(quiet.transpose()?), observed.updates))
     }
 
     fn bound(&self, promise: Promise) -> Duration {
@@ -394,6 +433,7 @@ impl Bench<'_> {
             kept: problems.is_empty(),
             problems,
             quiet: None,
+            audit: None,
         }
     }
 }

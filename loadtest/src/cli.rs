@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Watchers(Box<WatchersOptions>),
     /// Send one request at a fixed rate, with the tokens of a file in rotation; prints JSON
     Hits(Box<HitsOptions>),
-    /// Inject faults into the local stack, and compare the staleness of reads with the promised bounds
+    /// Inject faults into the local stack: compare the staleness of reads with the promised bounds, and audit the change history
     Chaos(Box<ChaosOptions>),
     /// Create the tenants, users and items that a load test reads
     Seed(SeedOptions),

@@ -519,6 +519,14 @@ impl Collector {
             all.count(&format!("{name}.undecided"), Kind::Count, one.undecided);
             all.count(&format!("{name}.updates"), Kind::Amount, one.updates);
             all.count(&format!("{name}.repairs"), Kind::Neutral, one.repairs);
+            if let Some(audit) = &one.audit {
+                let violations = audit.violations.len() as u64;
+                all.count(
+                    &format!("{name}.history_violations"),
+                    Kind::Count,
+                    violations,
+                );
+            }
             if let Some(quiet) = &one.quiet {
                 let times = one.quiet_times();
                 let times = times.as_ref().ok_or("the rate was not sustained");
@@ -608,7 +616,9 @@ pub(crate) mod expected {
             StalenessOptions,
         },
         latency::mix_of,
-        report::{FaultRun, Neighbour, Phase, Series, Watchers, capacity::Capacity, soak::Trend},
+        report::{
+            Audit, FaultRun, Neighbour, Phase, Series, Watchers, capacity::Capacity, soak::Trend,
+        },
         scenarios::{HOT, Mix},
     };
 
@@ -718,6 +728,7 @@ pub(crate) mod expected {
                     name: name.to_owned(),
                     seed: *seed,
                     quiet: Some(Phase::default()),
+                    audit: Some(Audit::default()),
                     ..FaultRun::default()
                 });
             }

@@ -228,6 +228,7 @@ impl Rewriter {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let version = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let value = pb::Value {
+            checked: true,
             value: self.value.clone(),
             content_type: "text/plain".to_owned(),
             // In whole seconds, so that all answers have the same size.

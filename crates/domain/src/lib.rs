@@ -5,6 +5,7 @@
 //! Used by every other crate of the workspace.
 
 pub mod admission;
+pub mod history;
 pub mod identity;
 pub mod json;
 pub mod key;
@@ -13,14 +14,15 @@ pub mod record;
 pub mod store;
 
 pub use admission::{Admitted, AnswerPermit, Gate, Quota, Refused, Resource};
+pub use history::{Author, ChangeOperation, HistoryEntry, HistoryPage, HistoryRequest};
 pub use identity::{
     Principal, Role, TenantId,
     token::{SigningKeys, TokenError, TokenRules},
 };
 pub use key::{ConfigKey, ConfigName, KeyError, KeyPrefix};
 pub use location::{Backend, Layers, Location, LocationId, Origin};
-pub use record::{Content, Record, Remote, Revision, Value};
+pub use record::{Check, Content, Record, Remote, Revision, Value};
 pub use store::{
-    Current, DEFAULT_MAX_VALUE_BYTES, ListPage, ListRequest, NewValue, Operation, Order,
-    Precondition, Store, StoreError, ValueStream, VersionClock, Written,
+    BulkChange, CountOfOthers, Current, DEFAULT_MAX_VALUE_BYTES, ListPage, ListRequest, NewValue,
+    Operation, Order, Precondition, Store, StoreError, ValueStream, VersionClock, Written,
 };

@@ -131,9 +131,13 @@ impl Location {
     }
 
     /// A place that every verified caller may read.
-    pub fn shared_with(_tenant: &TenantId, backend: Backend, partition: String) -> Self {
+    pub fn shared_with(
+        _tenant: &TenantId,
+        backend: Backend,
+        (partition, sort): (String, String),
+    ) -> Self {
         Self {
-            id: LocationId::new(backend, partition, ""),
+            id: LocationId::new(backend, partition, sort),
             owner: None,
         }
     }

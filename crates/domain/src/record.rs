@@ -61,7 +61,21 @@ pub struct Record {
     pub modified_ms: Option<i64>,
     /// Whether only admins may see the value.
     pub secret: bool,
+    /// Whether it was held against the JSON Schemas of its key.
+    pub check: Check,
     digest: [u8; 16],
+}
+
+/// Whether a value was held against the JSON Schemas of its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// Somebody wrote it past this service, or before this service marked what it writes.
+    #[default]
+    Open,
+    /// This service wrote it, and checked it then.
+    Written,
+    /// It is the last good value: what lies there was written past this service, and is invalid.
+    InsteadOf(Content),
 }
 
 // === impl Value ===
@@ -187,8 +201,36 @@ impl Record {
             revision,
             modified_ms,
             secret: false,
+            check: Check::Open,
             digest,
         }
+    }
+
+    /// The same, as this service wrote it.
+    #[must_use]
+    pub fn written(mut self) -> Self {
+        self.check = Check::Written;
+        self
+    }
+
+    /// The same, served instead of this invalid one.
+    #[must_use]
+    pub fn instead_of(mut self, invalid: &Self) -> Self {
+        self.check = Check::InsteadOf(invalid.content());
+        self
+    }
+
+    /// The revision of what lies there, whatever is served instead.
+    pub fn stored(&self) -> Revision {
+        match self.check {
+            Check::InsteadOf(invalid) => invalid.revision,
+            Check::Open | Check::Written => self.revision,
+        }
+    }
+
+    /// Whether an invalid value lies there, and this one is served instead.
+    pub fn is_instead(&self) -> bool {
+        matches!(self.check, Check::InsteadOf(_))
     }
 
     /// The same, marked as a secret: its content and digest no longer reveal anything of the value.

@@ -3,6 +3,7 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,12 +13,18 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 
 use crate::{
-    Admitted, Backend, ConfigName, Layers, Location, Quota, Record, TenantId,
+    Admitted, Author, Backend, ConfigKey, ConfigName, HistoryPage, HistoryRequest, Layers,
+    Location, LocationId, Quota, Record, Role, TenantId,
     record::{Content, Remote, Value},
 };
 
 /// The bytes of a value, as they arrive.
 pub type ValueStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// Whether a name is counted.
+pub type IsCounted = Arc<dyn for<'n> Fn(&'n str) -> bool + Send + Sync>;
+/// Whether a value matches.
+pub type IsMatching = Arc<dyn for<'v> Fn(&'v Value) -> bool + Send + Sync>;
 
 /// The largest value of a backend that says nothing else, in bytes.
 pub const DEFAULT_MAX_VALUE_BYTES: usize = 256 * 1024;
@@ -55,9 +62,30 @@ pub trait Store: Send + Sync + 'static {
         DEFAULT_MAX_VALUE_BYTES
     }
 
+    /// Who may write here.
+    fn written_by(&self) -> Role {
+        Role::Writer
+    }
+
+    /// Whether callers write here.
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Self::history`] has every change with who made it.
+    fn keeps_history(&self) -> bool {
+        true
+    }
+
     /// Whether it keeps any bytes; otherwise values are text.
     fn keeps_bytes(&self) -> bool {
         false
+    }
+
+    /// The key of what lies there, and whose it is, as the history's partitions are called (`TENANT#<tenantId>`, or `GLOBAL`
+    /// for what all share); `None` for what holds no configuration.
+    fn key_at(&self, _id: &LocationId) -> Option<(String, ConfigKey)> {
+        None
     }
 
     /// The places where this name of this tenant may lie.
@@ -112,6 +140,22 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
+    /// Counts the values of other tenants whose names begin so: those that `is_counted`, and among them those that
+    /// `is_matching` says so of, which may take long. Nothing else of them leaves the store. For the operators' tenant alone.
+    async fn count_others(
+        &self,
+        _admitted: &Admitted,
+        _prefix: &str,
+        _is_counted: IsCounted,
+        _is_matching: IsMatching,
+    ) -> Result<CountOfOthers, StoreError> {
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::List,
+            instead: "",
+        })
+    }
+
     /// Writes the tenant's own value and returns it as it now stands, and whether the key is new.
     async fn put(
         &self,
@@ -134,6 +178,7 @@ pub trait Store: Send + Sync + 'static {
         _admitted: &Admitted,
         _name: ConfigName<'_>,
         _precondition: Precondition,
+        _author: Author<'_>,
     ) -> Result<i64, StoreError> {
         Err(StoreError::Unsupported {
             backend: self.backend(),
@@ -141,7 +186,65 @@ pub trait Store: Send + Sync + 'static {
             instead: "",
         })
     }
+
+    /// Writes and deletes several of the tenant's own values, all or none, and returns their versions in the same order.
+    /// At most [`MAX_BULK_CHANGES`].
+    async fn change_all(
+        &self,
+        _admitted: &Admitted,
+        _changes: &[BulkChange<'_>],
+        _author: Author<'_>,
+    ) -> Result<Vec<i64>, StoreError> {
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::Put,
+            instead: "",
+        })
+    }
+
+    /// The changes of one place, newest first. A backend that keeps no author gives
+    /// [`UNKNOWN`](crate::history::UNKNOWN).
+    async fn history(
+        &self,
+        _admitted: &Admitted,
+        _location: &Location,
+        _request: &HistoryRequest<'_>,
+    ) -> Result<HistoryPage, StoreError> {
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::History,
+            instead: "",
+        })
+    }
+
+    /// A page of what the tenant's own names held at this time (unix milliseconds), in byte order.
+    async fn list_as_of(
+        &self,
+        _admitted: &Admitted,
+        _request: &ListRequest<'_>,
+        _at_ms: i64,
+    ) -> Result<ListPage, StoreError> {
+        Err(StoreError::Unsupported {
+            backend: self.backend(),
+            operation: Operation::History,
+            instead: "",
+        })
+    }
 }
+
+/// How many values of other tenants were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountOfOthers {
+    /// Those that were looked at.
+    pub checked: u64,
+    /// Those of them that match.
+    pub matching: u64,
+    /// Whether all were looked at.
+    pub is_complete: bool,
+}
+
+/// The most changes that a backend makes all or none. DynamoDB: 100 items in one transaction, up to five for each change.
+pub const MAX_BULK_CHANGES: usize = 20;
 
 /// How the values of one location are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +263,21 @@ pub struct NewValue<'a> {
     pub value: &'a Value,
     /// Its media type.
     pub content_type: &'a str,
-    /// Who writes it (`sub`).
-    pub modified_by: &'a str,
+    /// Who writes it.
+    pub author: Author<'a>,
+    /// Whether it is the value of an earlier version, written again.
+    pub is_rollback: bool,
+}
+
+/// One of several changes that are made all or none.
+#[derive(Clone, Debug)]
+pub struct BulkChange<'a> {
+    /// Of this name.
+    pub name: ConfigName<'a>,
+    /// The value that comes back, and its media type; `None` to delete it.
+    pub value: Option<(Value, String)>,
+    /// What must hold of the name.
+    pub precondition: Precondition,
 }
 
 /// What a write did.
@@ -230,6 +346,8 @@ pub enum Operation {
     Put,
     /// [`Store::delete`]
     Delete,
+    /// [`Store::history`]
+    History,
 }
 
 /// A store's failure. `Display` names the object and never its source.
@@ -374,6 +492,7 @@ impl std::fmt::Display for Operation {
             Self::List => "list",
             Self::Put => "write",
             Self::Delete => "delete",
+            Self::History => "keep the history of",
         })
     }
 }

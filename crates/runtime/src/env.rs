@@ -164,6 +164,13 @@ impl FromEnv for u64 {
     }
 }
 
+impl FromEnv for bool {
+    fn from_env(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("must be true or false, not {text:?}"))
+    }
+}
+
 impl FromEnv for PathPrefix {
     fn from_env(text: &str) -> Result<Self, String> {
         let is_name = |name: &str| {

@@ -21,7 +21,7 @@ const MAX_WAITING: usize = 4_096;
 const CALL: Duration = Duration::from_millis(200);
 
 /// Bounds calls in flight.
-pub(crate) struct Bulkhead(Arc<Shared>);
+pub struct Bulkhead(Arc<Shared>);
 
 struct Shared {
     per_tenant: usize,
@@ -36,7 +36,7 @@ struct State {
 
 /// Permission for one call, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     shared: Weak<Shared>,
     tenant: Option<TenantId>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Permit {
 
 impl Bulkhead {
     /// So many calls in flight in total, and so many of them for one tenant.
-    pub(crate) fn new(total: usize, per_tenant: usize) -> Self {
+    pub fn new(total: usize, per_tenant: usize) -> Self {
         Self(Arc::new(Shared {
             per_tenant,
             state: Mutex::new(State {
@@ -58,11 +58,7 @@ impl Bulkhead {
 
     /// Waits for a permit; `None` if the queue is full, or no permit is free in time. What belongs to no tenant is bounded by
     /// the total only.
-    pub(crate) async fn acquire(
-        &self,
-        tenant: Option<&TenantId>,
-        timeout: Duration,
-    ) -> Option<Permit> {
+    pub async fn acquire(&self, tenant: Option<&TenantId>, timeout: Duration) -> Option<Permit> {
         let deadline = Instant::now() + timeout;
         let (sender, receiver) = oneshot::channel();
         {

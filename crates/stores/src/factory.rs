@@ -17,7 +17,7 @@ use crate::{
 /// A backend with its settings.
 #[derive(Clone, Debug)]
 pub enum StoreSpec {
-    /// `tenant_config_*`
+    /// `tenant_config_*`, `schema_config_*`
     DynamoDb(DynamoDbConfig),
     /// `param_config_*`
     ParameterStore(ParameterStoreConfig),
@@ -44,7 +44,7 @@ impl StoreSpec {
     /// The tag of the keys that go there.
     pub fn tag(&self) -> &'static str {
         match self {
-            Self::DynamoDb(_) => "tenant",
+            Self::DynamoDb(config) => config.kind.tag(),
             Self::ParameterStore(_) => "param",
             Self::S3(_) => "blob",
             Self::SecretsManager(_) => "secret",
@@ -107,9 +107,15 @@ impl Stores {
         self.0.iter().map(|(_, store)| store)
     }
 
-    /// The names of all backends.
+    /// The names of all backends, each once.
     pub fn backends(&self) -> Vec<Backend> {
-        self.all().map(|store| store.backend()).collect()
+        let mut backends: Vec<Backend> = Vec::new();
+        for store in self.all() {
+            if !backends.contains(&store.backend()) {
+                backends.push(store.backend());
+            }
+        }
+        backends
     }
 
     /// The error that lists the known tags.

@@ -4,25 +4,23 @@
 //!
 //! `PK = <minute>#<shard>`, `SK = <unix ms, 13 digits>#<id>`, and `expiresAt` for DynamoDB's own removal after
 //! [`RETENTION`]. An entry's time is the change's own if that is near the clock, so that every writer of a change
-//! writes the same item; commit order is not time order, so readers begin [`OVERLAP`] earlier.
+//! writes the same item; commit order is not time order, so readers begin [`OVERLAP`] earlier. Beside the entries lies a mark
+//! of each deletion, with a partition of its own: `PK = deletions#<shard>`, `SK = <id>`.
 //!
 //! Ceiling: [`ENTRIES_PER_SECOND`].
 
 use std::{collections::HashMap, time::Duration};
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::{
-    Client,
-    operation::put_item::PutItemError,
-    types::{AttributeValue, Put},
-};
+use aws_sdk_dynamodb::{Client, operation::put_item::PutItemError, types::AttributeValue};
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tagged_config_domain::{LocationId, Revision, StoreError};
 
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
-    dynamodb::{BACKEND, incomplete, number},
+    dynamodb::{BACKEND, number},
+    partiql::Statement,
 };
 
 /// Partitions of one minute. Readers must read every partition that a writer writes: raise it as docs/operations.md says,
@@ -32,8 +30,6 @@ pub const SHARDS: u64 = 16;
 const PARTITION_UNITS: u64 = 1_000;
 /// Write units of one entry: two in the writer's transaction, and one for the invalidator, which finds it there.
 const ENTRY_UNITS: u64 = 3;
-/// Entries of one write, at most: that of a new key, or over a hand edit, claims first (ADR 6).
-pub const ENTRIES_PER_WRITE: u64 = 2;
 /// Entries a second that the journal takes, with entries spread evenly over its shards and a table that has grown to that
 /// load (one that is new takes 4,000 units a second at once, which is a quarter).
 pub const ENTRIES_PER_SECOND: u64 = SHARDS * PARTITION_UNITS / ENTRY_UNITS;
@@ -130,7 +126,8 @@ impl ChangeId {
         bytes.try_into().ok().map(Self)
     }
 
-    fn text(self) -> String {
+    /// In hexadecimal.
+    pub(crate) fn text(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
 
@@ -318,12 +315,22 @@ impl Journal {
     }
 
     /// The same as part of a transaction.
-    pub(crate) fn put(&self, entry: &Entry, now_ms: i64) -> Result<Put, StoreError> {
-        Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(entry.item(now_ms)))
-            .build()
-            .map_err(incomplete)
+    pub(crate) fn insert(&self, entry: &Entry, now_ms: i64) -> Statement {
+        Statement::insert(&self.table, entry.item(now_ms))
+    }
+
+    /// Takes a deletion for itself, as part of its transaction: of two deletions of one item with one claim, one takes effect.
+    /// PartiQL's `DELETE` of an item that is gone succeeds, whatever its condition says.
+    pub(crate) fn deletion_mark(&self, entry: &Entry, claim: &str, now_ms: i64) -> Statement {
+        let text = |text: String| AttributeValue::S(text);
+        let retention = i64::try_from(RETENTION.as_secs()).unwrap_or(i64::MAX);
+        let mark = [
+            ("PK", text(format!("deletions#{}", entry.id.shard()))),
+            ("SK", text(format!("{}#{claim}", entry.id.text()))),
+            ("expiresAt", number(now_ms / 1_000 + retention)),
+        ];
+        let mark = mark.map(|(name, value)| (name.to_owned(), value));
+        Statement::insert(&self.table, mark.into())
     }
 
     /// The entries that became readable since `since_ms`, and some from before it, when the clock says `now_ms`: a

@@ -20,12 +20,15 @@ use aws_sdk_s3::{
     types::{ChecksumAlgorithm, ChecksumMode},
 };
 use bytes::Bytes;
-use futures::{StreamExt, future::try_join_all, stream};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Current, Layers, ListPage, ListRequest, Location, LocationId,
-    NewValue, Order, Precondition, Quota, Record, Remote, Revision, Store, StoreError, TenantId,
-    Value, ValueStream, VersionClock, Written, store::MAX_VERSION,
+    Admitted, Author, Backend, ChangeOperation, ConfigKey, ConfigName, Current, HistoryEntry,
+    HistoryPage, HistoryRequest, Layers, ListPage, ListRequest, Location, LocationId, NewValue,
+    Order, Precondition, Quota, Record, Remote, Revision, Store, StoreError, TenantId, Value,
+    ValueStream, VersionClock, Written,
+    history::{UNKNOWN, sha256_of},
+    store::MAX_VERSION,
 };
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -34,6 +37,8 @@ use uuid::Uuid;
 use crate::{
     aws::{OPERATION_TIMEOUT, store_error},
     bulkhead::{Bulkhead, Permit},
+    history::{self, History, HistoryConfig, NewEntry, partition_of},
+    journal::Entry,
     overlay,
     versions::{back_off, deletion_above, reach_version_above},
 };
@@ -72,6 +77,16 @@ const VERSION: &str = "version";
 const MODIFIED_MS: &str = "modified-ms";
 /// Metadata: who wrote it, percent-encoded.
 const MODIFIED_BY: &str = "modified-by";
+/// Metadata: the writer's role.
+const ROLE: &str = "modified-by-role";
+/// Metadata: the request, percent-encoded.
+const REQUEST_ID: &str = "request-id";
+/// Metadata: why, percent-encoded.
+const NOTE: &str = "note";
+/// Metadata: "put" or "rollback".
+const OPERATION: &str = "operation";
+/// Versions of one object that its history shows, deletions included.
+const MAX_HISTORY: i32 = 1_000;
 /// Metadata: names one write, so that its writer recognises it if the answer was lost.
 const WRITE: &str = "write";
 /// What S3, and what SDKs say of an object that was written without a content type.
@@ -82,6 +97,8 @@ const SKEW_MS: i64 = 5_000;
 /// Settings of [`S3Store`].
 #[derive(Clone, Debug)]
 pub struct S3Config {
+    /// Where writes are noted for the tenant's history; S3 keeps what each version held.
+    pub history: Option<HistoryConfig>,
     /// The bucket's name. It must be versioned.
     pub bucket: String,
     /// The largest value that is written, in bytes.
@@ -111,6 +128,7 @@ struct Object {
 /// The objects of a bucket.
 pub struct S3Store {
     objects: Objects,
+    history: Option<History>,
     max_value_bytes: usize,
     reads: Bulkhead,
     streams: Bulkhead,
@@ -125,6 +143,7 @@ impl S3Config {
     /// The defaults, with this bucket.
     pub fn of(bucket: impl Into<String>) -> Self {
         Self {
+            history: None,
             bucket: bucket.into(),
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             held_bytes: DEFAULT_HELD_BYTES,
@@ -212,6 +231,8 @@ struct About {
     content_type: Option<String>,
     version: i64,
     modified_ms: Option<i64>,
+    /// Whether this service wrote it here.
+    is_written: bool,
     write: Option<String>,
 }
 
@@ -234,6 +255,7 @@ macro_rules! about {
             content_type: answer.content_type().map(ToOwned::to_owned),
             version: version.unwrap_or_default(),
             modified_ms: own_ms.or(modified_ms),
+            is_written: own_ms.is_some(),
             write: answer
                 .metadata()
                 .and_then(|metadata| metadata.get(WRITE))
@@ -273,8 +295,13 @@ impl About {
             incarnation: 0,
             version: self.version,
         };
+        let record = Record::new(value, content_type, revision, self.modified_ms);
         Object {
-            record: Record::new(value, content_type, revision, self.modified_ms),
+            record: if self.is_written {
+                record.written()
+            } else {
+                record
+            },
             etag: self.etag,
             write: self.write,
             version_id: self.version_id,
@@ -289,6 +316,10 @@ impl S3Store {
     pub fn new(sdk: &SdkConfig, config: &S3Config) -> Self {
         Self {
             objects: Objects::new(sdk, &config.bucket, config.held_bytes),
+            history: config
+                .history
+                .clone()
+                .map(|config| History::new(sdk, config)),
             max_value_bytes: config.max_value_bytes,
             reads: Bulkhead::new(MAX_READS, MAX_READS_OF_A_TENANT),
             streams: Bulkhead::new(MAX_STREAMS, MAX_STREAMS_OF_A_TENANT),
@@ -338,6 +369,7 @@ impl S3Store {
         old: Option<&Object>,
         new: Put<'_>,
     ) -> Result<Option<Arc<str>>, StoreError> {
+        let operation = new.operation();
         let put = self
             .objects
             .client
@@ -352,10 +384,11 @@ impl S3Store {
             .metadata(VERSION, new.version.to_string())
             .metadata(MODIFIED_MS, new.modified_ms.to_string())
             .metadata(WRITE, new.write)
-            .metadata(
-                MODIFIED_BY,
-                utf8_percent_encode(new.modified_by, CONTROLS).to_string(),
-            )
+            .metadata(MODIFIED_BY, encoded(new.author.subject))
+            .metadata(ROLE, new.author.role.as_str())
+            .metadata(REQUEST_ID, encoded(new.author.request_id))
+            .metadata(NOTE, encoded(new.author.note))
+            .metadata(OPERATION, operation.as_str())
             .customize()
             .config_override(patient());
         match put.send().await {
@@ -384,10 +417,187 @@ fn patient() -> aws_sdk_s3::config::Builder {
 struct Put<'a> {
     bytes: Bytes,
     content_type: &'a str,
-    modified_by: &'a str,
+    author: Author<'a>,
+    is_rollback: bool,
     version: i64,
     modified_ms: i64,
     write: &'a str,
+}
+
+impl Put<'_> {
+    fn operation(&self) -> ChangeOperation {
+        if self.is_rollback {
+            ChangeOperation::Rollback
+        } else {
+            ChangeOperation::Put
+        }
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, CONTROLS).to_string()
+}
+
+/// A version of an object, or a deletion, as the listing has it.
+struct Listed {
+    version_id: String,
+    at_ms: i64,
+    /// `None` for a deletion.
+    bytes: Option<u64>,
+    is_latest: bool,
+}
+
+impl S3Store {
+    /// The versions of an object and its deletions, newest first.
+    async fn versions(&self, key: &str) -> Result<Vec<Listed>, StoreError> {
+        let answer = self
+            .objects
+            .client
+            .list_object_versions()
+            .bucket(&*self.objects.bucket)
+            .prefix(key)
+            .max_keys(MAX_HISTORY)
+            .send()
+            .await
+            .map_err(|e| store_error(BACKEND, e))?;
+        let at = |at: Option<&DateTime>| at.and_then(|at| at.to_millis().ok()).unwrap_or_default();
+        let written = answer
+            .versions()
+            .iter()
+            .filter(|version| version.key() == Some(key))
+            .map(|version| Listed {
+                version_id: version.version_id().unwrap_or("null").to_owned(),
+                at_ms: at(version.last_modified()),
+                bytes: Some(u64::try_from(version.size().unwrap_or_default()).unwrap_or_default()),
+                is_latest: version.is_latest().unwrap_or_default(),
+            });
+        let deleted = answer
+            .delete_markers()
+            .iter()
+            .filter(|marker| marker.key() == Some(key))
+            .map(|marker| Listed {
+                version_id: marker.version_id().unwrap_or("null").to_owned(),
+                at_ms: at(marker.last_modified()),
+                bytes: None,
+                is_latest: marker.is_latest().unwrap_or_default(),
+            });
+        let mut all: Vec<_> = written.chain(deleted).collect();
+        // Stable: S3 lists the newest first, and its times have whole seconds.
+        all.sort_by_key(|listed| (!listed.is_latest, std::cmp::Reverse(listed.at_ms)));
+        Ok(all)
+    }
+
+    /// Notes a change that was made. Its version in S3 says who wrote it; a deletion's says nothing. If this fails, so does the
+    /// write, which then may have taken effect all the same, as after a time-out.
+    async fn note(
+        &self,
+        admitted: &Admitted,
+        name: ConfigName<'_>,
+        version: i64,
+        author: Author<'_>,
+        new: Option<NewValue<'_>>,
+    ) -> Result<(), StoreError> {
+        let Some(history) = &self.history else {
+            return Ok(());
+        };
+        let layers = self.locate(admitted.tenant(), name);
+        let revision = Revision {
+            incarnation: 0,
+            version,
+        };
+        let id = layers.first().id();
+        let change = match new {
+            Some(_) => Entry::written(id, revision, version).id,
+            None => Entry::removed(id, revision, version, "").id,
+        };
+        let entry = NewEntry {
+            key: format!("blob_config_{}", name.as_str()),
+            change,
+            order: String::new(),
+            at_ms: version,
+            version,
+            previous: None,
+            operation: match new {
+                None => ChangeOperation::Delete,
+                Some(new) if new.is_rollback => ChangeOperation::Rollback,
+                Some(_) => ChangeOperation::Put,
+            },
+            author: Some(author),
+            kept_from_ms: None,
+            by: None,
+            sha256: new.map(|new| sha256_of(new.value)).unwrap_or_default(),
+            bytes: new.map_or(0, |new| new.value.len()),
+            content_type: new.map_or("", |new| new.content_type),
+            value: None,
+        };
+        let partition = partition_of(layers.first());
+        match history.append(&partition, &entry).await {
+            Ok(_) => Ok(()),
+            Err(error) if history.is_required() => Err(error),
+            Err(error) => {
+                history::count_failure(&error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn entry(
+        &self,
+        key: &str,
+        listed: &Listed,
+        values: bool,
+    ) -> Result<HistoryEntry, StoreError> {
+        let mut entry = HistoryEntry {
+            key: String::new(),
+            version: 0,
+            at_ms: listed.at_ms,
+            operation: ChangeOperation::Delete,
+            by: UNKNOWN.to_owned(),
+            role: String::new(),
+            request_id: String::new(),
+            note: String::new(),
+            bytes: 0,
+            sha256: String::new(),
+            content_type: String::new(),
+            previous: None,
+            value: None,
+        };
+        let Some(bytes) = listed.bytes else {
+            return Ok(entry);
+        };
+        let answer = self
+            .objects
+            .client
+            .head_object()
+            .bucket(&*self.objects.bucket)
+            .key(key)
+            .version_id(&listed.version_id)
+            .send()
+            .await
+            .map_err(|e| store_error(BACKEND, e))?;
+        let about = About::of_head(&answer);
+        let noted = |name: &str| {
+            let text = answer.metadata().and_then(|all| all.get(name));
+            // A copy has the metadata of what was copied.
+            let text = text.filter(|_| about.is_written);
+            text.map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned())
+        };
+        entry.version = about.version;
+        entry.at_ms = about.modified_ms.unwrap_or(listed.at_ms);
+        entry.operation = noted(OPERATION)
+            .and_then(|text| ChangeOperation::parse(&text))
+            .unwrap_or(ChangeOperation::Put);
+        entry.by = noted(MODIFIED_BY).unwrap_or_else(|| UNKNOWN.to_owned());
+        entry.role = noted(ROLE).unwrap_or_default();
+        entry.request_id = noted(REQUEST_ID).unwrap_or_default();
+        entry.note = noted(NOTE).unwrap_or_default();
+        entry.bytes = bytes;
+        entry.content_type = about.content_type.clone().unwrap_or_default();
+        if values {
+            entry.value = Some(about.remote());
+        }
+        Ok(entry)
+    }
 }
 
 #[async_trait]
@@ -418,6 +628,14 @@ impl Store for S3Store {
 
     fn keeps_bytes(&self) -> bool {
         true
+    }
+
+    fn keeps_history(&self) -> bool {
+        false
+    }
+
+    fn key_at(&self, id: &LocationId) -> Option<(String, ConfigKey)> {
+        overlay::key_at("blob", overlay::owner_and_name(id.partition()))
     }
 
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
@@ -556,7 +774,8 @@ impl Store for S3Store {
             let put = Put {
                 bytes: bytes.clone(),
                 content_type: new.content_type,
-                modified_by: new.modified_by,
+                author: new.author,
+                is_rollback: new.is_rollback,
                 version,
                 modified_ms,
                 write: &write,
@@ -569,6 +788,7 @@ impl Store for S3Store {
                     content_type: Some(new.content_type.to_owned()),
                     version,
                     modified_ms: Some(modified_ms),
+                    is_written: true,
                     write: None,
                 };
                 let value = if bytes.len() > self.objects.held_bytes {
@@ -576,6 +796,8 @@ impl Store for S3Store {
                 } else {
                     bytes.into()
                 };
+                self.note(admitted, name, version, new.author, Some(new))
+                    .await?;
                 return Ok(Written {
                     record: about.object(value).record,
                     created: old.is_none(),
@@ -591,6 +813,7 @@ impl Store for S3Store {
         admitted: &Admitted,
         name: ConfigName<'_>,
         precondition: Precondition,
+        author: Author<'_>,
     ) -> Result<i64, StoreError> {
         let _permit = Self::permit(&self.writes, admitted.tenant()).await?;
         let id = self.own(admitted, name);
@@ -613,12 +836,59 @@ impl Store for S3Store {
                     aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()),
                 );
             match delete.send().await {
-                Ok(_) => return Ok(version),
+                Ok(_) => {
+                    self.note(admitted, name, version, author, None).await?;
+                    return Ok(version);
+                }
                 Err(error) if was_overtaken(&error) => back_off(attempt).await,
                 Err(error) => return Err(store_error(BACKEND, error)),
             }
         }
         Err(StoreError::Contended)
+    }
+
+    async fn history(
+        &self,
+        admitted: &Admitted,
+        location: &Location,
+        request: &HistoryRequest<'_>,
+    ) -> Result<HistoryPage, StoreError> {
+        let _permit = Self::permit(&self.pages, admitted.tenant()).await?;
+        let key = location.id().partition();
+        let all = self.versions(key).await?;
+        // S3's own times are near those that the service gives.
+        let near =
+            request.since_ms.saturating_sub(SKEW_MS)..request.until_ms.saturating_add(SKEW_MS);
+        let mut within: Vec<_> = all
+            .into_iter()
+            .filter(|listed| near.contains(&listed.at_ms))
+            .collect();
+        if let Some(after) = request.after {
+            let place = within.iter().position(|one| one.version_id == after);
+            within = within.split_off(place.map_or(0, |place| place + 1));
+        }
+        admitted.charge(u32::try_from(within.len().min(request.limit)).unwrap_or(u32::MAX));
+        let entries = within.iter().map(async |listed| {
+            let entry = self.entry(key, listed, request.values).await?;
+            Ok::<_, StoreError>((entry, listed))
+        });
+        let entries: Vec<_> = entries.collect();
+        let mut read = stream::iter(entries).buffered(PAGE_CONCURRENCY);
+        let mut page = HistoryPage::default();
+        let mut last: Option<&Listed> = None;
+        while let Some((entry, listed)) = read.try_next().await? {
+            if !(request.since_ms..request.until_ms).contains(&entry.at_ms) {
+                continue;
+            }
+            if page.entries.len() == request.limit {
+                page.next_after = last.map(|last| last.version_id.clone());
+                break;
+            }
+            page.entries.push(entry);
+            last = Some(listed);
+        }
+        drop(read);
+        Ok(page)
     }
 }
 

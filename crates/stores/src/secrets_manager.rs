@@ -11,11 +11,13 @@ use aws_sdk_secretsmanager::{
     Client,
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
+    types::SecretVersionsListEntry,
 };
 use futures::future::try_join_all;
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Layers, Location, LocationId, NewValue, Operation, Order,
-    Precondition, Quota, Record, Revision, Store, StoreError, TenantId, Value, Written,
+    Admitted, Author, Backend, ChangeOperation, ConfigName, HistoryEntry, HistoryPage,
+    HistoryRequest, Layers, Location, LocationId, NewValue, Operation, Order, Precondition, Quota,
+    Record, Revision, Store, StoreError, TenantId, Value, Written, history::UNKNOWN,
 };
 
 use crate::{
@@ -24,6 +26,8 @@ use crate::{
     overlay,
 };
 
+/// Versions that a secret's history shows.
+const MAX_HISTORY: i32 = 100;
 /// The backend's name.
 pub const BACKEND: Backend = Backend("secrets-manager");
 /// The label of the value that is served.
@@ -83,6 +87,12 @@ impl SecretsManagerConfig {
             Some(arn) if !looks_suffixed(name) => format!("{arn}{name}"),
             _ => name.to_owned(),
         }
+    }
+
+    /// The partition of the history, and the name, of a secret's name.
+    pub fn owner_and_name<'s>(&self, secret: &'s str) -> Option<(String, &'s str)> {
+        let below = secret.strip_prefix(self.root.as_str())?.strip_prefix('/')?;
+        overlay::owner_and_name(below)
     }
 
     /// The place of a secret's name, or `None` for one that holds no configuration.
@@ -181,6 +191,14 @@ impl Store for SecretsManagerStore {
         }
     }
 
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    fn keeps_history(&self) -> bool {
+        false
+    }
+
     fn locate(&self, tenant: &TenantId, name: ConfigName<'_>) -> Layers {
         overlay::layers(tenant, BACKEND, &self.below_root, name)
     }
@@ -253,6 +271,7 @@ impl Store for SecretsManagerStore {
         _: &Admitted,
         _: ConfigName<'_>,
         _: Precondition,
+        _: Author<'_>,
     ) -> Result<i64, StoreError> {
         let instead = ": an operator deletes them with `aws secretsmanager delete-secret`";
         Err(StoreError::Unsupported {
@@ -260,6 +279,63 @@ impl Store for SecretsManagerStore {
             operation: Operation::Delete,
             instead,
         })
+    }
+
+    /// The versions that Secrets Manager keeps, without their values. A version's name and its labels are its note.
+    async fn history(
+        &self,
+        admitted: &Admitted,
+        location: &Location,
+        request: &HistoryRequest<'_>,
+    ) -> Result<HistoryPage, StoreError> {
+        let _permit = self.permit(admitted.tenant()).await?;
+        let name = location.id().partition();
+        let answer = self
+            .client
+            .list_secret_version_ids()
+            .secret_id(self.config.secret_id(name))
+            .include_deprecated(true)
+            .max_results(MAX_HISTORY)
+            .send()
+            .await;
+        let Some(answer) = self.existing(name, answer)? else {
+            return Ok(HistoryPage::default());
+        };
+        if answer.name() != Some(name) {
+            return Ok(HistoryPage::default());
+        }
+        let mut entries: Vec<_> = answer.versions().iter().map(entry).collect();
+        entries.retain(|entry| (request.since_ms..request.until_ms).contains(&entry.at_ms));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.at_ms));
+        entries.truncate(request.limit);
+        Ok(HistoryPage {
+            entries,
+            next_after: None,
+        })
+    }
+}
+
+fn entry(version: &SecretVersionsListEntry) -> HistoryEntry {
+    let labels = version.version_stages().join(", ");
+    HistoryEntry {
+        key: String::new(),
+        version: 0,
+        at_ms: version
+            .created_date()
+            .and_then(|at| at.to_millis().ok())
+            .unwrap_or_default(),
+        operation: ChangeOperation::Put,
+        by: UNKNOWN.to_owned(),
+        role: String::new(),
+        request_id: String::new(),
+        note: format!("{} {labels}", version.version_id().unwrap_or_default())
+            .trim_end()
+            .to_owned(),
+        bytes: 0,
+        sha256: String::new(),
+        content_type: String::new(),
+        previous: None,
+        value: None,
     }
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use tagged_config_domain::{
-    ConfigName, ListRequest, NewValue, Precondition, Record, Remote, Store, StoreError, TenantId,
-    Value, Written,
+    Author, ConfigName, ListRequest, NewValue, Precondition, Record, Remote, Role, Store,
+    StoreError, TenantId, Value, Written,
 };
 
 use crate::{Issuer, admitted};
@@ -103,7 +103,18 @@ fn new(value: &Value) -> NewValue<'_> {
     NewValue {
         value,
         content_type: "application/json",
-        modified_by: "tester",
+        author: tester(),
+        is_rollback: false,
+    }
+}
+
+/// Who writes in tests.
+pub fn tester() -> Author<'static> {
+    Author {
+        subject: "tester",
+        role: Role::Admin,
+        request_id: "request-1",
+        note: "a test",
     }
 }
 
@@ -274,7 +285,9 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         Precondition::Absent,
     ] {
         assert!(matches!(
-            store.delete(&admitted(f), name, precondition).await,
+            store
+                .delete(&admitted(f), name, precondition, tester())
+                .await,
             Err(StoreError::NotFound)
         ));
     }
@@ -285,12 +298,14 @@ async fn writes(subject: &dyn Subject, e: &TenantId, f: &TenantId) {
         none_of(&v5),
     ] {
         assert!(matches!(
-            store.delete(&admitted(e), name, precondition).await,
+            store
+                .delete(&admitted(e), name, precondition, tester())
+                .await,
             Err(StoreError::Conflict { .. })
         ));
     }
     let deleted = store
-        .delete(&admitted(e), name, one_of(&v5).and(none_of(&v4)))
+        .delete(&admitted(e), name, one_of(&v5).and(none_of(&v4)), tester())
         .await
         .expect("as it was written");
     assert!(deleted > v5.revision.version);
@@ -330,7 +345,8 @@ async fn sizes(subject: &dyn Subject, j: &TenantId) {
         let new = NewValue {
             value: &value.into(),
             content_type: "text/plain",
-            modified_by: "tester",
+            author: tester(),
+            is_rollback: false,
         };
         store
             .put(&admitted(j), name_of(name), new, Precondition::None)
@@ -376,7 +392,8 @@ async fn bytes(subject: &dyn Subject, k: &TenantId) {
         let new = NewValue {
             value: &Bytes::copy_from_slice(value).into(),
             content_type,
-            modified_by: "tester",
+            author: tester(),
+            is_rollback: false,
         };
         store
             .put(&admitted(k), name_of("bytes"), new, Precondition::None)
@@ -460,7 +477,7 @@ async fn refuses_writes(subject: &dyn Subject, i: &TenantId) {
         "{put:?}"
     );
     let deleted = store
-        .delete(&admitted(i), name_of("x"), Precondition::None)
+        .delete(&admitted(i), name_of("x"), Precondition::None, tester())
         .await;
     assert!(
         matches!(deleted, Err(StoreError::Unsupported { .. })),

@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
-    Admitted, Backend, ConfigName, Current, DEFAULT_MAX_VALUE_BYTES, Layers, ListPage, ListRequest,
-    Location, NewValue, Order, Precondition, Record, Remote, Revision, Store, StoreError, TenantId,
-    Value, ValueStream, VersionClock, Written,
+    Admitted, Author, Backend, BulkChange, ChangeOperation, ConfigName, Current,
+    DEFAULT_MAX_VALUE_BYTES, HistoryEntry, HistoryPage, HistoryRequest, Layers, ListPage,
+    ListRequest, Location, NewValue, Order, Precondition, Record, Remote, Revision, Store,
+    StoreError, TenantId, Value, ValueStream, VersionClock, Written, history::sha256_of,
 };
 use tokio::sync::Semaphore;
 
@@ -35,6 +36,8 @@ pub struct MemoryStore {
     keeps_bytes: bool,
     /// Large values by their names, also those that were replaced.
     large: Mutex<BTreeMap<Arc<str>, Bytes>>,
+    /// Changes by place, oldest first.
+    history: Mutex<Vec<((String, String), HistoryEntry)>>,
     down: AtomicBool,
     reads: AtomicUsize,
     /// While closed, reads that took their value wait here before they return it.
@@ -55,6 +58,7 @@ impl Default for MemoryStore {
             layered: false,
             keeps_bytes: false,
             large: Mutex::default(),
+            history: Mutex::default(),
             down: AtomicBool::new(false),
             reads: AtomicUsize::new(0),
             gate: Semaphore::new(0),
@@ -162,6 +166,42 @@ impl MemoryStore {
         }
     }
 
+    fn remember(
+        &self,
+        place: (String, String),
+        author: Author<'_>,
+        written: Option<(&Record, bool)>,
+        version: i64,
+        previous: Option<i64>,
+    ) {
+        let record = written.map(|(record, _)| record);
+        let entry = HistoryEntry {
+            key: String::new(),
+            version,
+            at_ms: version,
+            operation: match written {
+                None => ChangeOperation::Delete,
+                Some((_, true)) => ChangeOperation::Rollback,
+                Some((_, false)) => ChangeOperation::Put,
+            },
+            by: author.subject.to_owned(),
+            role: author.role.as_str().to_owned(),
+            request_id: author.request_id.to_owned(),
+            note: author.note.to_owned(),
+            bytes: record.map_or(0, |record| record.value.len()),
+            sha256: record
+                .map(|record| sha256_of(&record.value))
+                .unwrap_or_default(),
+            content_type: record
+                .map(|record| record.content_type.as_ref().to_owned())
+                .unwrap_or_default(),
+            previous,
+            value: record.map(|record| record.value.clone()),
+        };
+        let mut history = self.history.lock().expect("not poisoned");
+        history.push((place, entry));
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Record>> {
         self.values.lock().expect("not poisoned")
     }
@@ -216,7 +256,11 @@ impl Store for MemoryStore {
         }
         Layers::over(
             own,
-            Location::shared_with(tenant, self.backend(), format!("global/{}", name.as_str())),
+            Location::shared_with(
+                tenant,
+                self.backend(),
+                (format!("global/{}", name.as_str()), String::new()),
+            ),
         )
     }
 
@@ -314,6 +358,7 @@ impl Store for MemoryStore {
             let old = values.get(&key);
             precondition.check(old.map(Current::from))?;
             let created = old.is_none();
+            let previous = old.map(|record| record.revision.version);
             let old_version = old.map_or(0, |record| record.revision.version);
             let version = self.next_version(old_version)?;
             let record = Record::new(
@@ -325,7 +370,14 @@ impl Store for MemoryStore {
                 },
                 Some(version),
             );
-            values.insert(key, record.clone());
+            values.insert(key.clone(), record.clone());
+            self.remember(
+                key,
+                new.author,
+                Some((&record, new.is_rollback)),
+                version,
+                previous,
+            );
             Written { record, created }
         };
         self.written().await;
@@ -337,6 +389,7 @@ impl Store for MemoryStore {
         admitted: &Admitted,
         name: ConfigName<'_>,
         precondition: Precondition,
+        author: Author<'_>,
     ) -> Result<i64, StoreError> {
         self.up()?;
         let version = {
@@ -349,11 +402,77 @@ impl Store for MemoryStore {
                 return Err(StoreError::NotFound);
             };
             precondition.check(Some(Current::from(old)))?;
+            let previous = Some(old.revision.version);
             let version = self.next_version(old.revision.version)?;
             values.remove(&key);
+            self.remember(key, author, None, version, previous);
             version
         };
         self.written().await;
         Ok(version)
+    }
+
+    async fn change_all(
+        &self,
+        admitted: &Admitted,
+        changes: &[BulkChange<'_>],
+        author: Author<'_>,
+    ) -> Result<Vec<i64>, StoreError> {
+        for change in changes {
+            let own = self.value(admitted.tenant().as_str(), change.name.as_str());
+            change.precondition.check(own.as_ref().map(Current::from))?;
+        }
+        let mut versions = Vec::new();
+        for change in changes {
+            let precondition = change.precondition.clone();
+            versions.push(match &change.value {
+                None => {
+                    self.delete(admitted, change.name, precondition, author)
+                        .await?
+                }
+                Some((value, content_type)) => {
+                    let new = NewValue {
+                        value,
+                        content_type,
+                        author,
+                        is_rollback: true,
+                    };
+                    let written = self.put(admitted, change.name, new, precondition).await?;
+                    written.record.revision.version
+                }
+            });
+        }
+        Ok(versions)
+    }
+
+    async fn history(
+        &self,
+        _: &Admitted,
+        location: &Location,
+        request: &HistoryRequest<'_>,
+    ) -> Result<HistoryPage, StoreError> {
+        self.up()?;
+        let place = (location.id().partition(), location.id().sort());
+        let history = self.history.lock().expect("not poisoned");
+        let before: i64 = request.after.map_or(i64::MAX, |after| {
+            after.parse().expect("a cursor of this store")
+        });
+        let mut entries: Vec<_> = history
+            .iter()
+            .rev()
+            .filter(|((partition, name), entry)| {
+                (partition.as_str(), name.as_str()) == place
+                    && (request.since_ms..request.until_ms).contains(&entry.at_ms)
+                    && entry.version < before
+            })
+            .map(|(_, entry)| entry.clone())
+            .collect();
+        let next_after =
+            (entries.len() > request.limit).then(|| entries[request.limit - 1].version.to_string());
+        entries.truncate(request.limit);
+        Ok(HistoryPage {
+            entries,
+            next_after,
+        })
     }
 }

@@ -10,6 +10,8 @@ use tower_http::cors::CorsLayer;
 /// How long a browser may keep the answer to a preflight.
 const MAX_AGE: Duration = Duration::from_mins(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Why, of a write.
+const CHANGE_NOTE: HeaderName = HeaderName::from_static("x-change-note");
 
 /// Origins whose pages may call the API, comma-separated: `https://app.example.com,http://localhost:5173`. None by default.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +66,9 @@ pub fn cors(
                 header::CONTENT_TYPE,
                 header::IF_MATCH,
                 header::IF_NONE_MATCH,
+                header::IF_RANGE,
+                header::RANGE,
+                CHANGE_NOTE,
                 REQUEST_ID,
             ])
             .expose_headers(exposed.collect::<Vec<_>>())

@@ -21,5 +21,5 @@ pub use body::{BODY_TIMEOUT, BodyError, discard_body, read_body};
 pub use chunks::{CHUNK_BYTES, Chunks};
 pub use coalesce::WriteCoalescer;
 pub use layers::{HANDLER_TIMEOUT, layered};
-pub use problem::Problem;
+pub use problem::{Problem, Violation};
 pub use serve::{HEAD_TIMEOUT, MAX_CONNECTIONS, serve};

@@ -15,8 +15,21 @@ pub struct Problem {
     status: StatusCode,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Violation>,
     #[serde(skip)]
     retry_after: Duration,
+}
+
+/// One way in which a body is invalid.
+#[derive(Clone, Debug, Serialize)]
+pub struct Violation {
+    /// RFC 6901 pointer to the invalid part; empty for the whole body.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+    /// What it breaks.
+    pub schema: String,
 }
 
 impl Problem {
@@ -27,6 +40,7 @@ impl Problem {
             title: title.into(),
             status,
             detail: None,
+            violations: Vec::new(),
             retry_after: Duration::ZERO,
         }
     }
@@ -35,6 +49,13 @@ impl Problem {
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Option<String>>) -> Self {
         self.detail = detail.into();
+        self
+    }
+
+    /// Adds each way in which the body is invalid.
+    #[must_use]
+    pub fn with_violations(mut self, violations: Vec<Violation>) -> Self {
+        self.violations = violations;
         self
     }
 

@@ -130,6 +130,7 @@ impl<R> Announced<'_, R> {
             state,
             written_at_ms,
             whole_seconds: own_ms.is_none(),
+            noted: None,
         }
     }
 }

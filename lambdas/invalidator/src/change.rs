@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use tagged_config_domain::{LocationId, Record, Revision, Value};
+use tagged_config_domain::{Check, LocationId, Record, Revision, Value};
 use tagged_config_proto::v1::{self as pb, change::State};
 use tagged_config_stores::Entry;
 
@@ -25,6 +25,21 @@ pub(crate) struct Change {
     pub whole_seconds: bool,
     /// What the journal says of it.
     pub entry: Entry,
+    /// Its place in the history, where that is not the time of writing.
+    pub noted: Option<Noted>,
+}
+
+/// The place of a change among those of its key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Noted {
+    /// In unix milliseconds.
+    pub at_ms: i64,
+    /// The same as the stream says it, in whole seconds.
+    pub seen_ms: i64,
+    /// Orders changes of one millisecond.
+    pub order: String,
+    /// The version that it replaced; `None` where nothing was there.
+    pub previous: Option<i64>,
 }
 
 /// The new state of a location.
@@ -58,6 +73,7 @@ impl Change {
                         data,
                         content_type: record.content_type.as_ref().to_owned(),
                         modified_ms: record.modified_ms.unwrap_or(0),
+                        checked: record.check == Check::Written,
                     })
                 } else {
                     digest = Bytes::copy_from_slice(record.digest());

@@ -7,10 +7,14 @@ use serde_json::Value;
 use tagged_config_domain::{LocationId, Revision};
 use tagged_config_stores::{
     Entry,
-    dynamodb::{BACKEND, item},
+    dynamodb::{BACKEND, item, key_of},
 };
 
-use crate::change::{Change, NewState};
+use crate::change::{Change, NewState, Noted};
+
+const SECOND_MS: i64 = 1_000;
+/// How far the clocks of the service and of DynamoDB may be apart.
+const SKEW_MS: i64 = 3_000;
 
 /// What a batch of records holds.
 #[derive(Debug, Default, PartialEq)]
@@ -81,29 +85,33 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
             .map(String::as_str)
     };
     let (partition, sort) = (text("PK")?, text("SK")?);
-    if !partition.starts_with("TENANT#") || !sort.starts_with("CONFIG#") {
+    let id = LocationId::new(BACKEND, partition, sort);
+    if key_of(&id).is_none() {
         return Some(None);
     }
-    let id = LocationId::new(BACKEND, partition, sort);
     #[expect(clippy::cast_possible_truncation, reason = "unix seconds fit")]
     let seen_ms = record
         .dynamodb
         .approximate_creation_date_time
         .map_or(0, |seconds| (seconds * 1_000.0) as i64);
+    let old = record
+        .dynamodb
+        .old_image
+        .as_ref()
+        .and_then(item::from_stream)
+        .unwrap_or_default();
+    let sequence = &record.dynamodb.sequence_number;
     if record.event_name == "REMOVE" {
-        let old = record
-            .dynamodb
-            .old_image
-            .as_ref()
-            .and_then(item::from_stream)
-            .unwrap_or_default();
+        if item::is_stub(&old) {
+            return Some(None);
+        }
         let revision = Revision {
             incarnation: 0,
             version: item::version(&old),
         };
-        let source_event_id = match item::assigned_version(&old) {
-            Some(_) => "",
-            None => &record.dynamodb.sequence_number,
+        let source_event_id = match item::removal_id(&old) {
+            "" if item::assigned_version(&old).is_none() => sequence,
+            id => id,
         };
         return Some(Some(Change {
             entry: Entry::removed(&id, revision, seen_ms, source_event_id),
@@ -112,15 +120,14 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
             state: NewState::Absent,
             written_at_ms: seen_ms,
             whole_seconds: true,
+            noted: Some(noted(seen_ms, &old, None, sequence)),
         }));
     }
     let new = item::from_stream(record.dynamodb.new_image.as_ref()?)?;
-    let old = record
-        .dynamodb
-        .old_image
-        .as_ref()
-        .and_then(item::from_stream)
-        .unwrap_or_default();
+    // The write itself follows.
+    if item::is_claim(&old, &new) {
+        return Some(None);
+    }
     let revision = Revision {
         incarnation: 0,
         version: item::version(&new),
@@ -134,7 +141,7 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
     let entry = if is_written_by_the_service(&record.event_name, &old, &new) {
         Entry::written(&id, revision, revision.version)
     } else {
-        Entry::edited(&id, revision, seen_ms, &record.dynamodb.sequence_number)
+        Entry::edited(&id, revision, seen_ms, sequence)
     };
     Some(Some(Change {
         entry,
@@ -143,7 +150,27 @@ fn change_of(record: &Record) -> Option<Option<Change>> {
         state,
         written_at_ms: modified_ms.unwrap_or(seen_ms),
         whole_seconds: modified_ms.is_none(),
+        noted: Some(noted(seen_ms, &old, modified_ms, sequence)),
     }))
+}
+
+/// The place of a change past the service among those of its key. The stream's time has whole seconds: it comes after what it
+/// replaced, and among others that replaced the same, in the stream's order.
+fn noted(seen_ms: i64, old: &item::Item, modified_ms: Option<i64>, sequence: &str) -> Noted {
+    let replaced = [item::assigned_version(old), item::modified_ms(old)];
+    let after = replaced
+        .into_iter()
+        .flatten()
+        .filter(|time| (0..SECOND_MS + SKEW_MS).contains(&(time - seen_ms)))
+        .map(|time| time + 1)
+        .max();
+    let times = [Some(seen_ms), after, modified_ms];
+    Noted {
+        seen_ms,
+        at_ms: times.into_iter().flatten().max().unwrap_or(seen_ms),
+        order: format!("{sequence:0>40}-"),
+        previous: (!old.is_empty() && !item::is_stub(old)).then(|| item::version(old)),
+    }
 }
 
 /// Whether no other change of the item has this version. An item that appears with a version of the service's is

@@ -11,6 +11,7 @@ use std::{
 
 use futures::future::join_all;
 use prost::Message as _;
+use tagged_config_discovery::Discover;
 use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
     v1::{self as pb, refresh_service_client::RefreshServiceClient},
@@ -21,7 +22,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{change::Change, credential::Credential, discovery::Discover};
+use crate::{change::Change, credential::Credential};
 
 /// One call to one task, connecting included. The next batch waits for the slowest task.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
@@ -334,6 +335,7 @@ mod grpc_tests;
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tagged_config_discovery::DiscoveryError;
     use tagged_config_domain::{Backend, LocationId, Record, Revision};
     use tagged_config_stores::Entry;
 
@@ -347,14 +349,14 @@ mod tests {
     }
 
     impl Discover for Tasks {
-        async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        async fn discover(&self) -> Result<Vec<SocketAddr>, DiscoveryError> {
             let turn = self
                 .asked
                 .fetch_add(1, Ordering::SeqCst)
                 .min(self.found.len() - 1);
             let ports = self.found[turn]
                 .as_ref()
-                .map_err(|()| anyhow::anyhow!("throttled"))?;
+                .map_err(|()| DiscoveryError::new("throttled"))?;
             Ok(ports.iter().map(|port| address(*port)).collect())
         }
     }
@@ -403,6 +405,7 @@ mod tests {
             state: NewState::Value(Record::new("x".repeat(bytes), "text/plain", revision, None)),
             written_at_ms: 0,
             whole_seconds: false,
+            noted: None,
         }
     }
 

@@ -6,6 +6,7 @@ use aws_sdk_ssm::Client;
 use bytes::Bytes;
 use lambda_runtime::Error;
 use serde_json::{Value, json};
+use tagged_config_discovery::{CloudMap, Discover};
 use tagged_config_proto::v1::FlushRequest;
 use tagged_config_stores::{Entry, Journal, aws, dynamodb::BACKEND};
 
@@ -13,20 +14,21 @@ use crate::{
     change::{Change, latest},
     config::Config,
     credential::Credential,
-    discovery::{CloudMap, Discover},
     dynamodb,
     fanout::{self, Fanout, GrpcRefresher, Message, OnTimeout, Refresher},
+    history::{Record, Recorder},
     journal::{self, Append, Journalled},
     receipt::{self, Stages},
     source::{self, Announcement, Source},
 };
 
 /// Handles a stream's batches and announced changes.
-pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, J = Journal> {
+pub(crate) struct Handler<D = CloudMap, R = GrpcRefresher, J = Journal, H = Recorder> {
     discover: D,
     refresher: R,
     sources: Vec<Box<dyn Source>>,
     journal: Option<J>,
+    history: Option<H>,
 }
 
 impl Handler {
@@ -41,17 +43,17 @@ impl Handler {
                 "cold start without the refresh credential"
             );
         }
-        let cloud_map = CloudMap::new(&sdk, &config);
         Self {
-            discover: cloud_map,
+            discover: CloudMap::new(&sdk, config.tasks.clone()),
             refresher: GrpcRefresher::new(credential),
             sources: source::all(&sdk, &config),
+            history: Recorder::connect(&sdk, &config),
             journal: config.journal.map(|table| journal::connect(&sdk, table)),
         }
     }
 }
 
-impl<D: Discover, R: Refresher, J: Append> Handler<D, R, J> {
+impl<D: Discover, R: Refresher, J: Append, H: Record> Handler<D, R, J, H> {
     /// Handles one event. For a stream's batch, the answer names the records to be tried again.
     pub(crate) async fn handle(&self, event: &Value) -> Result<Value, Error> {
         let started_ms = tagged_config_runtime::clock::unix_ms();
@@ -80,11 +82,17 @@ impl<D: Discover, R: Refresher, J: Append> Handler<D, R, J> {
             started_ms,
             reading: Duration::ZERO,
         };
-        if let Err(error) = self.send(&latest(batch.changes), stages).await {
+        let (recorded, sent) = futures::join!(
+            self.record(&batch.changes),
+            self.send_latest(&batch.changes, stages)
+        );
+        if let Err(error) = &sent {
             tracing::error!(
                 error = format!("{error:#}"),
                 "no task could be reached; the batch will be retried"
             );
+        }
+        if sent.is_err() || recorded.is_err() {
             failed = batch.first.into_iter().collect();
         }
         if !failed.is_empty() {
@@ -108,9 +116,32 @@ impl<D: Discover, R: Refresher, J: Append> Handler<D, R, J> {
                 started_ms,
                 reading: began.elapsed(),
             };
-            self.send(&[change], stages).await?;
+            let change = [change];
+            let (recorded, sent) = futures::join!(self.record(&change), self.send(&change, stages));
+            sent?;
+            recorded?;
         }
         Ok(())
+    }
+
+    async fn send_latest(&self, changes: &[Change], stages: Stages) -> anyhow::Result<()> {
+        self.send(&latest(changes.to_vec()), stages).await
+    }
+
+    /// Each change in the history; a failure is tried again with the whole event, and lands in the queue of dead letters.
+    async fn record(&self, changes: &[Change]) -> anyhow::Result<()> {
+        let Some(history) = &self.history else {
+            return Ok(());
+        };
+        let recorded = history.record(changes).await;
+        recorded.map_err(|error| {
+            receipt::emit_history_failure();
+            tracing::error!(
+                error = tagged_config_runtime::telemetry::chain(&error),
+                "a change is not in the history; the event will be retried"
+            );
+            error.into()
+        })
     }
 
     async fn send(&self, changes: &[Change], stages: Stages) -> anyhow::Result<()> {

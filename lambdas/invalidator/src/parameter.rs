@@ -242,6 +242,7 @@ fn change(announced: &Announced, round: &Round, revision: Revision, state: NewSt
         state,
         written_at_ms,
         whole_seconds: modified.is_none(),
+        noted: None,
     }
 }
 

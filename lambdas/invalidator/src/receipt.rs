@@ -23,6 +23,7 @@ pub(crate) const FANOUT_DURATION: &str = "refresh_fanout_ms";
 
 /// Metric: batches of a stream that are to be tried again. To Lambda the invocation has succeeded, so that its own
 /// `Errors` counts none of them.
+const HISTORY_FAILURES: &str = "history_append_failures";
 pub(crate) const BATCH_FAILURES: &str = "refresh_batch_failures";
 
 /// The times of the stages before the fan-out.
@@ -69,6 +70,12 @@ pub(crate) fn emit(changes: &[Change], journalled: Journalled, stages: Stages, f
 pub(crate) fn emit_failed_batch(source: Backend) {
     let values = json!({"source": source.0, BATCH_FAILURES: 1});
     print(&embedded(&[(BATCH_FAILURES, "Count")], values, unix_ms()));
+}
+
+/// Emits that a change is not in the history.
+pub(crate) fn emit_history_failure() {
+    let values = json!({HISTORY_FAILURES: 1});
+    print(&embedded(&[(HISTORY_FAILURES, "Count")], values, unix_ms()));
 }
 
 fn print(metrics: &Value) {
@@ -136,6 +143,7 @@ mod tests {
             state: NewState::Unknown,
             written_at_ms: 1_000,
             whole_seconds: true,
+            noted: None,
         };
         let fanout = Fanout {
             targets: 3,

@@ -90,6 +90,7 @@ fn changed(id: LocationId, time_ms: i64, event_id: &str) -> Change {
         state: NewState::Unknown,
         written_at_ms: time_ms,
         whole_seconds: true,
+        noted: None,
     }
 }
 

@@ -250,6 +250,11 @@ pub(super) const FAULTS: [Fault; 18] = [
 // === impl Fault ===
 
 impl Fault {
+    /// Whether events become dead letters: the function fails on them three times before the fault is over.
+    pub(super) fn leaves_dead_letters(&self) -> bool {
+        self.name == "down"
+    }
+
     /// The variable of a store that it is about and these targets lack: a deployment may leave a tag out.
     pub(super) fn lacks(&self, targets: &Targets) -> Option<&'static str> {
         let is_about_secrets = matches!(self.process, Process::NoisyNeighbour(SECRET));

@@ -151,6 +151,24 @@ pub(crate) struct FaultRun {
     pub(crate) kept: bool,
     /// Reads of quiet tenants beside the fault, in an open loop at the replicas that it does not disturb.
     pub(crate) quiet: Option<Phase>,
+    /// What the change history has of the updates, once the fault was over; absent where it was not checked.
+    #[serde(default)]
+    pub(crate) audit: Option<Audit>,
+}
+
+/// The audit of the change history: whether each acknowledged update has exactly one entry, in order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Audit {
+    /// Updates that must have an entry: those that were acknowledged, and that the store still keeps.
+    pub(crate) updates: u64,
+    /// Of these, those that have one.
+    pub(crate) recorded: u64,
+    /// Entries that were read.
+    pub(crate) entries: u64,
+    /// From the end of the fault to the end of the last read, in seconds.
+    pub(crate) seconds: f64,
+    /// The violations, in words.
+    pub(crate) violations: Vec<String>,
 }
 
 /// Changes on their way to many calls of WatchConfig.
@@ -250,6 +268,14 @@ impl FaultRun {
         Self { quiet, ..self }
     }
 
+    /// With the audit of the change history. Its violations break the promise, too.
+    pub(crate) fn with_audit(mut self, audit: Option<Audit>) -> Self {
+        let violations = audit.iter().flat_map(|audit| &audit.violations);
+        self.problems.extend(violations.cloned());
+        self.kept = self.problems.is_empty();
+        Self { audit, ..self }
+    }
+
     /// Adds what a reader must know.
     pub(super) fn warn(&self, found: &mut Findings) {
         for problem in &self.problems {
@@ -285,6 +311,7 @@ fn faults(runs: &[FaultRun], text: &mut String) {
         "at least",
         "promised",
         "repairs",
+        "in history",
         "quiet p50",
         "quiet p99",
         "quiet failed",
@@ -302,6 +329,9 @@ fn faults(runs: &[FaultRun], text: &mut String) {
             cell(run.worst_at_least_us),
             cell(Some(run.promised_us)),
             run.repairs.to_string(),
+            run.audit.as_ref().map_or("-".to_owned(), |audit| {
+                format!("{}/{}", audit.recorded, audit.updates)
+            }),
             times
                 .as_ref()
                 .map_or("-".to_owned(), |times| percentile(times, "p50")),
@@ -315,7 +345,8 @@ fn faults(runs: &[FaultRun], text: &mut String) {
     let _ = write!(
         text,
         "\n{table}worst, promised: from an update's acknowledgement until the last replica shows it; at least: until the \
-         last read that did not show it\nquiet: reads of other tenants beside the fault, at the replicas that it does not \
+         last read that did not show it\nin history: acknowledged updates that have an entry in the change history, once the \
+         fault is over\nquiet: reads of other tenants beside the fault, at the replicas that it does not \
          disturb (open loop)\n"
     );
     for run in runs.iter().filter(|run| run.noisy_requested > 0) {
@@ -417,6 +448,17 @@ mod tests {
             (wrong.kept, &*wrong.problems),
             (false, &["quiet reads: wrong value x 1".to_owned()][..])
         );
+        let audit = |violations: Vec<String>| Audit {
+            updates: 8,
+            recorded: 7,
+            violations,
+            ..Audit::default()
+        };
+        let missing = vec!["update 3 has no entry".to_owned()];
+        let unrecorded = kept.clone().with_audit(Some(audit(missing.clone())));
+        assert_eq!((unrecorded.kept, unrecorded.problems), (false, missing));
+        let kept = kept.with_audit(Some(audit(vec![])));
+        assert!(kept.kept && broken.clone().with_audit(None).audit.is_none());
         let mut found = Findings::default();
         kept.warn(&mut found);
         assert!(found.warnings.is_empty());
@@ -435,6 +477,7 @@ mod tests {
             let lines = text.lines().filter(|line| line.ends_with(verdict));
             assert_eq!(lines.count(), 1, "{text}");
         }
+        assert!(text.contains(" 7/8 "), "{text}");
         Ok(())
     }
 }

@@ -213,6 +213,7 @@ fn names_of_faults_and_watchers_are_measured_or_refused() {
         "seed-2.chaos.killed.broken<1",
         "chaos.killed.quiet.p99<100ms",
         "chaos.killed.quiet.errors<1%",
+        "chaos.killed.history_violations<1",
     ] {
         assert_eq!(checked(&chaos, good), Ok(()), "{good}");
     }

@@ -86,7 +86,8 @@ pub(crate) struct Writer {
 pub(crate) struct Update {
     /// For the checker.
     pub(crate) write: Write,
-    /// The store's version, to find its receipt by.
+    /// The store's version, to find its receipt and its entry in the change history by. Of a write that failed: what the store
+    /// was given, 0 if it gives versions itself.
     pub(crate) store_version: i64,
     /// Why it failed, if it did.
     pub(crate) failure: Option<String>,
@@ -99,6 +100,15 @@ pub(crate) struct Updates {
     pub(crate) made: Vec<Update>,
     /// Those that were due while their location was still being written, or rested.
     pub(crate) passed_over: u64,
+}
+
+/// Where the writes of a location stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The newest version that a write was begun for.
+    pub(crate) issued: Version,
+    /// The newest version that the store was given; 0 if it gives versions itself.
+    pub(crate) given: i64,
 }
 
 /// The run's clock.
@@ -126,6 +136,14 @@ impl Cell {
             failed: AtomicU64::new(0),
             given: AtomicI64::new(0),
             busy: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Where its writes stand now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            issued: *self.issued.borrow(),
+            given: self.given.load(Ordering::Acquire),
         }
     }
 
@@ -433,8 +451,8 @@ pub(crate) async fn update_at(
             let acked_us = clock.us();
             let (store_version, failure) = match written {
                 Ok(Ok(version)) => (version, None),
-                Ok(Err(error)) => (0, Some(format!("{error:#}"))),
-                Err(_) => (0, Some("no answer in time".to_owned())),
+                Ok(Err(error)) => (cell.mark().given, Some(format!("{error:#}"))),
+                Err(_) => (cell.mark().given, Some("no answer in time".to_owned())),
             };
             if failure.is_none() {
                 cell.acked.fetch_max(version, Ordering::AcqRel);
@@ -531,6 +549,7 @@ mod tests {
         assert_eq!((cell.give(now)?, cell.give(now)?), (1, 2));
         let later = now + time::Duration::seconds(1);
         assert_eq!((cell.give(later)?, cell.give(now)?), (1_000, 1_001));
+        assert_eq!((cell.mark().issued, cell.mark().given), (0, 1_001));
         assert_eq!(cell.location(""), "s3:tenants/lt-s1/loadtest/cell");
         Ok(())
     }

@@ -10,7 +10,7 @@ const FORCED_READS: Quota = Quota {
     burst: 50,
 };
 /// Writes. The journal takes [`ENTRIES_PER_SECOND`](tagged_config_stores::journal::ENTRIES_PER_SECOND) for all tenants and
-/// tasks, and a new key makes two.
+/// tasks.
 const WRITES: Quota = Quota {
     per_second: 100,
     burst: 500,
@@ -47,14 +47,14 @@ pub(crate) fn gate(stores: &Stores, cache_bytes: u64) -> Gate {
 
 #[cfg(test)]
 mod tests {
-    use tagged_config_stores::journal::{ENTRIES_PER_SECOND, ENTRIES_PER_WRITE};
+    use tagged_config_stores::journal::ENTRIES_PER_SECOND;
 
     use super::*;
 
     /// Also where a tenant creates keys at its quota at every task of `terraform/aws/prod.tfvars`, scaled out.
     #[test]
     fn one_tenant_at_its_write_quota_does_not_use_up_the_journal() {
-        let entries = |tasks| u64::from(WRITES.per_second) * ENTRIES_PER_WRITE * tasks;
+        let entries = |tasks| u64::from(WRITES.per_second) * tasks;
         assert_eq!(ENTRIES_PER_SECOND, 5_333);
         assert!(entries(3) <= ENTRIES_PER_SECOND / 8, "as it starts");
         assert!(entries(20) <= ENTRIES_PER_SECOND * 4 / 5, "at its largest");

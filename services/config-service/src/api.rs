@@ -6,31 +6,42 @@ use std::{collections::HashSet, ops::Range, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use tagged_config_domain::{
-    AnswerPermit, Backend, ConfigKey, ConfigName, Gate, KeyPrefix, Layers, ListRequest, NewValue,
-    Order, Origin, Precondition, Principal, Record, Refused, Resource, Role, Store, StoreError,
-    TenantId, Value, ValueStream, Written, admission::SMALL_ANSWER_BYTES,
+    Admitted, AnswerPermit, Backend, Check, ConfigKey, ConfigName, Current, Gate, KeyPrefix,
+    Layers, ListPage, ListRequest, NewValue, Order, Origin, Precondition, Principal, Record,
+    Refused, Resource, Role, Store, StoreError, TenantId, Value, ValueStream, Written,
+    admission::SMALL_ANSWER_BYTES,
 };
 use tagged_config_runtime::telemetry;
-use tagged_config_stores::Stores;
+use tagged_config_stores::{History, Stores};
 use tokio::time::{Instant, timeout_at};
 
 use read::LayerState;
 
 use crate::{
     admission,
-    api::page_token::PageTokens,
-    cache::{Cache, Explained},
+    api::{
+        guard::{Guard, Guarded},
+        history::WriteContext,
+        page_token::PageTokens,
+    },
+    cache::{Awaited, Cache, Explained, Source},
     change::sweep::SweepHealth,
     change::{Changes, LastChange},
     errors::ApiError,
-    telemetry::metrics::{Bounds, GaugeSnapshot, Metrics, ReadCounters, ReadResult},
+    tasks::{Report, Tasks},
+    telemetry::metrics::{Bounds, Changed, GaugeSnapshot, Metrics, ReadCounters, ReadResult},
     watch::registry::{TooMany, WatchRegistry},
     watch::{self, Watch},
 };
 
+pub(crate) mod breaks;
 pub(crate) mod content;
+pub(crate) mod diff;
+pub(crate) mod guard;
+pub(crate) mod history;
 pub(crate) mod page_token;
 mod read;
+pub(crate) mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -70,6 +81,9 @@ pub(crate) struct ConfigApi {
     /// Reads of each backend, counted.
     reads: Vec<(Backend, ReadCounters)>,
     page_tokens: PageTokens,
+    history: Option<History>,
+    guard: Option<Arc<Guard>>,
+    tasks: Option<Tasks>,
     instance: Arc<str>,
 }
 
@@ -193,8 +207,41 @@ impl ConfigApi {
             sweeps,
             metrics,
             page_tokens,
+            history: None,
+            guard: None,
+            tasks: None,
             instance,
         }
+    }
+
+    /// The same, with the history of what tenants change.
+    pub(crate) fn with_history(self, history: Option<History>) -> Self {
+        Self { history, ..self }
+    }
+
+    /// The same, with schemas that guard values.
+    pub(crate) fn with_guard(self, guard: Option<Arc<Guard>>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// The same, with the tasks that a write may wait for.
+    pub(crate) fn with_tasks(self, tasks: Option<Tasks>) -> Self {
+        Self { tasks, ..self }
+    }
+
+    /// Waits until every task has what the caller has just written.
+    pub(crate) async fn wait_for_tasks(
+        &self,
+        caller: &Principal,
+        key: &str,
+        written: Awaited,
+    ) -> Result<Report, ApiError> {
+        let (key, store) = self.route(key)?;
+        let layers = store.locate(caller.tenant(), key.name());
+        Ok(match &self.tasks {
+            Some(tasks) => tasks.wait(layers.first().id(), written, None).await,
+            None => Report::unknown(written),
+        })
     }
 
     fn count(&self, backend: Backend, result: ReadResult) {
@@ -491,6 +538,37 @@ impl ConfigApi {
             .stores
             .route(prefix.tag())
             .map_err(|known| ApiError::unknown_tag(&known))?;
+        let (limit, after) = self.page(caller, prefix.as_str(), page_size, page_token)?;
+        let request = ListRequest {
+            prefix: prefix.name(),
+            after: after.as_deref(),
+            limit,
+        };
+        let reads = Resource::Reads(store.backend());
+        let admitted = self.gate.admit(caller.tenant(), reads, 1)?;
+        let mut listed = store
+            .list(&admitted, &request)
+            .await
+            .map_err(|error| logged(error, "list"))?;
+        if let Some(guard) = &self.guard {
+            guard
+                .check_page(store, &admitted, &prefix, &mut listed)
+                .await;
+        }
+        let bytes = bytes_of(&listed) as u64;
+        let entries = u32::try_from(listed.entries.len() / ENTRIES_PER_UNIT).unwrap_or(u32::MAX);
+        admitted.charge(store.read_units(bytes).max(entries).saturating_sub(1));
+        self.to_page(caller, &prefix, prefix.as_str(), store, listed)
+    }
+
+    /// How many entries a page has, and where it begins.
+    fn page(
+        &self,
+        caller: &Principal,
+        listing: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<(usize, Option<String>), ApiError> {
         let limit = match usize::try_from(page_size) {
             Ok(0) => DEFAULT_PAGE,
             Ok(size @ 1..=MAX_PAGE) => size,
@@ -500,40 +578,26 @@ impl ConfigApi {
                 )));
             }
         };
-        let after = if page_token.is_empty() {
-            None
-        } else {
-            let opened = self
-                .page_tokens
-                .open(caller.tenant(), prefix.as_str(), page_token);
-            Some(opened.ok_or_else(|| {
-                ApiError::Invalid("page_token is not one of this listing".to_owned())
-            })?)
-        };
-        let request = ListRequest {
-            prefix: prefix.name(),
-            after: after.as_deref(),
-            limit,
-        };
-        let reads = Resource::Reads(store.backend());
-        let admitted = self.gate.admit(caller.tenant(), reads, 1)?;
-        let listed = store
-            .list(&admitted, &request)
-            .await
-            .map_err(|error| logged(error, "list"))?;
-        let records = listed.entries.iter();
-        let bytes: usize = records
-            .filter_map(|(_, record)| Some(record.as_ref().ok()?.value.held_bytes()))
-            .sum();
-        let entries = u32::try_from(listed.entries.len() / ENTRIES_PER_UNIT).unwrap_or(u32::MAX);
-        admitted.charge(
-            store
-                .read_units(bytes as u64)
-                .max(entries)
-                .saturating_sub(1),
-        );
+        if page_token.is_empty() {
+            return Ok((limit, None));
+        }
+        let opened = self.page_tokens.open(caller.tenant(), listing, page_token);
+        let after = opened
+            .ok_or_else(|| ApiError::Invalid("page_token is not one of this listing".to_owned()))?;
+        Ok((limit, Some(after)))
+    }
+
+    fn to_page(
+        &self,
+        caller: &Principal,
+        prefix: &KeyPrefix,
+        listing: &str,
+        store: &Arc<dyn Store>,
+        listed: ListPage,
+    ) -> Result<Page, ApiError> {
+        let bytes = bytes_of(&listed) as u64;
         let mut page = Page {
-            permit: self.gate.admit_answer(caller.tenant(), bytes as u64)?,
+            permit: self.gate.admit_answer(caller.tenant(), bytes)?,
             ..Page::default()
         };
         for (name, record) in listed.entries {
@@ -556,9 +620,7 @@ impl ConfigApi {
             }
         }
         if let Some(after) = listed.next_after {
-            page.next_page_token = self
-                .page_tokens
-                .seal(caller.tenant(), prefix.as_str(), &after);
+            page.next_page_token = self.page_tokens.seal(caller.tenant(), listing, &after);
         }
         Ok(page)
     }
@@ -667,34 +729,103 @@ impl ConfigApi {
         value: Bytes,
         content_type: &str,
         precondition: Precondition,
+        context: &WriteContext,
+    ) -> Result<Written, ApiError> {
+        let new = Write {
+            value,
+            content_type,
+            is_rollback: false,
+        };
+        self.write(caller, key, new, precondition, context).await
+    }
+
+    async fn write(
+        &self,
+        caller: &Principal,
+        key: &str,
+        new: Write<'_>,
+        precondition: Precondition,
+        context: &WriteContext,
     ) -> Result<Written, ApiError> {
         let (key, store) = self.route(key)?;
-        require(caller, Role::Writer)?;
+        require(caller, store.written_by())?;
         let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
-        let value = if store.keeps_bytes() {
-            Value::Bytes(value)
-        } else {
-            let backend = store.backend();
-            let text = String::from_utf8(value.into());
-            text.map_err(|_| StoreError::NotText { backend })?.into()
-        };
-        let content_type = content::check(&value, content_type)?;
+        let value = value_of(store, new.value)?;
+        let content_type = content::check(&value, new.content_type)?;
+        self.check(&admitted, &key, store, &value).await?;
         let new = NewValue {
             value: &value,
             content_type: &content_type,
-            modified_by: caller.subject(),
+            author: context.author(caller),
+            is_rollback: new.is_rollback,
         };
-        let written = store.put(&admitted, key.name(), new, precondition).await;
+        let mut written = store
+            .put(&admitted, key.name(), new, precondition.clone())
+            .await;
+        if let Err(StoreError::Conflict { .. }) = &written
+            && let Some(unserved) = self.unserved(&admitted, &key, store, &precondition).await
+        {
+            written = store.put(&admitted, key.name(), new, unserved).await;
+        }
+        let changed = if new.is_rollback {
+            Changed::rollback
+        } else {
+            Changed::put
+        };
         self.after_write(
             caller,
-            "put",
+            changed,
             &key,
             store,
             written
                 .as_ref()
                 .map(|written| written.record.revision.version),
         );
-        written.map_err(|error| logged(error, "put"))
+        let written = written.map_err(|error| logged(error, changed.as_str()))?;
+        let done = Awaited::Written(written.record.revision.version);
+        self.settle(caller, &key, done).await;
+        Ok(written)
+    }
+
+    /// A schema is in force when its write is acknowledged: other tasks would take what breaks it until they know of it.
+    async fn settle(&self, caller: &Principal, key: &ConfigKey, done: Awaited) {
+        if key.tag() != schema::TAG {
+            return;
+        }
+        if let Some(guard) = &self.guard {
+            guard.schema_changed();
+        }
+        if let Ok(report) = self.wait_for_tasks(caller, key.as_str(), done).await
+            && !report.is_live()
+        {
+            tracing::warn!(
+                { telemetry::CONFIG_KEY } = key.as_str(),
+                summary = report.summary(),
+                "a schema is not in force everywhere yet"
+            );
+        }
+    }
+
+    /// A condition on what is served holds where that is the last good value: then it is one on the invalid value that lies
+    /// there.
+    async fn unserved(
+        &self,
+        admitted: &Admitted,
+        key: &ConfigKey,
+        store: &Arc<dyn Store>,
+        precondition: &Precondition,
+    ) -> Option<Precondition> {
+        let own = store.locate(admitted.tenant(), key.name());
+        let read = self
+            .guarded(store)
+            .read(admitted, std::slice::from_ref(own.first()))
+            .await;
+        let served = read.ok()?.pop().flatten()?;
+        let Check::InsteadOf(invalid) = served.check else {
+            return None;
+        };
+        let holds = precondition.check(Some(Current::from(&served))).is_ok();
+        holds.then(|| Precondition::OneOf(vec![invalid]))
     }
 
     /// Deletes a key of the caller's own and returns the deletion's version.
@@ -703,13 +834,30 @@ impl ConfigApi {
         caller: &Principal,
         key: &str,
         precondition: Precondition,
+        context: &WriteContext,
     ) -> Result<i64, ApiError> {
         let (key, store) = self.route(key)?;
-        require(caller, Role::Writer)?;
+        require(caller, store.written_by())?;
         let admitted = self.gate.admit(caller.tenant(), Resource::Writes, 1)?;
-        let deleted = store.delete(&admitted, key.name(), precondition).await;
-        self.after_write(caller, "delete", &key, store, deleted.as_ref().copied());
-        deleted.map_err(|error| logged(error, "delete"))
+        let author = context.author(caller);
+        let mut deleted = store
+            .delete(&admitted, key.name(), precondition.clone(), author)
+            .await;
+        if let Err(StoreError::Conflict { .. }) = &deleted
+            && let Some(unserved) = self.unserved(&admitted, &key, store, &precondition).await
+        {
+            deleted = store.delete(&admitted, key.name(), unserved, author).await;
+        }
+        self.after_write(
+            caller,
+            Changed::delete,
+            &key,
+            store,
+            deleted.as_ref().copied(),
+        );
+        let version = deleted.map_err(|error| logged(error, "delete"))?;
+        self.settle(caller, &key, Awaited::Deleted(version)).await;
+        Ok(version)
     }
 
     /// Whatever the write did, reads that begin here from now on see it; also after a time-out that may
@@ -717,11 +865,13 @@ impl ConfigApi {
     fn after_write(
         &self,
         caller: &Principal,
-        operation: &'static str,
+        changed: Changed,
         key: &ConfigKey,
         store: &Arc<dyn Store>,
         outcome: Result<i64, &StoreError>,
     ) {
+        self.metrics.changed(changed, outcome.is_ok());
+        let operation = changed.as_str();
         let layers = store.locate(caller.tenant(), key.name());
         self.cache.invalidate(layers.first().id());
         match outcome {
@@ -744,6 +894,37 @@ impl ConfigApi {
                 );
             }
         }
+    }
+
+    /// Refuses a value that breaks what its key's values must be.
+    async fn check(
+        &self,
+        admitted: &Admitted,
+        key: &ConfigKey,
+        store: &Arc<dyn Store>,
+        value: &Value,
+    ) -> Result<(), ApiError> {
+        let Some(guard) = &self.guard else {
+            return Ok(());
+        };
+        if value.len() > store.max_value_bytes() as u64 {
+            // Too large anyway, and the store says so.
+            return Ok(());
+        }
+        if key.tag() == schema::TAG {
+            self.covered_by(key)?;
+        }
+        let checked = guard.checked(admitted, key, Origin::Tenant, value).await;
+        let (_, broken) = checked.inspect_err(|error| error.log("check"))?;
+        if broken.is_empty() {
+            return Ok(());
+        }
+        self.metrics.changed(Changed::put, false);
+        Err(ApiError::BreaksSchema(broken))
+    }
+
+    fn guarded(&self, store: &Arc<dyn Store>) -> Guarded {
+        Guarded::new(store, self.guard.as_ref())
     }
 
     fn route(&self, key: &str) -> Result<(ConfigKey, &Arc<dyn Store>), ApiError> {
@@ -830,6 +1011,30 @@ impl ConfigApi {
             permit: AnswerPermit::default(),
         }))
     }
+}
+
+/// A value to be written.
+struct Write<'a> {
+    value: Bytes,
+    content_type: &'a str,
+    is_rollback: bool,
+}
+
+/// What the store keeps of these bytes.
+fn value_of(store: &Arc<dyn Store>, bytes: Bytes) -> Result<Value, ApiError> {
+    if store.keeps_bytes() {
+        return Ok(Value::Bytes(bytes));
+    }
+    let backend = store.backend();
+    let text = String::from_utf8(bytes.into());
+    Ok(text.map_err(|_| StoreError::NotText { backend })?.into())
+}
+
+fn bytes_of(listed: &ListPage) -> usize {
+    let records = listed.entries.iter();
+    records
+        .filter_map(|(_, record)| Some(record.as_ref().ok()?.value.held_bytes()))
+        .sum()
 }
 
 /// Memory for an answer in JSON with this value; an error if no edge would pass it.

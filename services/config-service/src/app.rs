@@ -10,7 +10,7 @@ use tagged_config_runtime::{
     shutdown::{DRAIN_LIMIT, Readiness, shutdown_pair},
     tasks::{critical_task_panicked, spawn_critical},
 };
-use tagged_config_stores::{Journal, Stores, aws};
+use tagged_config_stores::{History, Journal, Stores, aws};
 use tagged_config_web as web;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::service::Routes;
@@ -22,12 +22,13 @@ use tonic_health::{
 
 use crate::{
     api::ConfigApi,
-    api::page_token::PageTokens,
-    cache::{Cache, Surroundings},
+    api::{guard::Guard, page_token::PageTokens, schema},
+    cache::{Cache, CacheConfig, Surroundings},
     change::pause::{self, PauseDetector},
     change::sweep::{PAUSE, SweepHealth, Sweeper},
     change::{Changes, unix_ms},
     config::Config,
+    tasks::Tasks,
     telemetry::emf,
     telemetry::metrics::Metrics,
     transport::connection::{incoming, server},
@@ -85,21 +86,15 @@ impl App {
         let clock = pause::system_clock();
         let sweeps = Arc::new(SweepHealth::new(Arc::clone(&clock), config.sweep_interval));
         let pauses = Arc::new(PauseDetector::new(clock, PAUSE));
-        let cache = Arc::new(Cache::new(
-            config.cache,
-            Surroundings {
-                jitter: fastrand::f64,
-                unix_ms,
-            },
-            Arc::clone(&pauses),
-            WatchRegistry::new(),
-            Arc::clone(&metrics),
-        ));
+        let cache = new_cache(config.cache, &pauses, &metrics);
         let stores = Stores::build(config.stores, &sdk);
+        let history = config.history.map(|history| History::new(&sdk, history));
+        let guard = new_guard(&stores, &cache, history.as_ref(), &metrics);
         let changes = Arc::new(Changes::new(
             stores.clone(),
             Arc::clone(&cache),
             Arc::clone(&metrics),
+            guard.clone(),
         ));
         let sweeper = Sweeper::new(
             config.journal.map(|table| Journal::new(&sdk, table)),
@@ -115,16 +110,21 @@ impl App {
             .await
             .context("TAGGED_CONFIG_JWKS_URL")?;
         let authenticator = Arc::new(Authenticator::new(rules, jwks));
-        let page_tokens = PageTokens::new(config.refresh.exposed());
-        let api = Arc::new(ConfigApi::new(
+        let api = ConfigApi::new(
             stores,
             cache,
             Arc::clone(&changes),
             sweeps,
             Arc::clone(&metrics),
-            page_tokens,
+            PageTokens::new(config.refresh.exposed()),
             Arc::clone(&config.instance),
-        ));
+        );
+        let tasks = Tasks::configured(&sdk, config.tasks, &config.refresh);
+        let api = Arc::new(
+            api.with_guard(guard)
+                .with_history(history)
+                .with_tasks(tasks),
+        );
         let readiness = Readiness::default();
         let (trigger, shutdown) = shutdown_pair();
         let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -228,6 +228,36 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn new_cache(
+    config: CacheConfig,
+    pauses: &Arc<PauseDetector>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Cache> {
+    let surroundings = Surroundings {
+        jitter: fastrand::f64,
+        unix_ms,
+    };
+    let (pauses, metrics) = (Arc::clone(pauses), Arc::clone(metrics));
+    let registry = WatchRegistry::new();
+    Arc::new(Cache::new(config, surroundings, pauses, registry, metrics))
+}
+
+fn new_guard(
+    stores: &Stores,
+    cache: &Arc<Cache>,
+    history: Option<&History>,
+    metrics: &Arc<Metrics>,
+) -> Option<Arc<Guard>> {
+    let schemas = Arc::clone(stores.route(schema::TAG).ok()?);
+    let (cache, metrics) = (Arc::clone(cache), Arc::clone(metrics));
+    Some(Arc::new(Guard::new(
+        schemas,
+        cache,
+        history.cloned(),
+        metrics,
+    )))
 }
 
 /// Is ready from the first keys on: a deployment whose keys cannot be fetched must not replace tasks that work. Does not end.

@@ -59,6 +59,7 @@ impl Service {
             stores.clone(),
             Arc::clone(&cache),
             Arc::clone(&metrics),
+            None,
         ));
         let api = ConfigApi::new(
             stores,

@@ -7,6 +7,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tagged_config_domain::{
     Admitted, Location, LocationId, Order, Record, Revision, Store, StoreError,
 };
@@ -14,7 +15,7 @@ use tagged_config_stores::ChangeKind;
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    entry::{Applied, ChangedTo},
+    entry::{Applied, Awaited, ChangedTo},
     partitions::Cached,
     single_flight::{Found, Outcome},
 };
@@ -39,6 +40,28 @@ mod sync;
 #[cfg(test)]
 #[cfg(not(feature = "shuttle"))]
 mod tests;
+
+/// What the cache reads from.
+#[async_trait]
+pub(crate) trait Source: Clone + Send + Sync + 'static {
+    /// The store behind it.
+    fn store(&self) -> &dyn Store;
+
+    /// As [`Store::read`].
+    async fn read(
+        &self,
+        admitted: &Admitted,
+        locations: &[Location],
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        self.store().read(admitted, locations).await
+    }
+}
+
+impl Source for Arc<dyn Store> {
+    fn store(&self) -> &dyn Store {
+        &**self
+    }
+}
 
 /// Settings of [`Cache`].
 #[derive(Clone, Debug)]
@@ -209,6 +232,17 @@ impl Cache {
         }
     }
 
+    /// Whether no reader that comes now can be answered with what a location held before a change. For backends with consistent
+    /// reads. `asked` is a moment after the change: a read in flight from before it may have found less, and be cached.
+    pub(crate) fn shows(&self, id: &LocationId, awaited: Awaited, asked: Instant) -> bool {
+        let flights = self.flights.lock(id);
+        if flights.has_read_from(id, asked) {
+            return false;
+        }
+        let entry = self.entries.peek(id);
+        entry.is_none_or(|entry| entry.shows(awaited, Instant::now()))
+    }
+
     /// Drops all entries, and detaches all reads in flight.
     pub(crate) fn clear(&self) {
         self.flights.detach_all();
@@ -220,7 +254,7 @@ impl Cache {
     /// when its callers leave. In the order of `locations`.
     pub(crate) async fn fill(
         self: &Arc<Self>,
-        store: &Arc<dyn Store>,
+        source: &impl Source,
         admitted: &Admitted,
         locations: &[Location],
         wait: Wait,
@@ -238,9 +272,9 @@ impl Cache {
             }
         }
         if !led.is_empty() {
-            let (cache, store) = (Arc::clone(self), Arc::clone(store));
+            let (cache, source) = (Arc::clone(self), source.clone());
             let admitted = admitted.clone();
-            tokio::spawn(async move { cache.lead(&*store, &admitted, led).await });
+            tokio::spawn(async move { cache.lead(&source, &admitted, led).await });
         }
         let mut outcomes = Vec::with_capacity(waiters.len());
         for waiter in waiters {
@@ -248,7 +282,7 @@ impl Cache {
                 Wait::UntilDone => None,
                 Wait::AtMost(after, until) => Some(until.min(waiter.began() + after)),
             };
-            outcomes.push(waiter.outcome(store.backend(), deadline).await);
+            outcomes.push(waiter.outcome(source.store().backend(), deadline).await);
         }
         outcomes
     }
@@ -312,23 +346,24 @@ impl Cache {
         }
     }
 
-    async fn lead(&self, store: &dyn Store, admitted: &Admitted, led: Vec<(Location, Leader)>) {
+    async fn lead(&self, source: &impl Source, admitted: &Admitted, led: Vec<(Location, Leader)>) {
+        let store = source.store();
         let (locations, leaders): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-        let outcomes: Vec<Result<_, Arc<StoreError>>> = match store.read(admitted, &locations).await
-        {
-            Ok(records) => {
-                let bytes = |record: &Option<Record>| {
-                    record.as_ref().map_or(0, |r| r.value.held_bytes() as u64)
-                };
-                let units = records.iter().map(|r| store.read_units(bytes(r)) - 1);
-                admitted.charge(units.fold(0, u32::saturating_add));
-                records.into_iter().map(Ok).collect()
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                leaders.iter().map(|_| Err(Arc::clone(&error))).collect()
-            }
-        };
+        let outcomes: Vec<Result<_, Arc<StoreError>>> =
+            match source.read(admitted, &locations).await {
+                Ok(records) => {
+                    let bytes = |record: &Option<Record>| {
+                        record.as_ref().map_or(0, |r| r.value.held_bytes() as u64)
+                    };
+                    let units = records.iter().map(|r| store.read_units(bytes(r)) - 1);
+                    admitted.charge(units.fold(0, u32::saturating_add));
+                    records.into_iter().map(Ok).collect()
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    leaders.iter().map(|_| Err(Arc::clone(&error))).collect()
+                }
+            };
         for ((location, leader), outcome) in locations.iter().zip(leaders).zip(outcomes) {
             self.complete(location, store.order(), leader, outcome);
         }

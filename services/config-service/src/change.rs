@@ -8,15 +8,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as QuickCache;
-use tagged_config_domain::{LocationId, Record, Revision, Value};
+use tagged_config_domain::{Check, ConfigKey, LocationId, Order, Record, Revision, Store, Value};
 use tagged_config_proto::v1 as pb;
 use tagged_config_stores::{ChangeId, ChangeKind, Entry, Stores};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use tagged_config_runtime::clock::unix_ms;
 
 use crate::{
-    cache::{Applied, Cache, ChangedTo},
+    api::{guard::Guard, schema},
+    cache::{Applied, Awaited, Cache, ChangedTo},
     telemetry::metrics::{Metrics, RepairedBy},
 };
 
@@ -26,6 +27,9 @@ const MEMORY: Duration = Duration::from_mins(2);
 const MAX_REMEMBERED: usize = 200_000;
 /// A push that comes this long after the sweep found its change was under way already: no repair.
 const UNDER_WAY: Duration = Duration::from_secs(2);
+/// How often a location is checked for a change that a caller waits for. A read in flight that ends without a change notifies
+/// nobody, so that no notification can take the place of this.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Locations whose last change can be explained.
 const EXPLAINED: usize = 10_000;
 
@@ -34,6 +38,7 @@ pub(crate) struct Changes {
     stores: Stores,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    guard: Option<Arc<Guard>>,
     seen: Mutex<Seen>,
     last: QuickCache<LocationId, LastChange>,
 }
@@ -83,11 +88,17 @@ impl By {
 
 impl Changes {
     /// Changes to this cache.
-    pub(crate) fn new(stores: Stores, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        stores: Stores,
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+        guard: Option<Arc<Guard>>,
+    ) -> Self {
         Self {
             stores,
             cache,
             metrics,
+            guard,
             seen: Mutex::default(),
             last: QuickCache::new(EXPLAINED),
         }
@@ -96,6 +107,29 @@ impl Changes {
     /// The last change of a location, if it is remembered.
     pub(crate) fn last(&self, id: &LocationId) -> Option<LastChange> {
         self.last.get(id)
+    }
+
+    /// Waits until no reader here can be answered with what a location held before a change, for so long at most. Whether that
+    /// is so. `None` for a backend that is not here, or whose reads may lag.
+    pub(crate) async fn await_change(
+        &self,
+        location: &pb::Location,
+        awaited: Awaited,
+        limit: Duration,
+    ) -> Option<bool> {
+        let store = self.stores.by_backend(&location.backend)?;
+        if store.order() != Order::ConsistentReads {
+            return None;
+        }
+        let (partition, sort) = (location.partition.as_str(), location.sort.as_str());
+        let id = LocationId::new(store.backend(), partition, sort);
+        let asked = Instant::now();
+        let arrival = async {
+            while !self.cache.shows(&id, awaited, asked) {
+                sleep(POLL_INTERVAL).await;
+            }
+        };
+        Some(timeout(limit, arrival).await.is_ok())
     }
 
     /// Applies a change that the invalidator sent.
@@ -114,9 +148,16 @@ impl Changes {
             (change.written_at_ms, change.written_at_whole_seconds);
         let (name, version) = (ChangeId::from_bytes(&change.id), change.version);
         let written = (written_at_ms > 0).then_some(written_at_ms);
-        let applied = self
-            .cache
-            .apply(&id, store.order(), changed_to(change), written);
+        let changed_to = match changed_to(change) {
+            // It is checked when it is read.
+            ChangedTo::Value(record)
+                if record.check == Check::Open && self.is_guarded(&**store, &id) =>
+            {
+                ChangedTo::Unknown(record.revision, Some(*record.digest()))
+            }
+            changed_to => changed_to,
+        };
+        let applied = self.cache.apply(&id, store.order(), changed_to, written);
         if let Some(name) = name {
             let mut seen = self.seen.lock();
             seen.unconfirmed.remove(&name);
@@ -128,11 +169,17 @@ impl Changes {
             self.metrics.propagated(backend, took, whole_seconds);
         }
         self.note(&id, By::Push, applied, version);
+        self.heed(&**store, &id, applied);
         pb::Receipt {
             location: Some(location),
             outcome: outcome(applied).into(),
             version: self.cache.cached_version(&id),
         }
+    }
+
+    fn is_guarded(&self, store: &dyn Store, id: &LocationId) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.may_cover(store, id))
     }
 
     /// Applies what the journal says, unless it is known.
@@ -162,6 +209,18 @@ impl Changes {
         }
         if applied != Applied::NotNewer {
             self.note(&id, By::Sweep, applied, entry.revision.version);
+            self.heed(&**store, &id, applied);
+        }
+    }
+
+    /// A schema that changed may be kept by what is served instead of an invalid value, or by that value.
+    fn heed(&self, store: &dyn Store, id: &LocationId, applied: Applied) {
+        let is_schema = |(_, key): (String, ConfigKey)| key.tag() == schema::TAG;
+        if applied != Applied::NotNewer
+            && let Some(guard) = &self.guard
+            && store.key_at(id).is_some_and(is_schema)
+        {
+            guard.schema_changed();
         }
     }
 
@@ -228,12 +287,12 @@ fn changed_to(change: pb::Change) -> ChangedTo {
                 // It is a part of the message's buffer, which it would keep from being freed.
                 Value::from(Bytes::copy_from_slice(&value.data))
             };
-            ChangedTo::Value(Record::new(
-                content,
-                value.content_type,
-                revision,
-                modified_ms,
-            ))
+            let record = Record::new(content, value.content_type, revision, modified_ms);
+            ChangedTo::Value(if value.checked {
+                record.written()
+            } else {
+                record
+            })
         }
         Some(pb::change::State::Absent(true)) => ChangedTo::Absent(change.incarnation),
         Some(pb::change::State::Absent(false) | pb::change::State::Unknown(_)) | None => {

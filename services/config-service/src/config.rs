@@ -3,12 +3,15 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use tagged_config_discovery::CloudMapConfig;
 use tagged_config_runtime::{
     env::{BadEnv, Env, EnvReader, PathPrefix},
     shutdown::DEFAULT_DRAIN_DELAY,
 };
 use tagged_config_stores::{
-    DynamoDbConfig, ParameterStoreConfig, S3Config, SecretsManagerConfig, StoreSpec,
+    DynamoDbConfig, HistoryConfig, Kind, ParameterStoreConfig, S3Config, SecretsManagerConfig,
+    StoreSpec,
+    history::{DEFAULT_RETENTION_DAYS, days},
     parameter_store::DEFAULT_CALLS_PER_SECOND,
     s3::{DEFAULT_HELD_BYTES, DEFAULT_MAX_VALUE_BYTES as DEFAULT_MAX_BLOB_BYTES},
 };
@@ -22,6 +25,7 @@ use crate::{
 const DEFAULT_TTL: Duration = Duration::from_mins(1);
 const DEFAULT_MAX_STALE: Duration = Duration::from_hours(1);
 const DEFAULT_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_RETENTION_DAYS: u64 = 3_650;
 const MIN_CACHE_BYTES: u64 = 4 * 1024;
 /// CloudWatch keeps no more than a point each second.
 const MIN_EMF_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,16 +47,23 @@ pub(crate) struct Config {
     pub auth: AuthConfig,
     /// The backends, one for each tag. `TAGGED_CONFIG_BLOB_BUCKET` (none): without it, there is no `blob_config_*`;
     /// `TAGGED_CONFIG_BLOB_MAX_BYTES` (8388608): the largest blob that is written. `TAGGED_CONFIG_SECRET_ROOT` (none):
-    /// without it, there is no `secret_config_*`.
+    /// without it, there is no `secret_config_*`. `TAGGED_CONFIG_OPERATOR_TENANT` (none): the tenant whose schemas are those of
+    /// all tenants.
     pub stores: Vec<StoreSpec>,
     /// `TAGGED_CONFIG_JOURNAL_TABLE` (none): the change journal; without one, the TTL alone finds lost events.
     pub journal: Option<String>,
+    /// `TAGGED_CONFIG_HISTORY_TABLE` (none): who changed what; without one, nobody knows. `_HISTORY_RETENTION_DAYS` (90): how
+    /// long an entry is kept. `_HISTORY_REQUIRED` (true): a write fails whose entry cannot be written.
+    pub history: Option<HistoryConfig>,
     /// `TAGGED_CONFIG_SWEEP_INTERVAL` (2s): how often the journal is read.
     pub sweep_interval: Duration,
     /// `TAGGED_CONFIG_CACHE_TTL` (60s), `_CACHE_BYTES` (268435456), `_MAX_STALE` (1h).
     pub cache: CacheConfig,
     /// `TAGGED_CONFIG_REFRESH_CREDENTIAL`, `_REFRESH_CREDENTIAL_PREVIOUS` (none).
     pub refresh: RefreshCredentials,
+    /// `TAGGED_CONFIG_CLOUD_MAP_NAMESPACE`, `_CLOUD_MAP_SERVICE` (none): the service's names in Cloud Map, for a write that waits
+    /// until every task has it; both or none. `_REFRESH_PORT` (that of `_REFRESH_ADDR`): the port of every task's refresh listener.
+    pub tasks: Option<CloudMapConfig>,
     /// `TAGGED_CONFIG_INSTANCE_ID`: this task's name in answers and logs (the gRPC address; the host's name where that
     /// is every address of the host).
     pub instance: Arc<str>,
@@ -109,7 +120,7 @@ impl Config {
         let jwks_url = reader.required("TAGGED_CONFIG_JWKS_URL");
         let issuer = reader.required("TAGGED_CONFIG_ISSUER");
         let audience = reader.required("TAGGED_CONFIG_AUDIENCE");
-        let table = reader.required("TAGGED_CONFIG_TABLE");
+        let table: Option<String> = reader.required("TAGGED_CONFIG_TABLE");
         let root: Option<String> = reader.required("TAGGED_CONFIG_PARAMETER_ROOT");
         let calls_per_second = reader.or(
             "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND",
@@ -122,6 +133,8 @@ impl Config {
         );
         let secret_root: Option<String> = reader.optional("TAGGED_CONFIG_SECRET_ROOT");
         let journal: Option<String> = reader.optional("TAGGED_CONFIG_JOURNAL_TABLE");
+        let operator: Option<String> = reader.optional("TAGGED_CONFIG_OPERATOR_TENANT");
+        let history = history(&mut reader);
         let sweep_interval = reader.or("TAGGED_CONFIG_SWEEP_INTERVAL", DEFAULT_SWEEP_INTERVAL);
         let cache = CacheConfig {
             ttl: reader.or("TAGGED_CONFIG_CACHE_TTL", DEFAULT_TTL),
@@ -131,6 +144,7 @@ impl Config {
         let current: Option<SecretString> = reader.required("TAGGED_CONFIG_REFRESH_CREDENTIAL");
         let previous: Option<SecretString> =
             reader.optional("TAGGED_CONFIG_REFRESH_CREDENTIAL_PREVIOUS");
+        let tasks = cloud_map(&mut reader, refresh_addr);
         let instance: Option<String> = reader.optional("TAGGED_CONFIG_INSTANCE_ID");
 
         if cache.bytes < MIN_CACHE_BYTES {
@@ -143,7 +157,18 @@ impl Config {
                 "TAGGED_CONFIG_BLOB_MAX_BYTES must be 1 to {MAX_BLOB_BYTES}"
             ));
         }
+        let dynamodb = |kind| {
+            Some(StoreSpec::DynamoDb(DynamoDbConfig {
+                table: table.clone()?,
+                journal: journal.clone(),
+                history: history.clone(),
+                kind,
+                operator: operator.clone(),
+            }))
+        };
+        let (tenants, schemas) = (dynamodb(Kind::Tenant), dynamodb(Kind::Schema));
         let blobs = bucket.map(|bucket| S3Config {
+            history: history.clone(),
             bucket,
             max_value_bytes: usize::try_from(max_blob_bytes).unwrap_or(usize::MAX),
             held_bytes: DEFAULT_HELD_BYTES
@@ -197,10 +222,7 @@ impl Config {
                     audience: audience?,
                 },
                 stores: [
-                    StoreSpec::DynamoDb(DynamoDbConfig {
-                        table: table?,
-                        journal: journal.clone(),
-                    }),
+                    tenants?,
                     StoreSpec::ParameterStore(ParameterStoreConfig {
                         root: root?,
                         calls_per_second,
@@ -209,19 +231,64 @@ impl Config {
                 .into_iter()
                 .chain(blobs.map(StoreSpec::S3))
                 .chain(secrets.map(StoreSpec::SecretsManager))
+                .chain(schemas)
                 .collect(),
                 journal,
+                history,
                 sweep_interval,
                 cache,
                 refresh: RefreshCredentials {
                     current: current?,
                     previous,
                 },
+                tasks,
                 instance: instance.unwrap_or_else(|| own_name(grpc)).into(),
                 emf_interval,
             })
         })();
         reader.finish(config)
+    }
+}
+
+fn history(reader: &mut EnvReader<'_>) -> Option<HistoryConfig> {
+    let table: Option<String> = reader.optional("TAGGED_CONFIG_HISTORY_TABLE");
+    let retention_days = reader.or(
+        "TAGGED_CONFIG_HISTORY_RETENTION_DAYS",
+        DEFAULT_RETENTION_DAYS,
+    );
+    let required = reader.or("TAGGED_CONFIG_HISTORY_REQUIRED", true);
+    if !(1..=MAX_RETENTION_DAYS).contains(&retention_days) {
+        reader.reject(format!(
+            "TAGGED_CONFIG_HISTORY_RETENTION_DAYS must be 1 to {MAX_RETENTION_DAYS}"
+        ));
+    }
+    let retention = days(retention_days);
+    table.map(|table| HistoryConfig {
+        table,
+        retention,
+        required,
+    })
+}
+
+/// Where the tasks are.
+fn cloud_map(reader: &mut EnvReader<'_>, refresh: Option<SocketAddr>) -> Option<CloudMapConfig> {
+    let namespace: Option<String> = reader.optional("TAGGED_CONFIG_CLOUD_MAP_NAMESPACE");
+    let service: Option<String> = reader.optional("TAGGED_CONFIG_CLOUD_MAP_SERVICE");
+    let port: Option<u16> = reader.optional("TAGGED_CONFIG_REFRESH_PORT");
+    match (namespace, service, port) {
+        (Some(namespace), Some(service), port) => Some(CloudMapConfig {
+            namespace,
+            service,
+            refresh_port: port.or(refresh.map(|address| address.port()))?,
+        }),
+        (None, None, None) => None,
+        _ => {
+            reader.reject(
+                "TAGGED_CONFIG_CLOUD_MAP_NAMESPACE and TAGGED_CONFIG_CLOUD_MAP_SERVICE must be set together, and \
+                 TAGGED_CONFIG_REFRESH_PORT with them only",
+            );
+            None
+        }
     }
 }
 
@@ -287,12 +354,40 @@ mod tests {
     }
 
     #[test]
+    fn the_names_in_cloud_map_are_set_together() {
+        let tasks = |settings: &[(&str, &str)]| {
+            let mut env = good();
+            for (name, value) in settings {
+                env.insert(format!("TAGGED_CONFIG_{name}"), (*value).to_owned());
+            }
+            Config::from_env(&env).map(|config| config.tasks)
+        };
+        assert_eq!(tasks(&[]).unwrap(), None);
+        let names = [("CLOUD_MAP_NAMESPACE", "n"), ("CLOUD_MAP_SERVICE", "s")];
+        let port = ("REFRESH_PORT", "7");
+        let found = |port| CloudMapConfig {
+            namespace: "n".to_owned(),
+            service: "s".to_owned(),
+            refresh_port: port,
+        };
+        assert_eq!(tasks(&names).unwrap(), Some(found(2)), "the own port");
+        let all = [names[0], names[1], port];
+        assert_eq!(tasks(&all).unwrap(), Some(found(7)));
+        for part in [&names[..1], &names[1..], &[names[0], port], &[port]] {
+            let message = tasks(part).unwrap_err().to_string();
+            assert!(message.contains("must be set together"), "{message}");
+        }
+    }
+
+    #[test]
     fn every_bad_variable_is_named() {
         let mut env = good();
         for (name, value) in [
             ("CACHE_TTL", "5"),
             ("CACHE_BYTES", "10"),
             ("SWEEP_INTERVAL", "0s"),
+            ("HISTORY_RETENTION_DAYS", "0"),
+            ("HISTORY_REQUIRED", "yes"),
             ("BLOB_MAX_BYTES", "0"),
             ("SECRET_ROOT", "/app/config"),
             ("PARAMETER_ROOT", "app/"),
@@ -307,6 +402,8 @@ mod tests {
             "CACHE_TTL",
             "CACHE_BYTES",
             "SWEEP_INTERVAL",
+            "HISTORY_RETENTION_DAYS",
+            "HISTORY_REQUIRED",
             "BLOB_MAX_BYTES",
             "SECRET_ROOT",
             "PARAMETER_ROOT",

@@ -10,6 +10,11 @@ use tagged_config_web::BodyError;
 use thiserror::Error;
 use tonic::Code;
 
+use crate::api::guard::Broken;
+
+/// Violations that a message has; the problem's details have all that were found.
+const SHOWN_VIOLATIONS: usize = 3;
+
 /// A request's failure. `Display` is the caller's message, except where [`ApiError::answer`] hides it.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum ApiError {
@@ -73,6 +78,28 @@ pub(crate) enum ApiError {
         /// The limit.
         limit: u64,
     },
+    /// The value breaks a JSON Schema of its key.
+    #[error("the value breaks {}: {}", .0[0].schema, describe(.0))]
+    BreaksSchema(Vec<Broken>),
+    /// A schema was written past the service, and is none.
+    #[error(
+        "{key} cannot be used, and so nothing that it covers can be written; an admin must replace or delete it: {reason}"
+    )]
+    UnusableSchema {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The history has no value of this version.
+    #[error("the history has no value of this version: it is a secret, or its store kept none")]
+    NoValue,
+    /// The key was there then, and its history begins later.
+    #[error("the key's history begins after that time")]
+    BeforeHistory,
+    /// This deployment keeps none.
+    #[error("this deployment keeps no history")]
+    NoHistory,
     /// The caller's deadline passed.
     #[error("the deadline passed before the source answered")]
     DeadlineExceeded,
@@ -175,6 +202,36 @@ impl ApiError {
                 StatusCode::FORBIDDEN,
                 "forbidden",
                 "Forbidden",
+            ),
+            Self::BreaksSchema(_) => shown(
+                InvalidArgument,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "breaks-schema",
+                "The value breaks a JSON Schema",
+            ),
+            Self::UnusableSchema { .. } => shown(
+                FailedPrecondition,
+                StatusCode::CONFLICT,
+                "unusable-schema",
+                "A JSON Schema cannot be used",
+            ),
+            Self::NoValue => shown(
+                FailedPrecondition,
+                StatusCode::CONFLICT,
+                "no-value",
+                "No value in the history",
+            ),
+            Self::BeforeHistory => shown(
+                NotFound,
+                StatusCode::NOT_FOUND,
+                "before-history",
+                "The history begins later",
+            ),
+            Self::NoHistory => shown(
+                Unimplemented,
+                StatusCode::NOT_IMPLEMENTED,
+                "no-history",
+                "No history here",
             ),
             Self::NotFound => shown(NotFound, StatusCode::NOT_FOUND, "not-found", "No such key"),
             Self::TooOld { .. } => shown(
@@ -279,7 +336,8 @@ impl ApiError {
                     "No higher version",
                 ),
                 StoreError::Unsupported {
-                    operation: tagged_config_domain::Operation::List,
+                    operation:
+                        tagged_config_domain::Operation::List | tagged_config_domain::Operation::History,
                     ..
                 } => shown(
                     Unimplemented,
@@ -339,6 +397,20 @@ impl ApiError {
             _ => tracing::debug!(operation, error = chain, "refused"),
         }
     }
+}
+
+fn describe(broken: &[Broken]) -> String {
+    let of = |broken: &Broken| {
+        format!(
+            "at {:?}: {}",
+            broken.violation.pointer, broken.violation.message
+        )
+    };
+    let mut shown: Vec<String> = broken.iter().take(SHOWN_VIOLATIONS).map(of).collect();
+    if broken.len() > SHOWN_VIOLATIONS {
+        shown.push(format!("and {} more", broken.len() - SHOWN_VIOLATIONS));
+    }
+    shown.join("; ")
 }
 
 impl From<StoreError> for ApiError {

@@ -53,7 +53,12 @@ pub(crate) fn service(ttl: Duration) -> Service {
         // With defaults and large values.
         ("bytes", Arc::new(MemoryStore::of_bytes())),
     ]);
-    let changes = Changes::new(stores.clone(), Arc::clone(&cache), Arc::clone(&metrics));
+    let changes = Changes::new(
+        stores.clone(),
+        Arc::clone(&cache),
+        Arc::clone(&metrics),
+        None,
+    );
     let api = ConfigApi::new(
         stores,
         Arc::clone(&cache),

@@ -12,6 +12,7 @@ mod config;
 mod errors;
 #[cfg(test)]
 mod fixture;
+mod tasks;
 mod telemetry;
 mod transport;
 mod watch;

@@ -251,6 +251,34 @@ impl ConfigService for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn list_history(
+        &self,
+        _: Request<tagged_config_proto::v1::ListHistoryRequest>,
+    ) -> Result<Response<tagged_config_proto::v1::ListHistoryResponse>, Status> {
+        Err(Status::unimplemented("not called"))
+    }
+
+    async fn diff_config(
+        &self,
+        _: Request<tagged_config_proto::v1::DiffConfigRequest>,
+    ) -> Result<Response<tagged_config_proto::v1::DiffConfigResponse>, Status> {
+        Err(Status::unimplemented("not called"))
+    }
+
+    async fn rollback_config(
+        &self,
+        _: Request<tagged_config_proto::v1::RollbackConfigRequest>,
+    ) -> Result<Response<tagged_config_proto::v1::RollbackConfigResponse>, Status> {
+        Err(Status::unimplemented("not called"))
+    }
+
+    async fn undo_changes(
+        &self,
+        _: Request<tagged_config_proto::v1::UndoChangesRequest>,
+    ) -> Result<Response<tagged_config_proto::v1::UndoChangesResponse>, Status> {
+        Err(Status::unimplemented("not called"))
+    }
+
     async fn explain_config(
         &self,
         _: Request<ExplainConfigRequest>,

@@ -427,7 +427,7 @@ async fn a_deployment_without_the_tags_does_not_know_their_keys() -> anyhow::Res
         };
         let refused = client.get_config(get).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
-        let known = "unknown tag; known tags are tenant_config_, param_config_";
+        let known = "unknown tag; known tags are tenant_config_, param_config_, schema_config_";
         assert_eq!(refused.message(), known);
     }
     assert_eq!(service.terminate().await?, Some(0));

@@ -8,12 +8,12 @@ use aws_sdk_dynamodb::{
 use e2e::Stack;
 use tagged_config_domain::{ConfigName, NewValue, Precondition, Store, TenantId};
 use tagged_config_stores::{
-    ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, ParameterStore, ParameterStoreConfig,
+    ChangeKind, DynamoDbConfig, DynamoDbStore, Journal, Kind, ParameterStore, ParameterStoreConfig,
     S3Config, S3Store, SecretsManagerConfig, SecretsManagerStore,
 };
 use tagged_config_testkit::{
     Issuer, admitted,
-    conformance::{self, Subject},
+    conformance::{self, Subject, tester},
 };
 
 struct DynamoDb<'s> {
@@ -156,6 +156,9 @@ async fn dynamodb() -> anyhow::Result<()> {
         &stack.sdk,
         DynamoDbConfig {
             journal: None,
+            history: None,
+            kind: Kind::Tenant,
+            operator: None,
             table: stack.table.clone(),
         },
     );
@@ -222,6 +225,9 @@ async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
         &stack.sdk,
         DynamoDbConfig {
             journal: Some(entries.clone()),
+            history: None,
+            kind: Kind::Tenant,
+            operator: None,
             table: items.clone(),
         },
     );
@@ -234,21 +240,21 @@ async fn every_write_is_in_the_journal_once() -> anyhow::Result<()> {
         let value = NewValue {
             value: &"1".into(),
             content_type: "text/plain",
-            modified_by: "e2e",
+            author: tester(),
+            is_rollback: false,
         };
         let put = store
             .put(&admitted(&tenant), name, value, Precondition::None)
             .await?;
         wanted.push((ChangeKind::Written, put.record.revision.version));
         store
-            .delete(&admitted(&tenant), name, Precondition::None)
+            .delete(&admitted(&tenant), name, Precondition::None, tester())
             .await?;
         wanted.push((ChangeKind::Removed, put.record.revision.version));
     }
     let read = async || anyhow::Ok(journal.read(begun, now_ms()).await?);
     let found = read().await?;
     for change in wanted {
-        // Not compared as a whole: the emulator keeps the entry of a transaction that its condition cancelled.
         let entries = found
             .iter()
             .filter(|entry| (entry.kind, entry.revision.version) == change);

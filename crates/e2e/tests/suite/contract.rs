@@ -223,6 +223,7 @@ async fn grpc_reads_writes_and_errors() -> anyhow::Result<()> {
         prefix: "tenant_config_".to_owned(),
         page_size: 2,
         page_token,
+        as_of: None,
     };
     let first = client.list_config(list(String::new())).await?.into_inner();
     // The other replica continues: page tokens hold for all of them.

@@ -6,10 +6,10 @@ use anyhow::Context;
 use e2e::Stack;
 use futures::{future::try_join_all, stream};
 use tagged_config_proto::v1::{
-    BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest, DeleteConfigResponse,
-    ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest, GetConfigResponse,
-    ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse, WatchConfigRequest,
-    WatchConfigResponse,
+    self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
+    DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, GetConfigRequest,
+    GetConfigResponse, ListConfigRequest, ListConfigResponse, PutConfigRequest, PutConfigResponse,
+    WatchConfigRequest, WatchConfigResponse,
     config_service_client::ConfigServiceClient,
     config_service_server::{ConfigService, ConfigServiceServer},
 };
@@ -143,6 +143,34 @@ impl ConfigService for Liar {
         &self,
         _: Request<WatchConfigRequest>,
     ) -> Result<Response<Self::WatchConfigStream>, Status> {
+        Err(Status::unimplemented("reads of one key only"))
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<pb::ListHistoryRequest>,
+    ) -> Result<Response<pb::ListHistoryResponse>, Status> {
+        Err(Status::unimplemented("reads of one key only"))
+    }
+
+    async fn diff_config(
+        &self,
+        _: Request<pb::DiffConfigRequest>,
+    ) -> Result<Response<pb::DiffConfigResponse>, Status> {
+        Err(Status::unimplemented("reads of one key only"))
+    }
+
+    async fn rollback_config(
+        &self,
+        _: Request<pb::RollbackConfigRequest>,
+    ) -> Result<Response<pb::RollbackConfigResponse>, Status> {
+        Err(Status::unimplemented("reads of one key only"))
+    }
+
+    async fn undo_changes(
+        &self,
+        _: Request<pb::UndoChangesRequest>,
+    ) -> Result<Response<pb::UndoChangesResponse>, Status> {
         Err(Status::unimplemented("reads of one key only"))
     }
 

@@ -127,8 +127,8 @@ async fn secrets_are_read_only_and_not_listed() -> anyhow::Result<()> {
     let mut client = grpc_client(&stack.grpc[0], &admin.token).await?;
     let get = GetConfigRequest {
         key: "secret_config_none".to_owned(),
-        min_version: 0,
         freshness: true,
+        ..Default::default()
     };
     let missing = client.get_config(get).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);

@@ -8,7 +8,8 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use tagged_config_domain::{Record, Revision, StoreError};
+use sha2::{Digest, Sha256};
+use tagged_config_domain::{Record, Revision, StoreError, history::hex};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use tagged_config_domain::store::MAX_VERSION;
@@ -29,7 +30,11 @@ pub const MODIFIED_BY: &str = "modifiedBy";
 /// Attribute (N): the version as this service gave it. Where it differs from `version`, or is missing,
 /// somebody wrote past the service.
 pub const ASSIGNED_VERSION: &str = "assignedVersion";
-/// Attribute (S): marks the item while a write over such an edit is under way.
+/// Attribute (S): names place, value and content type as this service wrote them. Where it does not fit, somebody wrote past the
+/// service.
+pub const DIGEST: &str = "digest";
+/// Attribute (S): the mark of the last write over such an edit, or of a new key's. An item with nothing else is none: its
+/// write was stopped, or is under way.
 pub const CLAIM: &str = "claim";
 
 /// The record that an item holds.
@@ -50,12 +55,27 @@ pub fn decode(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreErr
         incarnation: 0,
         version: version(item),
     };
-    Ok(Record::new(
-        value,
-        content_type,
-        revision,
-        modified_ms(item),
-    ))
+    let record = Record::new(value, content_type, revision, modified_ms(item));
+    let is_written = match (item.get("PK"), item.get("SK"), item.get(DIGEST)) {
+        (
+            Some(AttributeValue::S(partition)),
+            Some(AttributeValue::S(sort)),
+            Some(AttributeValue::S(digest)),
+        ) => *digest == digest_of((partition, sort), &record),
+        _ => false,
+    };
+    Ok(if is_written { record.written() } else { record })
+}
+
+/// What [`DIGEST`] holds of this record in this place: a copy elsewhere has another.
+pub(super) fn digest_of((partition, sort): (&str, &str), record: &Record) -> String {
+    let hash = Sha256::new()
+        .chain_update(record.digest())
+        .chain_update((partition.len() as u64).to_be_bytes())
+        .chain_update(partition)
+        .chain_update(sort)
+        .finalize();
+    hex(&hash[..16])
 }
 
 /// The item's version, 0 if it has none that is a whole number from 0 to [`MAX_VERSION`].
@@ -74,6 +94,44 @@ pub fn version(item: &HashMap<String, AttributeValue>) -> i64 {
 pub fn assigned_version(item: &HashMap<String, AttributeValue>) -> Option<i64> {
     let assigned = item.get(ASSIGNED_VERSION)?;
     (item.get(VERSION) == Some(assigned)).then(|| version(item))
+}
+
+/// Whether a write has only claimed the place, and there is nothing yet.
+pub fn is_stub(item: &Item) -> bool {
+    item.contains_key(CLAIM) && !item.contains_key(VALUE) && !item.contains_key(VERSION)
+}
+
+/// Whether a write has only claimed the item, and what it holds is unchanged.
+pub fn is_claim(old: &Item, new: &Item) -> bool {
+    let without = |item: &Item| {
+        let mut item = item.clone();
+        item.remove(CLAIM);
+        item
+    };
+    old.get(CLAIM) != new.get(CLAIM)
+        && if old.is_empty() {
+            is_stub(new)
+        } else {
+            without(old) == without(new)
+        }
+}
+
+/// What distinguishes a removal of this item from others with the same version: nothing where the service gave the version,
+/// which no other item has; else the claim of the write that removed it.
+pub fn removal_id(item: &Item) -> &str {
+    if assigned_version(item).is_none() {
+        claim(item)
+    } else {
+        ""
+    }
+}
+
+/// The mark of the last write that claimed it; empty if there is none.
+pub(super) fn claim(item: &Item) -> &str {
+    match item.get(CLAIM) {
+        Some(AttributeValue::S(claim)) => claim,
+        _ => "",
+    }
 }
 
 /// When the item says it was written, in unix milliseconds.

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use hyper_util::rt::TokioIo;
+use tagged_config_discovery::DiscoveryError;
 use tagged_config_proto::v1::{
-    FlushResponse, RefreshResponse,
+    AwaitChangeResponse, FlushResponse, RefreshResponse,
     refresh_service_server::{RefreshService, RefreshServiceServer},
 };
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
@@ -20,7 +21,7 @@ use super::*;
 struct One;
 
 impl Discover for One {
-    async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    async fn discover(&self) -> Result<Vec<SocketAddr>, DiscoveryError> {
         Ok(vec![target()])
     }
 }
@@ -45,6 +46,13 @@ impl RefreshService for Task {
         _: Request<pb::FlushRequest>,
     ) -> Result<Response<pb::FlushResponse>, Status> {
         Ok(Response::new(FlushResponse::default()))
+    }
+
+    async fn await_change(
+        &self,
+        _: Request<pb::AwaitChangeRequest>,
+    ) -> Result<Response<pb::AwaitChangeResponse>, Status> {
+        Ok(Response::new(AwaitChangeResponse::default()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Mutex};
 
+use tagged_config_discovery::DiscoveryError;
 use tagged_config_domain::{Record, Revision, StoreError};
 use tagged_config_stores::{ChangeKind, ParameterStoreConfig, dynamodb::BACKEND};
 use tonic::Status;
@@ -16,6 +17,7 @@ struct Around {
     tasks: bool,
     source: bool,
     journal: bool,
+    history: bool,
 }
 
 struct Discovery(bool);
@@ -24,11 +26,15 @@ struct Parameter(bool);
 #[derive(Default)]
 struct Entries(bool, Mutex<Vec<Entry>>);
 
-type Handled = Handler<Discovery, Tasks, Entries>;
+struct Noted(bool, Mutex<Vec<Change>>);
+
+type Handled = Handler<Discovery, Tasks, Entries, Noted>;
 
 impl Discover for Discovery {
-    async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
-        anyhow::ensure!(self.0, "throttled");
+    async fn discover(&self) -> Result<Vec<SocketAddr>, DiscoveryError> {
+        if !self.0 {
+            return Err(DiscoveryError::new("throttled"));
+        }
         Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
     }
 }
@@ -65,6 +71,16 @@ impl Parameters for Parameter {
     }
 }
 
+impl crate::history::Record for Noted {
+    async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
+        if !self.0 {
+            return Err(StoreError::TimedOut { backend: BACKEND });
+        }
+        self.1.lock().unwrap().extend_from_slice(changes);
+        Ok(())
+    }
+}
+
 impl Append for Entries {
     async fn append(&self, entry: &Entry) -> Result<(), StoreError> {
         if !self.0 {
@@ -81,6 +97,7 @@ impl Around {
         tasks: true,
         source: true,
         journal: true,
+        history: true,
     };
 
     fn handler(self) -> Handled {
@@ -92,6 +109,7 @@ impl Around {
                 ParameterStoreConfig::at("/app"),
             ))],
             journal: Some(Entries(self.journal, Mutex::default())),
+            history: Some(Noted(self.history, Mutex::default())),
         }
     }
 
@@ -219,6 +237,7 @@ async fn a_batch_that_is_in_the_journal_does_not_wait_for_tasks_that_hang() {
         discover,
         sources,
         journal,
+        history,
         ..
     } = Around::WORKING.handler();
     let handler = Handler {
@@ -226,6 +245,7 @@ async fn a_batch_that_is_in_the_journal_does_not_wait_for_tasks_that_hang() {
         refresher: Unresponsive,
         sources,
         journal,
+        history,
     };
     let began = tokio::time::Instant::now();
     assert_eq!(handler.handle(&batch()).await.unwrap(), again("8"));
@@ -234,6 +254,23 @@ async fn a_batch_that_is_in_the_journal_does_not_wait_for_tasks_that_hang() {
         fanout::DEADLINE,
         "the next batch is not held up"
     );
+}
+
+/// Nothing stays unaudited: what is not in the history is handled again, and dead-lettered in the end.
+#[tokio::test(start_paused = true)]
+async fn a_history_that_is_down_holds_back_no_push_and_is_tried_again() {
+    let around = Around {
+        history: false,
+        ..Around::WORKING
+    };
+    let handler = around.handler();
+    let failed = json!({"batchItemFailures": [{"itemIdentifier": "7"}]});
+    assert_eq!(handler.handle(&batch()).await.unwrap(), failed);
+    assert!(handler.journalled_and_sent().1 > 0, "tasks were told");
+    assert!(handler.handle(&parameter_event()).await.is_err());
+    let handler = Around::WORKING.handler();
+    handler.handle(&batch()).await.unwrap();
+    assert!(!handler.history.unwrap().1.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ impl ConfigApi {
     fn refresh_in_background(&self, tenant: &TenantId, store: &Arc<dyn Store>, due: Vec<Location>) {
         // A tenant that is over its quota keeps what is cached until its TTL ends.
         if let Ok(admitted) = self.gate.admit(tenant, Resource::Reads(store.backend()), 1) {
-            let (cache, store) = (Arc::clone(&self.cache), Arc::clone(store));
+            let (cache, store) = (Arc::clone(&self.cache), self.guarded(store));
             tokio::spawn(async move { cache.fill(&store, &admitted, &due, Wait::UntilDone).await });
         }
     }
@@ -107,7 +107,11 @@ impl ConfigApi {
         };
         let reads = Resource::Reads(store.backend());
         let outcomes = match self.gate.admit(tenant, reads, 1) {
-            Ok(admitted) => self.cache.fill(store, &admitted, &wanted, wait).await,
+            Ok(admitted) => {
+                self.cache
+                    .fill(&self.guarded(store), &admitted, &wanted, wait)
+                    .await
+            }
             // The caller's own write invalidates what it wrote: that must not be answered with the value before.
             Err(refused) if !has_fallback || is_any_invalidated(&known) => {
                 return Err(refused.into());
@@ -186,7 +190,12 @@ impl ConfigApi {
         self.cache.invalidate(own.id());
         let outcome = self
             .cache
-            .fill(store, &admitted, std::slice::from_ref(own), Wait::UntilDone)
+            .fill(
+                &self.guarded(store),
+                &admitted,
+                std::slice::from_ref(own),
+                Wait::UntilDone,
+            )
             .await
             .pop();
         let found = match outcome {

@@ -43,10 +43,21 @@ fn record(value: &str) -> Record {
     )
 }
 
+fn context() -> WriteContext {
+    WriteContext::new("request-1".to_owned(), "a test".to_owned()).unwrap()
+}
+
 async fn put(f: &Fixture, who: &Principal, key: &str, value: &str) -> Result<Record, ApiError> {
     let written = f
         .api
-        .put(who, key, value.to_owned().into(), "", Precondition::None)
+        .put(
+            who,
+            key,
+            value.to_owned().into(),
+            "",
+            Precondition::None,
+            &context(),
+        )
         .await?;
     Ok(written.record)
 }
@@ -81,7 +92,7 @@ async fn a_tenant_sees_its_own_and_writes_are_read_at_once() {
         "2"
     );
     f.api
-        .delete(&f.a, "tenant_config_x", Precondition::None)
+        .delete(&f.a, "tenant_config_x", Precondition::None, &context())
         .await
         .unwrap();
     assert!(matches!(
@@ -150,7 +161,12 @@ async fn readers_cannot_write_and_nothing_changes() {
     ));
     let deleted = f
         .api
-        .delete(&f.a_reader, "tenant_config_x", Precondition::None)
+        .delete(
+            &f.a_reader,
+            "tenant_config_x",
+            Precondition::None,
+            &context(),
+        )
         .await;
     assert!(matches!(deleted, Err(ApiError::Forbidden(Role::Writer))));
     assert!(put(&f, &f.a, "tenant_config_x", "{half").await.is_err());
@@ -887,4 +903,153 @@ async fn the_age_of_a_joined_read_counts_from_its_beginning() {
     for read in [first, second] {
         assert_eq!(read.await.unwrap().unwrap().age, Duration::from_secs(2));
     }
+}
+
+#[tokio::test]
+async fn a_bad_change_is_found_in_the_history_and_undone() {
+    let f = fixture();
+    let key = "tenant_config_x";
+    let v1 = put(&f, &f.a, key, "{\"n\": 1}")
+        .await
+        .unwrap()
+        .revision
+        .version;
+    let v2 = put(&f, &f.a, key, "{\"n\": 2}")
+        .await
+        .unwrap()
+        .revision
+        .version;
+    let query = history::HistoryQuery {
+        since_ms: 0,
+        until_ms: i64::MAX,
+        by: String::new(),
+        page_size: 0,
+        page_token: String::new(),
+        values: true,
+    };
+    let found = f.api.history(&f.a, key, &query).await.unwrap().entries;
+    let versions: Vec<_> = found.iter().map(|(_, entry)| entry.version).collect();
+    assert_eq!(versions, [v2, v1], "the newest first");
+    let (_, newest) = &found[0];
+    assert_eq!(
+        (newest.by.as_str(), newest.note.as_str(), newest.previous),
+        (f.a.subject(), "a test", Some(v1))
+    );
+    assert!(matches!(
+        f.api.history(&f.a_reader, key, &query).await,
+        Err(ApiError::Forbidden(Role::Writer))
+    ));
+    let earlier = f.api.at_version(&f.a_reader, key, v1).await.unwrap();
+    assert_eq!(earlier.record.value, "{\"n\": 1}", "readers may read it");
+    assert!(matches!(
+        f.api.at_version(&f.b, key, v1).await,
+        Err(ApiError::NotFound)
+    ));
+    let diff = f.api.diff(&f.a, key, v1, 0).await.unwrap();
+    let patch = serde_json::json!([{"op": "replace", "path": "/n", "value": 2}]);
+    assert!(matches!(&diff, diff::Diff::Json(found) if serde_json::json!(found) == patch));
+
+    let undo = |precondition, dry_run| {
+        let (api, a) = (&f.api, &f.a);
+        async move {
+            api.rollback(
+                a,
+                key,
+                history::Earlier::Version(v1),
+                precondition,
+                &context(),
+                dry_run,
+            )
+            .await
+        }
+    };
+    assert!(matches!(
+        undo(Precondition::Version(v1), false).await,
+        Err(ApiError::Store(error)) if matches!(*error, StoreError::Conflict { .. })
+    ));
+    let dry = undo(Precondition::Version(v2), true).await.unwrap();
+    assert!(matches!(
+        dry,
+        history::Outcome::Dry(history::DryRun { effect: history::Effect::Replace, version, .. })
+            if version == v2
+    ));
+    let done = undo(Precondition::Version(v2), false).await.unwrap();
+    let history::Outcome::Done(v3) = done else {
+        panic!("{done:?}")
+    };
+    assert!(v3.version() > v2);
+    let now = f
+        .api
+        .get(&f.a, key, 0, Fallback::Within(None))
+        .await
+        .unwrap();
+    assert_eq!(now.record.value, "{\"n\": 1}");
+    let page = f.api.history(&f.a, key, &query).await.unwrap();
+    assert_eq!(page.entries[0].1.operation.as_str(), "rollback");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_a_write_would_and_writes_nothing() {
+    let f = fixture();
+    let (key, none) = ("tenant_config_x", Precondition::None);
+    let dry = |value: &str| {
+        let (api, a, value) = (&f.api, &f.a, Bytes::from(value.to_owned()));
+        let none = none.clone();
+        async move { api.dry_put(a, key, value, "", &none).await }
+    };
+    assert_eq!(dry("1").await.unwrap().effect, history::Effect::Create);
+    assert!(dry("{half").await.is_err(), "the same checks");
+    assert!(
+        f.api
+            .get(&f.a, key, 0, Fallback::Within(None))
+            .await
+            .is_err()
+    );
+    put(&f, &f.a, key, "1").await.unwrap();
+    assert_eq!(dry("1").await.unwrap().effect, history::Effect::None);
+    assert_eq!(dry("2").await.unwrap().effect, history::Effect::Replace);
+    assert!(matches!(
+        f.api.dry_put(&f.a_reader, key, "2".into(), "", &none).await,
+        Err(ApiError::Forbidden(_))
+    ));
+    let dry = f.api.dry_delete(&f.a, key, &none).await.unwrap();
+    assert_eq!(dry.effect, history::Effect::Delete);
+    let value = f.api.get(&f.a, key, 0, Fallback::Within(None)).await;
+    assert_eq!(value.unwrap().record.value, "1");
+}
+
+#[tokio::test]
+async fn as_of_a_time_is_what_was_there_then() {
+    let f = fixture();
+    let key = "tenant_config_x";
+    let v1 = put(&f, &f.a, key, "1").await.unwrap().revision.version;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let deleted = f
+        .api
+        .delete(&f.a, key, Precondition::None, &context())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let at = f.api.as_of(&f.a, key, deleted - 1).await.unwrap();
+    assert_eq!(
+        (at.record.value.as_text(), at.record.revision.version),
+        (Some("1"), v1)
+    );
+    for absent in [v1 - 1, deleted] {
+        assert!(matches!(
+            f.api.as_of(&f.a, key, absent).await,
+            Err(ApiError::NotFound)
+        ));
+    }
+    assert!(
+        f.api.as_of(&f.a, key, i64::MAX).await.is_err(),
+        "the future"
+    );
+}
+
+#[test]
+fn notes_are_bounded_and_plain() {
+    let note = |note: &str| WriteContext::new(String::new(), note.to_owned()).is_ok();
+    assert!(note("") && note("because") && note(&"x".repeat(400)));
+    assert!(!note(&"x".repeat(401)) && !note("a\nb"));
 }

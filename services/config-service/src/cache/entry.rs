@@ -153,6 +153,24 @@ pub(crate) enum ChangedTo {
     Unknown(Revision, Option<[u8; 16]>),
 }
 
+/// A change that readers are to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// A write, which gave this version.
+    Written(i64),
+    /// A deletion, which gave this version; 0 if that is not known.
+    Deleted(i64),
+}
+
+impl Awaited {
+    /// The version that it gave.
+    pub(crate) fn version(self) -> i64 {
+        match self {
+            Self::Written(version) | Self::Deleted(version) => version,
+        }
+    }
+}
+
 /// What a change did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
@@ -233,6 +251,33 @@ impl Entry {
         self.state == State::Invalidated
     }
 
+    /// Whether no reader can be answered with what was before a change: the entry holds the change or a later one, or a read
+    /// decides. For backends with consistent reads.
+    ///
+    /// An entry that is not trusted after a pause counts as served: it is trusted again after a sweep, which may have begun
+    /// before the change.
+    pub(super) fn shows(&self, awaited: Awaited, now: Instant) -> bool {
+        let held = self.record.as_ref().map(|record| record.revision.version);
+        let holds_it = match awaited {
+            Awaited::Written(version) => held.is_some_and(|held| held >= version),
+            Awaited::Deleted(0) => held.is_none(),
+            Awaited::Deleted(version) => held.is_none_or(|held| held > version),
+        };
+        match self.state {
+            // An edit past the service may have a lower version, and a deletion leaves none.
+            State::Fresh { until, .. } if now < until => holds_it || self.has_seen(awaited),
+            State::Failing { .. } => holds_it,
+            State::Fresh { .. } | State::Invalidated => true,
+        }
+    }
+
+    fn has_seen(&self, awaited: Awaited) -> bool {
+        match awaited {
+            Awaited::Written(version) => self.highest_seen.version >= version,
+            Awaited::Deleted(_) => false,
+        }
+    }
+
     /// Whether the entry should be read in the background now.
     pub(crate) fn is_refresh_due(&self, now: Instant) -> bool {
         match self.state {
@@ -254,7 +299,7 @@ impl Entry {
         context: &Context,
     ) -> Self {
         Self {
-            highest_seen: record.as_ref().map(|r| r.revision).unwrap_or_default(),
+            highest_seen: record.as_ref().map(Record::stored).unwrap_or_default(),
             highest_seen_at: context.now,
             record,
             since: began.at,
@@ -275,7 +320,7 @@ impl Entry {
         context: &Context,
     ) -> Self {
         let mut entry = self.clone().raised(
-            record.as_ref().map(|r| r.revision).unwrap_or_default(),
+            record.as_ref().map(Record::stored).unwrap_or_default(),
             context,
         );
         entry.record = record;
@@ -316,13 +361,13 @@ impl Entry {
     /// Whether this is known to be deleted.
     fn has_removed(&self, record: &Record) -> bool {
         self.removed_until_ms
-            .is_some_and(|until| record.revision.incarnation <= until)
+            .is_some_and(|until| record.stored().incarnation <= until)
     }
 
     /// Whether this may be deleted: it was modified in the second of a deletion, or before.
     fn may_have_removed(&self, record: &Record) -> bool {
         self.removed_until_ms.is_some_and(|until| {
-            record.revision.incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
+            record.stored().incarnation <= until.saturating_add(EVENT_RESOLUTION_MS)
         })
     }
 
@@ -349,8 +394,8 @@ impl Entry {
         let holds_newer = self
             .record
             .as_ref()
-            .is_some_and(|held| held.revision > found.revision);
-        found.revision < self.highest_seen && (holds_newer || is_recent)
+            .is_some_and(|held| held.stored() > found.stored());
+        found.stored() < self.highest_seen && (holds_newer || is_recent)
     }
 }
 
@@ -463,7 +508,7 @@ fn completed(
 fn lagging(old: &Entry, began: Began, copy: Option<Record>, context: &Context) -> Step {
     let copy = copy.filter(|copy| !old.is_past(copy));
     let keeps_held = match (&old.record, &copy) {
-        (Some(held), Some(copy)) => held.revision >= copy.revision,
+        (Some(held), Some(copy)) => held.stored() >= copy.stored(),
         (Some(held), None) => !old.may_have_removed(held),
         (None, _) => old.is_fresh() || copy.is_none(),
     };
@@ -500,16 +545,16 @@ fn reconcile_detached(
         let entry = Entry::read(began, record, owner, context);
         return Step::put(entry.invalidated(), Applied::Invalidated).detach();
     };
-    let revision = |record: Option<&Record>| record.map(|record| record.revision);
+    let revision = |record: Option<&Record>| record.map(Record::stored);
     let is_past = context.order == Order::Revisions
         && record.as_ref().is_some_and(|record| old.is_past(record));
     let is_newer = match (&old.record, &record) {
         _ if is_past => false,
         // Absence has no version. What the service wrote before the place was known to be empty was deleted since.
         (None, Some(found))
-            if context.order == Order::ConsistentReads && is_timestamp(found.revision.version) =>
+            if context.order == Order::ConsistentReads && is_timestamp(found.stored().version) =>
         {
-            found.revision.version > old.since_ms
+            found.stored().version > old.since_ms
         }
         (held, found) => revision(held.as_ref()) < revision(found.as_ref()),
     };
@@ -574,14 +619,14 @@ fn value_by_time(
     written_at_ms: Option<i64>,
     context: &Context,
 ) -> Step {
-    let version = record.revision.version;
+    let version = record.stored().version;
     let is_ahead = is_timestamp(version) && version > context.now_ms.saturating_add(SKEW_MS);
     let stamped = is_timestamp(version).then_some(version);
     let time = [stamped, written_at_ms].into_iter().flatten().min();
     let is_after = time.map(|time| time > old.until_ms.saturating_add(SKEW_MS));
-    let is_higher = record.revision > old.highest_seen;
+    let is_higher = record.stored() > old.highest_seen;
     let is_newer = match &old.record {
-        Some(held) if is_timestamp(held.revision.version) && is_timestamp(version) => {
+        Some(held) if is_timestamp(held.stored().version) && is_timestamp(version) => {
             is_higher && time.is_some_and(|time| time >= old.since_ms.saturating_sub(SKEW_MS))
         }
         Some(_) => is_after.unwrap_or(true) && is_higher,
@@ -590,7 +635,7 @@ fn value_by_time(
     if old.is_fresh() && is_newer && !is_ahead {
         return Step::put(old.pushed(Some(record), time, context), Applied::Updated);
     }
-    let entry = old.invalidated().raised(record.revision, context);
+    let entry = old.invalidated().raised(record.stored(), context);
     Step::put(entry, Applied::Invalidated)
 }
 
@@ -599,7 +644,7 @@ fn is_timestamp(version: i64) -> bool {
 }
 
 fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
-    let modified_ms = record.revision.incarnation;
+    let modified_ms = record.stored().incarnation;
     let undecided_until = match (&old.record, old.removed_until_ms) {
         (_, Some(until)) if modified_ms <= until => return Step::keep(Applied::NotNewer),
         (_, Some(until)) => until.saturating_add(EVENT_RESOLUTION_MS),
@@ -608,9 +653,9 @@ fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
         (Some(_), None) => i64::MIN,
     };
     let is_current = if old.is_fresh() {
-        record.revision > old.highest_seen
+        record.stored() > old.highest_seen
     } else {
-        record.revision >= old.highest_seen
+        record.stored() >= old.highest_seen
     };
     if !is_current {
         return if old.is_fresh() {
@@ -620,7 +665,7 @@ fn value_by_revision(old: &Entry, record: Record, context: &Context) -> Step {
         };
     }
     if modified_ms <= undecided_until {
-        let entry = old.invalidated().raised(record.revision, context);
+        let entry = old.invalidated().raised(record.stored(), context);
         return Step::put(entry, Applied::Invalidated);
     }
     let time = Some(modified_ms);
@@ -639,11 +684,11 @@ fn absent(old: &Entry, until_ms: i64, context: &Context) -> Step {
     // A revision that was announced since is not shown by any event that was received.
     let is_latest = old.highest_seen.incarnation <= until_ms;
     match &old.record {
-        Some(held) if held.revision.incarnation <= until_ms && is_latest => Step::put(
+        Some(held) if held.stored().incarnation <= until_ms && is_latest => Step::put(
             removed.pushed(None, Some(until_ms), context),
             Applied::Updated,
         ),
-        Some(held) if held.revision.incarnation > until_ms.saturating_add(EVENT_RESOLUTION_MS) => {
+        Some(held) if held.stored().incarnation > until_ms.saturating_add(EVENT_RESOLUTION_MS) => {
             Step::put(removed, Applied::NotNewer)
         }
         None if old.is_fresh() => Step::put(removed, Applied::NotNewer),
@@ -656,7 +701,7 @@ fn unknown(old: &Entry, revision: Revision, digest: Option<[u8; 16]>, context: &
         && revision != Revision::default()
         && revision <= old.highest_seen;
     let is_held = old.record.as_ref().is_some_and(|held| {
-        held.revision == revision && digest.is_some_and(|digest| *held.digest() == digest)
+        held.stored() == revision && digest.is_some_and(|digest| *held.digest() == digest)
     });
     if old.is_fresh() && (is_known || is_held) {
         return Step::keep(Applied::NotNewer);
@@ -680,17 +725,18 @@ fn journal(old: Option<&Entry>, kind: ChangeKind, revision: Revision, context: &
         (ChangeKind::Removed, None, Order::ConsistentReads) => is_timestamp(revision.version),
         (ChangeKind::Removed, Some(held), Order::ConsistentReads) => {
             let are_timestamps =
-                is_timestamp(held.revision.version) && is_timestamp(revision.version);
-            is_plausible && are_timestamps && held.revision > revision
+                is_timestamp(held.stored().version) && is_timestamp(revision.version);
+            is_plausible && are_timestamps && held.stored() > revision
         }
         (ChangeKind::Removed, Some(held), Order::Revisions) => {
-            held.revision.incarnation > revision.incarnation.saturating_add(EVENT_RESOLUTION_MS)
+            held.stored().incarnation > revision.incarnation.saturating_add(EVENT_RESOLUTION_MS)
         }
         (ChangeKind::Edited | ChangeKind::Flush, ..) => false,
     };
     if is_known && kind == ChangeKind::Removed && old.record.is_none() {
-        // A late push of what was removed is recognised.
-        return Step::put(old.clone().removed(revision, context), Applied::NotNewer);
+        // A late push of what was removed is recognised. A read in flight may have found it.
+        let removed = old.clone().removed(revision, context);
+        return Step::put(removed, Applied::NotNewer).detach();
     }
     if is_known {
         return Step::keep(Applied::NotNewer);

@@ -151,6 +151,13 @@ impl Stripe {
         self.0.remove(id);
     }
 
+    /// Whether a read is in flight that began at this moment or before, and that new readers join.
+    pub(super) fn has_read_from(&self, id: &LocationId, moment: Instant) -> bool {
+        self.0
+            .get(id)
+            .is_some_and(|flight| flight.began.at <= moment)
+    }
+
     /// Ends a read. Whether it is attached: nothing detached it since it began.
     pub(super) fn complete(&mut self, id: &LocationId, leader: &Leader) -> bool {
         let is_attached = self.0.get(id).is_some_and(|flight| flight.id == leader.id);

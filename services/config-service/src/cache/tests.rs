@@ -574,6 +574,78 @@ async fn inv7_a_failed_read_evicts_nothing() {
     );
 }
 
+/// Whether no reader sees what was before a change.
+#[tokio::test(start_paused = true)]
+async fn a_change_is_shown_if_no_reader_is_answered_with_what_was_before() {
+    use Awaited::{Deleted, Written};
+    let f = fixture();
+    let shows = |awaited| f.cache.shows(&f.id("x"), awaited, Instant::now());
+    assert!(
+        shows(Written(18)) && shows(Deleted(18)),
+        "nothing is cached"
+    );
+    f.set("x", record("17", 17));
+    f.value("x").await;
+    assert!(shows(Written(17)) && shows(Deleted(16)));
+    assert!(!shows(Written(18)) && !shows(Deleted(17)) && !shows(Deleted(0)));
+    f.set("x", record("18", 18));
+    f.change("x", ChangedTo::Unknown(Revision::default(), None));
+    assert!(shows(Written(18)), "the next reader waits for a read");
+    f.value("x").await;
+    assert!(shows(Written(18)) && !shows(Written(19)));
+    f.memory.unset(f.tenant.as_str(), "x");
+    f.change("x", ChangedTo::Absent(0));
+    assert!(shows(Deleted(19)));
+    f.value("x").await;
+    assert!(shows(Deleted(19)) && shows(Deleted(0)));
+    assert!(shows(Written(18)), "it was deleted since");
+    assert!(!shows(Written(20)));
+    advance(Duration::from_mins(1)).await;
+    assert!(shows(Written(20)), "its TTL has ended");
+}
+
+/// Served as stale, or trusted again by a sweep that began before the change.
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_while_the_backend_fails_or_after_a_pause_shows_no_change() {
+    let f = fixture();
+    let shows = |version| {
+        let awaited = Awaited::Written(version);
+        f.cache.shows(&f.id("x"), awaited, Instant::now())
+    };
+    f.set("x", record("17", 17));
+    f.value("x").await;
+    f.cache.pauses.invalidate_all();
+    assert!(shows(17) && !shows(18));
+    f.change("x", ChangedTo::Value(record("18", 18)));
+    f.memory.set_down(true);
+    f.change("x", ChangedTo::Unknown(record("", 19).revision, None));
+    assert!(f.fill("x").await.is_err());
+    assert!(shows(18) && !shows(19));
+}
+
+/// A reader that joins it is answered with what it found.
+#[tokio::test(start_paused = true)]
+async fn a_read_in_flight_from_before_shows_no_change() {
+    let f = fixture();
+    let shows = |asked| f.cache.shows(&f.id("x"), Awaited::Written(2), asked);
+    f.set("x", record("old", 1));
+    let early = f.read_under_way("x").await;
+    f.set("x", record("new", 2));
+    let asked = Instant::now();
+    assert!(!shows(asked));
+    f.memory.release(1);
+    early.await.unwrap().unwrap();
+    assert!(!shows(asked), "it is cached");
+    f.cache.invalidate(&f.id("x"));
+    assert!(shows(asked));
+    advance(Duration::from_millis(1)).await;
+    let later = f.read_under_way("x").await;
+    assert!(shows(asked), "it began after the change");
+    f.memory.release(1);
+    assert_eq!(later.await.unwrap().unwrap().record.unwrap().value, "new");
+    assert!(shows(asked));
+}
+
 #[tokio::test(start_paused = true)]
 async fn inv8_an_entry_knows_its_age_and_ends_with_its_ttl() {
     let f = fixture();

@@ -12,17 +12,21 @@ use std::{collections::HashMap, io::Write, sync::Arc, time::Duration};
 use serde_json::{Map, Value, json};
 use tagged_config_domain::Backend;
 use tagged_config_runtime::clock::unix_ms;
+use tagged_config_stores::history;
 use tokio::time::MissedTickBehavior;
 
 use crate::telemetry::metrics::{
-    CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_PROPAGATION, CONFIG_READ_DURATION,
-    CONFIG_READS, CONFIG_REPAIRS, CONFIG_SIGNING_KEYS_AGE, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS,
-    CONFIG_WATCHES, GaugeSnapshot, Metrics, ReadResult, RepairedBy,
+    CONFIG_CACHE_BYTES, CONFIG_CACHE_ENTRIES, CONFIG_CHANGES, CONFIG_CHANGES_REFUSED,
+    CONFIG_GUARDED_EDITS, CONFIG_PROPAGATION, CONFIG_READ_DURATION, CONFIG_READS, CONFIG_REPAIRS,
+    CONFIG_SIGNING_KEYS_AGE, CONFIG_STALENESS_BOUND, CONFIG_SWEEPS, CONFIG_WATCHES, GaugeSnapshot,
+    Metrics, ReadResult, RepairedBy,
 };
 
 /// CloudWatch's namespace, the invalidator's too.
 const NAMESPACE: &str = "TaggedConfig";
 const SERVICE: &str = "config-service";
+/// Writes that went on without their entry in the history.
+const HISTORY_FAILURES: &str = "history_failures";
 
 /// Writes the metrics every interval, and once more when `stop` ends.
 pub(crate) async fn emit_every(
@@ -117,6 +121,24 @@ impl Emitter {
             let value = (total_of(CONFIG_SWEEPS), "Count", json!(added));
             lines.push(line(now_ms, &[("result", result)], vec![value]));
         }
+        for (operation, total) in self.metrics.changes() {
+            let added = self.added((CONFIG_CHANGES, operation), total);
+            if added > 0 {
+                let value = (total_of(CONFIG_CHANGES), "Count", json!(added));
+                lines.push(line(now_ms, &[("operation", operation)], vec![value]));
+            }
+        }
+        let refused = self.metrics.changes_refused();
+        let refused = self.added((CONFIG_CHANGES_REFUSED, ""), refused);
+        let guarded = self.metrics.guarded_edits();
+        let guarded = self.added((CONFIG_GUARDED_EDITS, ""), guarded);
+        let unnoted = self.added((HISTORY_FAILURES, ""), history::failures());
+        let counts = vec![
+            (total_of(CONFIG_CHANGES_REFUSED), "Count", json!(refused)),
+            (total_of(CONFIG_GUARDED_EDITS), "Count", json!(guarded)),
+            (HISTORY_FAILURES.to_owned(), "Count", json!(unnoted)),
+        ];
+        lines.push(line(now_ms, &[], counts));
         for (failure, bound) in gauges.bounds.by_failure() {
             let value = json!(bound.as_secs_f64());
             let value = (seconds_of(CONFIG_STALENESS_BOUND), "Seconds", value);
@@ -235,7 +257,7 @@ mod tests {
         metrics.propagated(DYNAMODB, Duration::from_millis(50), false);
         metrics.repaired(RepairedBy::ttl);
         let lines = Emitter::new(metrics, vec![DYNAMODB]).lines(GaugeSnapshot::of(5, 2), 1_000);
-        assert_eq!(lines.len(), 11);
+        assert_eq!(lines.len(), 12);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
             let names = directive["Metrics"].as_array().unwrap().iter();

@@ -36,6 +36,12 @@ pub(crate) const CONFIG_PROPAGATION: &str = "config_propagation";
 /// Changes that no event brought, by what found them. (The exposition adds `_total`.)
 pub(crate) const CONFIG_REPAIRS: &str = "config_repairs";
 
+/// Changes that callers made, by operation. (The exposition adds `_total`.)
+pub(crate) const CONFIG_CHANGES: &str = "config_changes";
+/// Changes that callers were refused. (The exposition adds `_total`.)
+pub(crate) const CONFIG_CHANGES_REFUSED: &str = "config_changes_refused";
+/// Reads that found a value that was written past the service and breaks its schema. (The exposition adds `_total`.)
+pub(crate) const CONFIG_GUARDED_EDITS: &str = "config_guarded_edits";
 /// Sweeps of the journal by result. (The exposition adds `_total`.)
 pub(crate) const CONFIG_SWEEPS: &str = "config_sweeps";
 /// How long a change may stay unseen at most, by what fails.
@@ -109,6 +115,21 @@ struct RepairLabels {
     by: RepairedBy,
 }
 
+/// What a caller changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values")]
+pub(crate) enum Changed {
+    put,
+    delete,
+    rollback,
+    undo,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    operation: Changed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SweepLabels {
     result: &'static str,
@@ -129,6 +150,9 @@ pub(crate) struct Metrics {
     watches: Gauge,
     propagation: Family<SourceLabels, Histogram>,
     repairs: Family<RepairLabels, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    changes_refused: Counter,
+    guarded_edits: Counter,
     sweeps: Family<SweepLabels, Counter>,
     bounds: Family<BoundLabels, Gauge<f64, AtomicU64>>,
     keys_age: Gauge<f64, AtomicU64>,
@@ -227,6 +251,21 @@ impl RepairedBy {
     }
 }
 
+impl Changed {
+    /// Every one.
+    pub(crate) const ALL: [Self; 4] = [Self::put, Self::delete, Self::rollback, Self::undo];
+
+    /// As labels and logs spell it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::put => "put",
+            Self::delete => "delete",
+            Self::rollback => "rollback",
+            Self::undo => "undo",
+        }
+    }
+}
+
 impl ReadResult {
     /// Every one.
     pub(crate) const ALL: [Self; 4] = [Self::hit, Self::miss, Self::stale, Self::error];
@@ -301,6 +340,27 @@ impl Metrics {
         for by in [RepairedBy::sweep, RepairedBy::ttl] {
             drop(repairs.get_or_create(&RepairLabels { by }));
         }
+        let changes = Family::<ChangeLabels, Counter>::default();
+        registry.register(
+            CONFIG_CHANGES,
+            "Changes that callers made, by operation",
+            changes.clone(),
+        );
+        for operation in Changed::ALL {
+            drop(changes.get_or_create(&ChangeLabels { operation }));
+        }
+        let changes_refused = Counter::default();
+        registry.register(
+            CONFIG_CHANGES_REFUSED,
+            "Changes that callers were refused",
+            changes_refused.clone(),
+        );
+        let guarded_edits = Counter::default();
+        registry.register(
+            CONFIG_GUARDED_EDITS,
+            "Reads that found a value that was written past the service and breaks its schema",
+            guarded_edits.clone(),
+        );
         let sweeps = Family::default();
         registry.register(CONFIG_SWEEPS, "Sweeps of the journal", sweeps.clone());
         let bounds = Family::default();
@@ -327,6 +387,9 @@ impl Metrics {
             watches,
             propagation,
             repairs,
+            changes,
+            changes_refused,
+            guarded_edits,
             sweeps,
             bounds,
             keys_age,
@@ -387,6 +450,40 @@ impl Metrics {
     /// Counts a change that no event brought.
     pub(crate) fn repaired(&self, by: RepairedBy) {
         self.repairs.get_or_create(&RepairLabels { by }).inc();
+    }
+
+    /// Counts a change that a caller made, or was refused.
+    pub(crate) fn changed(&self, operation: Changed, is_done: bool) {
+        if is_done {
+            self.changes
+                .get_or_create(&ChangeLabels { operation })
+                .inc();
+        } else {
+            self.changes_refused.inc();
+        }
+    }
+
+    /// Changes so far, by operation.
+    pub(crate) fn changes(&self) -> [(&'static str, u64); 4] {
+        Changed::ALL.map(|operation| {
+            let count = self.changes.get_or_create(&ChangeLabels { operation });
+            (operation.as_str(), count.get())
+        })
+    }
+
+    /// Changes so far that were refused.
+    pub(crate) fn changes_refused(&self) -> u64 {
+        self.changes_refused.get()
+    }
+
+    /// Counts a read that found an invalid value.
+    pub(crate) fn guarded(&self) {
+        self.guarded_edits.inc();
+    }
+
+    /// Reads so far that found an invalid value.
+    pub(crate) fn guarded_edits(&self) -> u64 {
+        self.guarded_edits.get()
     }
 
     /// Counts a sweep.

@@ -13,19 +13,25 @@ use tagged_config_auth::{AuthError, Authenticator, JwksSource};
 use tagged_config_domain::{AnswerPermit, Precondition, Principal, Record, Value};
 use tagged_config_proto::v1::{
     self as pb, BatchGetConfigRequest, BatchGetConfigResponse, DeleteConfigRequest,
-    DeleteConfigResponse, ExplainConfigRequest, ExplainConfigResponse, ExplainedLocation,
-    GetConfigRequest, GetConfigResponse, KeyError, ListConfigRequest, ListConfigResponse,
-    PutConfigRequest, PutConfigResponse, WatchConfigRequest, WatchConfigResponse,
+    DeleteConfigResponse, DiffConfigRequest, DiffConfigResponse, ExplainConfigRequest,
+    ExplainConfigResponse, ExplainedLocation, GetConfigRequest, GetConfigResponse, KeyError,
+    ListConfigRequest, ListConfigResponse, ListHistoryRequest, ListHistoryResponse,
+    PutConfigRequest, PutConfigResponse, RollbackConfigRequest, RollbackConfigResponse,
+    UndoChangesRequest, UndoChangesResponse, WatchConfigRequest, WatchConfigResponse,
     config_service_server::ConfigService, explained_location,
 };
 use tagged_config_runtime::{clock::since_epoch, shutdown::Shutdown};
 use tagged_config_web::authorization;
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
-    api::{ConfigApi, ExplainedLayer, Fallback, Served},
+    api::{
+        ConfigApi, ExplainedLayer, Fallback, Served,
+        history::{Culprit, Earlier, Outcome},
+    },
+    cache::Awaited,
     cache::State,
     errors::ApiError,
     telemetry::metrics::ReadResult,
@@ -39,6 +45,7 @@ use crate::{
 };
 
 pub(crate) mod calls;
+mod history;
 
 /// After a change of keys, watches verify their tokens within this time, not all at the same moment.
 const VERIFY_AGAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -89,6 +96,44 @@ impl<S: JwksSource> GrpcService<S> {
     fn api(&self) -> &Arc<ConfigApi> {
         &self.shared.api
     }
+
+    /// What a write did or would do, and where it has arrived, if that is wanted.
+    async fn answer(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        wait: bool,
+    ) -> Result<(i64, Option<pb::DryRun>, Option<pb::TasksReport>), Status> {
+        let done = match outcome {
+            Outcome::Dry(dry) => return Ok((dry.version, Some(history::dry(dry)), None)),
+            Outcome::Done(done) => done,
+        };
+        if !wait {
+            return Ok((done.version(), None, None));
+        }
+        let report = self.api().wait_for_tasks(&self.caller, key, done).await;
+        let report = report.map_err(status)?;
+        Ok((done.version(), None, Some(report.into())))
+    }
+
+    /// What a key held at a version, or at a time.
+    async fn earlier(&self, request: &GetConfigRequest) -> Result<Served, ApiError> {
+        let (api, key) = (self.api(), &request.key);
+        let served = match (request.version, &request.as_of) {
+            (0, Some(time)) if request.min_version == 0 => {
+                let at_ms = history::millis_of(time)?;
+                api.as_of(&self.caller, key, at_ms).await?
+            }
+            (version, None) if request.min_version == 0 => {
+                api.at_version(&self.caller, key, version).await?
+            }
+            _ => {
+                let problem = "give one of version, as_of and min_version";
+                return Err(ApiError::Invalid(problem.to_owned()));
+            }
+        };
+        api.whole(&self.caller, served).await
+    }
 }
 
 #[tonic::async_trait]
@@ -101,16 +146,19 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<GetConfigRequest>,
     ) -> Result<Response<GetConfigResponse>, Status> {
         let request = request.into_inner();
-        let mut served = self
-            .api()
-            .get_whole(
-                &self.caller,
-                &request.key,
-                request.min_version,
-                Fallback::Within(Some(self.limit)),
-            )
-            .await
-            .map_err(status)?;
+        let mut served = if request.version == 0 && request.as_of.is_none() {
+            self.api()
+                .get_whole(
+                    &self.caller,
+                    &request.key,
+                    request.min_version,
+                    Fallback::Within(Some(self.limit)),
+                )
+                .await
+        } else {
+            Box::pin(self.earlier(&request)).await
+        }
+        .map_err(status)?;
         let memory = memory_of(self.api(), &self.caller, &mut served).map_err(status)?;
         let message = response(self.api(), served, request.freshness);
         Ok(with_memory(message, memory))
@@ -148,16 +196,17 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         request: Request<ListConfigRequest>,
     ) -> Result<Response<ListConfigResponse>, Status> {
         let request = request.into_inner();
-        let mut page = self
-            .api()
-            .list(
-                &self.caller,
-                &request.prefix,
-                request.page_size,
-                &request.page_token,
-            )
-            .await
-            .map_err(status)?;
+        let (prefix, size, token) = (&request.prefix, request.page_size, &request.page_token);
+        let at_ms = history::optional_millis(request.as_of.as_ref()).map_err(status)?;
+        let mut page = match at_ms {
+            None => self.api().list(&self.caller, prefix, size, token).await,
+            Some(at_ms) => {
+                self.api()
+                    .list_as_of(&self.caller, prefix, size, token, at_ms)
+                    .await
+            }
+        }
+        .map_err(status)?;
         let memory = HeldMemory::of(std::mem::take(&mut page.permit));
         let message = ListConfigResponse {
             entries: page
@@ -175,9 +224,11 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<PutConfigRequest>,
     ) -> Result<Response<PutConfigResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
             .map_err(status)?;
+        let context = history::context(&metadata, request.note).map_err(status)?;
+        let (key, wait) = (request.key.clone(), request.wait_for_tasks);
         let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
         let put = async move {
             let value = match (request.value, request.data) {
@@ -189,12 +240,23 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
                 }
             };
             let (key, content_type) = (&request.key, &request.content_type);
-            api.put(&caller, key, value, content_type, precondition)
-                .await
+            if request.dry_run {
+                let dry = api.dry_put(&caller, key, value, content_type, &precondition);
+                return dry.await.map(Outcome::Dry);
+            }
+            let written = api
+                .put(&caller, key, value, content_type, precondition, &context)
+                .await?;
+            Ok(Outcome::Done(Awaited::Written(
+                written.record.revision.version,
+            )))
         };
-        let written = self.shared.writes.run_to_end(put).await.map_err(status)?;
+        let outcome = self.shared.writes.run_to_end(put).await.map_err(status)?;
+        let (version, dry_run, tasks) = self.answer(&key, outcome, wait).await?;
         Ok(Response::new(PutConfigResponse {
-            version: written.record.revision.version,
+            version,
+            dry_run,
+            tasks,
         }))
     }
 
@@ -202,14 +264,113 @@ impl<S: JwksSource> ConfigService for GrpcService<S> {
         &self,
         request: Request<DeleteConfigRequest>,
     ) -> Result<Response<DeleteConfigResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let precondition = precondition(request.expected_version, request.expected_etag.as_deref())
             .map_err(status)?;
+        let context = history::context(&metadata, request.note).map_err(status)?;
+        let (key, wait) = (request.key.clone(), request.wait_for_tasks);
         let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
-        let delete = async move { api.delete(&caller, &request.key, precondition).await };
-        let version = self.shared.writes.run_to_end(delete).await;
-        let version = version.map_err(status)?;
-        Ok(Response::new(DeleteConfigResponse { version }))
+        let delete = async move {
+            if request.dry_run {
+                let dry = api.dry_delete(&caller, &request.key, &precondition);
+                return dry.await.map(Outcome::Dry);
+            }
+            let version = api
+                .delete(&caller, &request.key, precondition, &context)
+                .await?;
+            Ok(Outcome::Done(Awaited::Deleted(version)))
+        };
+        let outcome = self
+            .shared
+            .writes
+            .run_to_end(delete)
+            .await
+            .map_err(status)?;
+        let (version, dry_run, tasks) = self.answer(&key, outcome, wait).await?;
+        Ok(Response::new(DeleteConfigResponse {
+            version,
+            dry_run,
+            tasks,
+        }))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<ListHistoryRequest>,
+    ) -> Result<Response<ListHistoryResponse>, Status> {
+        let (key, query) = history::query(request.into_inner()).map_err(status)?;
+        let found = self.api().history(&self.caller, &key, &query).await;
+        let mut found = found.map_err(status)?;
+        let memory = HeldMemory::of(std::mem::take(&mut found.permit));
+        Ok(with_memory(history::listed(found), memory))
+    }
+
+    async fn diff_config(
+        &self,
+        request: Request<DiffConfigRequest>,
+    ) -> Result<Response<DiffConfigResponse>, Status> {
+        let DiffConfigRequest { key, from, to } = request.into_inner();
+        let diff = self.api().diff(&self.caller, &key, from, to).await;
+        Ok(Response::new(DiffConfigResponse {
+            diff: Some(history::diff(diff.map_err(status)?)),
+        }))
+    }
+
+    async fn rollback_config(
+        &self,
+        request: Request<RollbackConfigRequest>,
+    ) -> Result<Response<RollbackConfigResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let precondition = precondition(request.expected_version, None).map_err(status)?;
+        let context = history::context(&metadata, request.note).map_err(status)?;
+        let (key, wait) = (request.key.clone(), request.wait_for_tasks);
+        let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
+        let rollback = async move {
+            let as_of = history::optional_millis(request.as_of.as_ref())?;
+            let version = (request.version != 0).then_some(request.version);
+            api.rollback(
+                &caller,
+                &request.key,
+                Earlier::of(version, as_of)?,
+                precondition,
+                &context,
+                request.dry_run,
+            )
+            .await
+        };
+        let outcome = self.shared.writes.run_to_end(rollback).await;
+        let (version, dry_run, tasks) = self.answer(&key, outcome.map_err(status)?, wait).await?;
+        Ok(Response::new(RollbackConfigResponse {
+            version,
+            dry_run,
+            tasks,
+        }))
+    }
+
+    async fn undo_changes(
+        &self,
+        request: Request<UndoChangesRequest>,
+    ) -> Result<Response<UndoChangesResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let context = history::context(&metadata, request.note).map_err(status)?;
+        let since = history::optional_millis(request.since.as_ref()).map_err(status)?;
+        let until = history::optional_millis(request.until.as_ref()).map_err(status)?;
+        let (culprit, window) =
+            Culprit::of(request.by, request.request_id, since, until).map_err(status)?;
+        let (api, caller) = (Arc::clone(self.api()), Arc::clone(&self.caller));
+        let undo = async move {
+            api.undo(
+                &caller,
+                &culprit,
+                window,
+                &request.prefix,
+                &context,
+                request.execute,
+            )
+            .await
+        };
+        let undone = self.shared.writes.run_to_end(undo).await.map_err(status)?;
+        Ok(Response::new(history::undone(undone)))
     }
 
     async fn explain_config(
@@ -331,6 +492,7 @@ fn response(api: &ConfigApi, served: Served, freshness: bool) -> GetConfigRespon
         data,
         omitted_bytes,
         secret: served.record.secret,
+        invalid_new_version: served.record.is_instead(),
         version: served.record.revision.version,
         source: served.source.0.to_owned(),
         cached: served.result == ReadResult::hit,
@@ -377,7 +539,6 @@ fn key_error((key, error): (String, ApiError)) -> KeyError {
 }
 
 /// The status that the table gives; with the time after which trying again may help, where that is known.
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub(crate) fn status(error: ApiError) -> Status {
     let (code, message) = (error.answer().code, error.message());
     match error {
@@ -386,6 +547,20 @@ pub(crate) fn status(error: ApiError) -> Status {
             message,
             ErrorDetails::with_retry_info(Some(retry_after)),
         ),
+        ApiError::BreaksSchema(broken) => {
+            let violations = broken.into_iter().map(|broken| {
+                let (schema, of) = (broken.schema, broken.violation);
+                FieldViolation::new(
+                    format!("value{}", of.pointer),
+                    format!("{schema}: {}", of.message),
+                )
+            });
+            Status::with_error_details(
+                code,
+                message,
+                ErrorDetails::with_bad_request(violations.collect::<Vec<_>>()),
+            )
+        }
         _ => Status::new(code, message),
     }
 }

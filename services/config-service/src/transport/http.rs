@@ -27,6 +27,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     api::{ConfigApi, Fallback, Served, admit_json},
+    cache::Awaited,
     errors::ApiError,
     telemetry::metrics::{Metrics, ReadResult},
     transport::{
@@ -42,6 +43,7 @@ use crate::{
 };
 
 mod conditions;
+pub(crate) mod history;
 mod problem;
 mod raw;
 #[cfg(test)]
@@ -63,8 +65,10 @@ const ORIGIN: HeaderName = HeaderName::from_static("x-config-origin");
 const SERVED_BY: HeaderName = HeaderName::from_static("x-config-served-by");
 const STALENESS_BOUND_MS: HeaderName = HeaderName::from_static("x-config-staleness-bound-ms");
 const JOURNAL_BOUND_MS: HeaderName = HeaderName::from_static("x-config-journal-bound-ms");
+/// Only where the value is the last good one, and what lies in the store breaks its schema.
+const INVALID_NEW_VERSION: HeaderName = HeaderName::from_static("x-config-invalid-new-version");
 /// What a page of another origin may read, beside what every answer has.
-const EXPOSED: [HeaderName; 12] = [
+const EXPOSED: [HeaderName; 13] = [
     header::ACCEPT_RANGES,
     header::AGE,
     header::CONTENT_RANGE,
@@ -77,6 +81,7 @@ const EXPOSED: [HeaderName; 12] = [
     SERVED_BY,
     STALENESS_BOUND_MS,
     JOURNAL_BOUND_MS,
+    INVALID_NEW_VERSION,
 ];
 
 /// Values and errors are the caller's alone, and only a value has a tag by which it can be used again.
@@ -133,6 +138,9 @@ struct Freshness<'a> {
     served_by: &'a str,
     staleness_bound_ms: i64,
     journal_bound_ms: i64,
+    /// The value is the last good one: what lies in the store was written past this service and breaks its schema.
+    #[serde(skip_serializing_if = "is_false")]
+    invalid_new_version: bool,
 }
 
 #[derive(Serialize)]
@@ -144,6 +152,9 @@ struct Written {
     /// that was sent only if that is stored as it is (RFC 9110, section 9.3.4), and GET wraps it in JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
+    /// With `wait_for_tasks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<history::TasksAnswer>,
 }
 
 #[derive(Serialize)]
@@ -176,10 +187,24 @@ struct BatchRequest {
 
 #[derive(Deserialize)]
 struct GetQuery {
-    #[serde(default)]
+    #[serde(default, alias = "minVersion", alias = "min-version")]
     min_version: i64,
     #[serde(default = "yes")]
     freshness: bool,
+    /// What the key held at this version.
+    version: Option<i64>,
+    /// What it held at this time (RFC 3339).
+    #[serde(alias = "asOf", alias = "as-of")]
+    as_of: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WriteQuery {
+    /// Also as in bodies: a dry run that is misspelt would write.
+    #[serde(default, alias = "dryRun", alias = "dry-run", alias = "dryrun")]
+    dry_run: bool,
+    #[serde(default, alias = "waitForTasks", alias = "wait-for-tasks")]
+    wait_for_tasks: bool,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +215,14 @@ struct ListQuery {
     page_size: i32,
     #[serde(default)]
     page_token: String,
+    /// What the keys held at this time (RFC 3339).
+    #[serde(alias = "asOf", alias = "as-of")]
+    as_of: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn yes() -> bool {
@@ -213,12 +246,15 @@ pub(crate) fn router<S: JwksSource>(
 fn routes<S: JwksSource>(state: Arc<HttpState<S>>) -> Router {
     let config = get(get_config::<S>)
         .put(put_config::<S>)
-        .delete(delete_config::<S>);
+        .delete(delete_config::<S>)
+        .post(post_config::<S>);
     let routes = Router::new()
         .route("/v1/config/{*key}", config)
         .route("/v1/config/", get(no_key).put(no_key).delete(no_key))
         .route("/v1/config", get(list_config::<S>))
         .route("/v1/config:batchGet", post(batch_get::<S>))
+        .route("/v1/history", get(history::list::<S>))
+        .route("/v1/history:undo", post(history::undo::<S>))
         .route(
             "/openapi.yaml",
             get(async || ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)),
@@ -248,18 +284,39 @@ async fn get_config<S: JwksSource>(
     headers: HeaderMap,
     query: Result<Query<GetQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
+    if key.ends_with(history::HISTORY) {
+        return history::list(State(state), uri, headers).await;
+    }
+    if key.ends_with(history::DIFF) {
+        return history::diff(State(state), uri, headers).await;
+    }
+    if key.ends_with(history::ROLLBACK) {
+        return Ok(method_not_allowed(method, uri).await);
+    }
+    let caller = caller(&state, &headers).await?;
     let (key, is_raw) = match key.strip_suffix(RAW) {
         Some(key) => (key, true),
         None => (&*key, false),
     };
     let conditions = Conditions::of(&headers)?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let served = state
+    let read = state
         .api
-        .get(&caller, key, query.min_version, Fallback::Within(None))
-        .await?;
+        .get(&caller, key, query.min_version, Fallback::Within(None));
+    let served = match (query.version, &query.as_of) {
+        (None, None) => read.await?,
+        (Some(version), None) if query.min_version == 0 => {
+            Box::pin(state.api.at_version(&caller, key, version)).await?
+        }
+        (None, Some(time)) if query.min_version == 0 => {
+            Box::pin(state.api.as_of(&caller, key, time_of(time)?)).await?
+        }
+        _ => {
+            let problem = "give one of version, as_of and min_version";
+            return Err(ApiError::Invalid(problem.to_owned()));
+        }
+    };
     let tag = EntityTag::of(served.origin, &served.record).to_string();
     let memory;
     let mut response = match conditions.of_read(&tag) {
@@ -299,13 +356,16 @@ async fn put_config<S: JwksSource>(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    query: Result<Query<WriteQuery>, axum::extract::rejection::QueryRejection>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
-    if key.ends_with(RAW) {
+    if is_no_key(&key) {
         return Ok(method_not_allowed(method, uri).await);
     }
+    let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
+    let context = history::context(&headers)?;
     let precondition = Conditions::of(&headers)?.of_write();
     let content_type = match headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
         // The second is what `curl -d` says of whatever it sends: nobody keeps a form as configuration.
@@ -326,12 +386,20 @@ async fn put_config<S: JwksSource>(
         }
     };
     let value = read_body(body, limit).await?;
+    if query.dry_run {
+        let dry = state
+            .api
+            .dry_put(&caller, &key, value, content_type, &precondition)
+            .await?;
+        return Ok(history::dry(&key, dry));
+    }
     let written = {
         let api = Arc::clone(&state.api);
         let (key, content_type) = (key.clone().into_owned(), content_type.to_owned());
+        let caller = Arc::clone(&caller);
         let put = async move {
             let _until_written = memory;
-            api.put(&caller, &key, value, &content_type, precondition)
+            api.put(&caller, &key, value, &content_type, precondition, &context)
                 .await
         };
         state.writes.run_to_end(put).await?
@@ -341,10 +409,14 @@ async fn put_config<S: JwksSource>(
     } else {
         StatusCode::OK
     };
+    let version = written.record.revision.version;
+    let done = Awaited::Written(version);
+    let tasks = history::tasks(&state.api, &caller, &key, done, query.wait_for_tasks).await?;
     let written = Written {
         key: key.into_owned(),
-        version: written.record.revision.version,
+        version,
         etag: Some(EntityTag::of(Origin::Tenant, &written.record).to_string()),
+        tasks,
     };
     Ok((status, Json(written)).into_response())
 }
@@ -354,24 +426,48 @@ async fn delete_config<S: JwksSource>(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    query: Result<Query<WriteQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let key = key_of(uri.path())?;
-    if key.ends_with(RAW) {
+    if is_no_key(&key) {
         return Ok(method_not_allowed(method, uri).await);
     }
+    let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
+    let context = history::context(&headers)?;
     let precondition = Conditions::of(&headers)?.of_write();
+    if query.dry_run {
+        let dry = state.api.dry_delete(&caller, &key, &precondition).await?;
+        return Ok(history::dry(&key, dry));
+    }
     let version = {
         let (api, key) = (Arc::clone(&state.api), key.clone().into_owned());
-        let delete = async move { api.delete(&caller, &key, precondition).await };
+        let caller = Arc::clone(&caller);
+        let delete = async move { api.delete(&caller, &key, precondition, &context).await };
         state.writes.run_to_end(delete).await?
     };
+    let done = Awaited::Deleted(version);
+    let tasks = history::tasks(&state.api, &caller, &key, done, query.wait_for_tasks).await?;
     Ok(Json(Written {
         key: key.into_owned(),
         version,
         etag: None,
+        tasks,
     })
     .into_response())
+}
+
+async fn post_config<S: JwksSource>(
+    State(state): Shared<S>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    if key_of(uri.path())?.ends_with(history::ROLLBACK) {
+        return history::rollback(State(state), uri, headers, body).await;
+    }
+    Ok(method_not_allowed(method, uri).await)
 }
 
 async fn list_config<S: JwksSource>(
@@ -381,10 +477,17 @@ async fn list_config<S: JwksSource>(
 ) -> Result<Response, ApiError> {
     let caller = caller(&state, &headers).await?;
     let Query(query) = query.map_err(|e| ApiError::Invalid(e.body_text()))?;
-    let mut listed = state
-        .api
-        .list(&caller, &query.prefix, query.page_size, &query.page_token)
-        .await?;
+    let (prefix, size, token) = (&query.prefix, query.page_size, &query.page_token);
+    let mut listed = match &query.as_of {
+        None => state.api.list(&caller, prefix, size, token).await?,
+        Some(time) => {
+            let at_ms = time_of(time)?;
+            state
+                .api
+                .list_as_of(&caller, prefix, size, token, at_ms)
+                .await?
+        }
+    };
     let memory = HeldMemory::of(std::mem::take(&mut listed.permit));
     let page = Page {
         entries: entries(&state.api, &listed.entries),
@@ -438,12 +541,39 @@ async fn no_key() -> ApiError {
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let title = format!("{method} is not offered here");
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title);
-    if key_of(uri.path()).is_ok_and(|key| key.ends_with(RAW)) {
+    let allowed = key_of(uri.path()).map(|key| {
         // A value is written without its wrapping, under its key.
-        let allow = [(header::ALLOW, HeaderValue::from_static("GET,HEAD"))];
-        return (allow, problem).into_response();
+        if [RAW, history::HISTORY, history::DIFF]
+            .iter()
+            .any(|end| key.ends_with(end))
+        {
+            "GET,HEAD"
+        } else if key.ends_with(history::ROLLBACK) {
+            "POST"
+        } else {
+            "GET,HEAD,PUT,DELETE"
+        }
+    });
+    match allowed {
+        Ok(allowed) => {
+            let allow = [(header::ALLOW, HeaderValue::from_static(allowed))];
+            (allow, problem).into_response()
+        }
+        Err(_) => problem.into_response(),
     }
-    problem.into_response()
+}
+
+/// Whether a path names something of a key, and not the key.
+fn is_no_key(key: &str) -> bool {
+    [RAW, history::HISTORY, history::DIFF, history::ROLLBACK]
+        .iter()
+        .any(|end| key.ends_with(end))
+}
+
+fn time_of(text: &str) -> Result<i64, ApiError> {
+    history::millis_of(text).ok_or_else(|| {
+        ApiError::Invalid("as_of has the form 2026-01-02T03:04:05Z (RFC 3339)".to_owned())
+    })
 }
 
 async fn caller<S: JwksSource>(
@@ -510,6 +640,7 @@ fn freshness<'a>(api: &'a ConfigApi, served: &Served) -> Freshness<'a> {
         served_by: api.instance(),
         staleness_bound_ms: millis(api.staleness_bound()),
         journal_bound_ms: api.journal_bound().map_or(0, millis),
+        invalid_new_version: served.record.is_instead(),
     }
 }
 
@@ -534,6 +665,9 @@ fn describe(headers: &mut HeaderMap, api: &ConfigApi, served: &Served, tag: Stri
     headers.insert(STALENESS_BOUND_MS, millis(api.staleness_bound()).into());
     let journal_bound = api.journal_bound().map_or(0, millis);
     headers.insert(JOURNAL_BOUND_MS, journal_bound.into());
+    if served.record.is_instead() {
+        headers.insert(INVALID_NEW_VERSION, text("true"));
+    }
     insert(headers, header::ETAG, tag);
 }
 

@@ -1,16 +1,19 @@
-//! The internal listener: the invalidator says what changed. Guarded by a credential, on a port of its own.
+//! The internal listener: the invalidator says what changed, and other tasks ask whether a change has arrived. Guarded by a
+//! credential, on a port of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tagged_config_proto::{
     REFRESH_CREDENTIAL_HEADER,
     v1::{
-        FlushRequest, FlushResponse, RefreshRequest, RefreshResponse,
+        AwaitChangeRequest, AwaitChangeResponse, FlushRequest, FlushResponse, RefreshRequest,
+        RefreshResponse,
         refresh_service_server::{RefreshService, RefreshServiceServer},
     },
 };
+use tokio::time::Instant;
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding,
@@ -18,7 +21,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
 };
 
-use crate::change::Changes;
+use crate::{cache::Awaited, change::Changes, tasks::MAX_WAIT};
 
 /// A credential of fewer bytes is warned of.
 pub(crate) const GOOD_CREDENTIAL_BYTES: usize = 16;
@@ -109,5 +112,37 @@ impl RefreshService for Refresh {
             served_by: self.instance.as_ref().to_owned(),
             entries: i64::try_from(entries).unwrap_or(i64::MAX),
         }))
+    }
+
+    async fn await_change(
+        &self,
+        request: Request<AwaitChangeRequest>,
+    ) -> Result<Response<AwaitChangeResponse>, Status> {
+        let started = Instant::now();
+        let request = request.into_inner();
+        let awaited = awaited(&request)?;
+        let location = request.location.unwrap_or_default();
+        let wait = Duration::from_millis(u64::try_from(request.wait_ms).unwrap_or_default());
+        let is_live = self
+            .changes
+            .await_change(&location, awaited, wait.min(MAX_WAIT))
+            .await
+            .ok_or_else(|| Status::not_found("no such backend, or its reads may lag"))?;
+        Ok(Response::new(AwaitChangeResponse {
+            served_by: self.instance.as_ref().to_owned(),
+            is_live,
+            after_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        }))
+    }
+}
+
+/// The change that a request waits for.
+fn awaited(request: &AwaitChangeRequest) -> Result<Awaited, Status> {
+    match (request.deleted, request.version) {
+        (true, version @ 0..) => Ok(Awaited::Deleted(version)),
+        (false, version @ 1..) => Ok(Awaited::Written(version)),
+        _ => Err(Status::invalid_argument(
+            "version must be positive; 0 for a deletion whose version is not known",
+        )),
     }
 }

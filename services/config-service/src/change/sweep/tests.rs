@@ -71,7 +71,7 @@ fn fixture() -> Fixture {
     let cache = Arc::new(cache);
     let memory = Arc::new(MemoryStore::default());
     let stores = Stores::from_parts(vec![("tenant", memory.clone())]);
-    let changes = Changes::new(stores, Arc::clone(&cache), Arc::clone(&metrics));
+    let changes = Changes::new(stores, Arc::clone(&cache), Arc::clone(&metrics), None);
     let changes = Arc::new(changes);
     let rows = Rows::default();
     Fixture {
@@ -170,6 +170,7 @@ impl Fixture {
             }),
             version: entry.revision.version,
             state: Some(pb::change::State::Value(pb::Value {
+                checked: true,
                 value: value.to_owned(),
                 content_type: "text/plain".to_owned(),
                 ..Default::default()

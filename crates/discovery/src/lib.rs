@@ -1,8 +1,11 @@
-//! Discovers config-service's tasks in Cloud Map.
+//! Finds config-service's tasks in Cloud Map: for the invalidator, which sends them changes, and for the tasks themselves, which
+//! ask each other whether a change has arrived.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use anyhow::Context;
 use aws_sdk_servicediscovery::{
     Client,
     config::{
@@ -11,54 +14,77 @@ use aws_sdk_servicediscovery::{
     error::BoxError,
     types::HealthStatusFilter,
 };
-
-use crate::config::Config;
+use tagged_config_runtime::telemetry;
+use thiserror::Error;
 
 /// All that Cloud Map gives in one answer; there is no next page.
 const MAX_RESULTS: i32 = 1_000;
 const ATTEMPTS: u32 = 3;
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Finds the tasks to refresh.
-pub(crate) trait Discover: Send + Sync {
+/// Finds the tasks.
+pub trait Discover: Send + Sync {
     /// The refresh addresses of all tasks, healthy or not: one that is starting may hold values already.
-    fn discover(&self) -> impl Future<Output = anyhow::Result<Vec<SocketAddr>>> + Send;
+    fn discover(&self) -> impl Future<Output = Result<Vec<SocketAddr>, DiscoveryError>> + Send;
+}
+
+/// Which tasks to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudMapConfig {
+    /// The namespace's name.
+    pub namespace: String,
+    /// config-service's name in it.
+    pub service: String,
+    /// The port of every task's refresh listener.
+    pub refresh_port: u16,
 }
 
 /// Cloud Map's API. DNS would give eight tasks at most.
 #[derive(Debug)]
-pub(crate) struct CloudMap {
+pub struct CloudMap {
     client: Client,
-    namespace: String,
-    service: String,
-    refresh_port: u16,
+    config: CloudMapConfig,
 }
+
+/// The tasks cannot be found now.
+#[derive(Debug, Error)]
+#[error("the tasks cannot be found")]
+pub struct DiscoveryError(#[source] BoxError);
+
+// === impl DiscoveryError ===
+
+impl DiscoveryError {
+    /// The tasks cannot be found, for this reason.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self(source.into())
+    }
+}
+
+// === impl CloudMap ===
 
 impl CloudMap {
     /// Discovery with these settings.
-    pub(crate) fn new(sdk: &aws_config::SdkConfig, config: &Config) -> Self {
+    pub fn new(sdk: &aws_config::SdkConfig, config: CloudMapConfig) -> Self {
         let settings = aws_sdk_servicediscovery::config::Builder::from(sdk)
             .interceptor(NoDataPrefix)
             .build();
         Self {
             client: Client::from_conf(settings),
-            namespace: config.namespace.clone(),
-            service: config.service.clone(),
-            refresh_port: config.refresh_port,
+            config,
         }
     }
 
-    async fn query(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    async fn query(&self) -> Result<Vec<SocketAddr>, DiscoveryError> {
         let answer = self
             .client
             .discover_instances()
-            .namespace_name(&self.namespace)
-            .service_name(&self.service)
+            .namespace_name(&self.config.namespace)
+            .service_name(&self.config.service)
             .health_status(HealthStatusFilter::All)
             .max_results(MAX_RESULTS)
             .send()
             .await
-            .context("DiscoverInstances")?;
+            .map_err(DiscoveryError::new)?;
         let instances = answer
             .instances()
             .iter()
@@ -66,13 +92,13 @@ impl CloudMap {
         let addresses =
             instances.filter_map(|attributes| attributes.get("AWS_INSTANCE_IPV4")?.parse().ok());
         Ok(addresses
-            .map(|ip: std::net::IpAddr| SocketAddr::new(ip, self.refresh_port))
+            .map(|ip: IpAddr| SocketAddr::new(ip, self.config.refresh_port))
             .collect())
     }
 }
 
 impl Discover for CloudMap {
-    async fn discover(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    async fn discover(&self) -> Result<Vec<SocketAddr>, DiscoveryError> {
         let mut attempt = 1;
         loop {
             match self.query().await {
@@ -83,7 +109,8 @@ impl Discover for CloudMap {
                 }
                 Err(error) if attempt >= ATTEMPTS => return Err(error),
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), attempt, "discovery failed");
+                    let chain = telemetry::chain(&error);
+                    tracing::warn!(error = chain, attempt, "discovery failed");
                     tokio::time::sleep(BACK_OFF * attempt).await;
                     attempt += 1;
                 }
