@@ -5,6 +5,7 @@ A check that this identity may not make is a warning that names the action. It n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -354,12 +355,12 @@ def names(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _tables(deployment: Deployment) -> Iterator[str]:
-    dynamodb, name = deployment.client("dynamodb"), deployment.variables["table_name"]
-    try:
-        dynamodb.describe_table(TableName=name)
-        yield f"table {name}"
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return
+    dynamodb = deployment.client("dynamodb")
+    for suffix in ("", "Journal", "History"):
+        name = f"{deployment.variables['table_name']}{suffix}"
+        with contextlib.suppress(dynamodb.exceptions.ResourceNotFoundException):
+            dynamodb.describe_table(TableName=name)
+            yield f"table {name}"
 
 
 def _endpoints(deployment: Deployment) -> Sequence[str]:

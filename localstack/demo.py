@@ -23,9 +23,23 @@ TAX_RATE = "param_config_tax/rate"
 BLOB = "blob_config_pricing/table.json"
 SECRET = "secret_config_payment/api-key"
 RAW = ":raw"
+LIMITS = "tenant_config_demo-limits"
+LIMITS_SCHEMA = f"schema_config_{LIMITS}"
+WAIT = "?wait_for_tasks=true"
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {"maxLines": {"type": "integer", "minimum": 1}, "currency": {"enum": ["EUR", "USD"]}},
+    "required": ["maxLines", "currency"],
+}
+"""Of `LIMITS`."""
+GOOD = {"maxLines": 100, "currency": "EUR"}
+MISTAKE = GOOD | {"maxLines": 1}
+NOTE = "fewer lines in an order (DEMO-1)"
 ORDER = {"lines": [{"sku": "book", "quantity": 2, "unitPrice": "19.99"}]}
 TARGET_MILLISECONDS = 1000
 GIVE_UP_SECONDS = 30.0
+INDENT = " " * 26
 POLL_SECONDS = 0.005
 
 
@@ -51,7 +65,8 @@ def run(stack: Settings) -> int:
         _price_orders(stack, alice, bert)
         slow = _watch_changes(stack, alice)
         tags = {"blob_bucket": _replace_an_object, "secret_root": _rotate_a_secret}
-        for number, step in enumerate((step for output, step in tags.items() if stack.optional(output)), 6):
+        more = [step for output, step in tags.items() if stack.optional(output)] + [_undo_a_mistake]
+        for number, step in enumerate(more, 6):
             slow += step(stack, number, alice)
     except (StepFailed, *aws.AwsError) as error:
         print(f"\nFAIL  {error}")
@@ -137,23 +152,158 @@ def _rotate_a_secret(stack: Settings, number: int, _: Person) -> list[str]:
     return _timed(stack, admin, "Secrets Manager, PutSecretValue", _changed_secret(stack))
 
 
+def _undo_a_mistake(stack: Settings, number: int, alice: Person) -> list[str]:
+    """Safe changes: a schema refuses a value, the history names a change, a rollback undoes it, an edit past the service is not
+    served. Returns the changes that took too long."""
+    _heading(f"{number}. Safe changes of {LIMITS}: a schema, the history, a rollback")
+    admin = _person(stack, "TENANT_A_ADMIN")
+    _remove_limits(stack, admin)
+    try:
+        written = _write(stack, admin, "PUT", LIMITS_SCHEMA + WAIT, SCHEMA, 200, 201)
+        print(f"   {admin.email:<22} PUT {LIMITS_SCHEMA}\n{INDENT}{_live(stack, written)}")
+        _break_the_schema(stack, alice)
+        first = _write(stack, alice, "PUT", LIMITS, GOOD, 200, 201)["version"]
+        print(f"   {alice.email:<22} PUT {json.dumps(GOOD)}: version {first}")
+        return [
+            *_make_a_mistake(stack, alice),
+            *_roll_back(stack, alice, _before_the_mistake(stack, alice, first)),
+            *_edit_past_the_service(stack, alice),
+        ]
+    finally:
+        _remove_limits(stack, admin)
+
+
+def _break_the_schema(stack: Settings, alice: Person) -> None:
+    """A value that breaks the schema is refused, with a JSON pointer to each thing that is wrong, and nothing changes."""
+    broken = {"maxLines": "many", "currency": "GBP"}
+    violations = _write(stack, alice, "PUT", LIMITS, broken, 422).get("violations", [])
+    print(f"   {alice.email:<22} PUT {json.dumps(broken)}: 422")
+    for violation in violations:
+        print(f"{INDENT}{violation['pointer']}  {violation['message']}")
+    if {violation["pointer"] for violation in violations} != {"/maxLines", "/currency"}:
+        raise StepFailed(f"the answer 422 does not point to what is wrong: {violations}")
+    _expect(stack, alice, LIMITS, 404)
+
+
+def _make_a_mistake(stack: Settings, alice: Person) -> list[str]:
+    """Writes a wrong value that the schema allows. Returns its name if a replica needed too long."""
+
+    def put() -> str:
+        _write(stack, alice, "PUT", LIMITS, MISTAKE, 200, note=NOTE)
+        return json.dumps(MISTAKE)
+
+    print(f"   {alice.email:<22} PUT {json.dumps(MISTAKE)}: a mistake that the schema allows")
+    return [] if _arrives(stack, alice, LIMITS, "PUT", put) else ["the mistake"]
+
+
+def _before_the_mistake(stack: Settings, alice: Person, first: int) -> int:
+    """Finds the mistake in the history: who made it, when, and why. Returns the version that it replaced."""
+    entries = _expect(stack, alice, f"{LIMITS}:history", 200)["entries"][:2]
+    found = [(entry["operation"], entry["note"], bool(entry["by"] and entry["at"])) for entry in entries]
+    if found != [("put", NOTE, True), ("put", "", True)] or entries[0].get("previousVersion") != first:
+        raise StepFailed(f"the history of {LIMITS} does not begin with the mistake and what it replaced: {entries}")
+    mistake = entries[0]
+    print(f"   {alice.email:<22} GET {LIMITS}:history")
+    print(f"{INDENT}{mistake['at']}  {mistake['role']} {mistake['by'][:8]}  {mistake['operation']}, version {mistake['version']}")
+    print(f"{INDENT}{mistake['note']}")
+    return mistake["previousVersion"]
+
+
+def _roll_back(stack: Settings, alice: Person, version: int) -> list[str]:
+    """Writes an earlier version again, and waits for the tasks: so the time is from the request. Returns its name if a replica
+    needed too long."""
+    done: dict[str, Any] = {}
+
+    def roll_back() -> str:
+        done.update(_write(stack, alice, "POST", f"{LIMITS}:rollback", {"version": version, "waitForTasks": True}, 200))
+        return json.dumps(GOOD)
+
+    print(f"   {alice.email:<22} POST {LIMITS}:rollback to version {version}")
+    in_time = _arrives(stack, alice, LIMITS, "POST :rollback, from the request", roll_back, from_request=True)
+    print(f"{INDENT}{_live(stack, done)}")
+    return [] if in_time else ["the rollback"]
+
+
+def _edit_past_the_service(stack: Settings, alice: Person) -> list[str]:
+    """An edit with AWS's own API that breaks the schema is not served: the last good value is, and says so, until a PUT mends it.
+    Returns what took too long."""
+    broken = json.dumps(GOOD | {"maxLines": -1})
+
+    def edit() -> str:
+        aws.client(stack, "dynamodb").update_item(
+            TableName=stack.output("table_name"),
+            Key={"PK": {"S": f"TENANT#{TENANT_A}"}, "SK": {"S": f"CONFIG#{LIMITS.removeprefix('tenant_config_')}"}},
+            UpdateExpression="SET configValue = :value",
+            ExpressionAttributeValues={":value": {"S": broken}},
+        )
+        return json.dumps(GOOD)
+
+    def mend() -> str:
+        _write(stack, alice, "PUT", LIMITS, GOOD, 200)
+        return json.dumps(GOOD)
+
+    def is_guarded(body: bytes, good: str) -> bool:
+        answer = json.loads(body)
+        if not _same(answer["value"], good):
+            raise StepFailed(f"{LIMITS} was served with a value that breaks its schema: {answer['value']}")
+        return answer.get("invalidNewVersion", False)
+
+    def is_mended(body: bytes, good: str) -> bool:
+        return not json.loads(body).get("invalidNewVersion", False) and _shows(body, good)
+
+    print(f"   past the service       UpdateItem, {broken}: not served, invalidNewVersion instead")
+    edited = _arrives(stack, alice, LIMITS, "UpdateItem, until the answers say so", edit, shows=is_guarded)
+    mended = _arrives(stack, alice, LIMITS, "  and mended with PUT", mend, shows=is_mended)
+    return [] if edited and mended else ["the edit past the service"]
+
+
+def _live(stack: Settings, written: dict[str, Any]) -> str:
+    """What the service says of a write that waited for the tasks: it is live on all."""
+    tasks = written.get("tasks", {})
+    if not tasks.get("live") or len(tasks["tasks"]) != len(stack.config):
+        raise StepFailed(f"a write is not live on {len(stack.config)} tasks: {tasks}")
+    return tasks["summary"]
+
+
+def _remove_limits(stack: Settings, admin: Person) -> None:
+    """Removes what the step has made, as far as it is there."""
+    for key in (LIMITS, LIMITS_SCHEMA):
+        _write(stack, admin, "DELETE", key + WAIT, None, 200, 404)
+
+
 def _timed(
     stack: Settings, person: Person, title: str, change: contextlib.AbstractContextManager, with_order: bool = False
 ) -> list[str]:
     """Makes a change and takes it back. Returns its title if a replica needed too long."""
-    slow = []
     with change as (key, write, put_back):
-        for label, action in ((title, write), ("  and back again", put_back)):
-            times = _measure(stack, person, key, action, with_order)
-            good = all(milliseconds < TARGET_MILLISECONDS for milliseconds in times[:len(stack.config)])
-            print(f"   {label:<48}" + "".join(f"{value:>10.0f}" for value in times) + ("   ok" if good else "   SLOW"))
-            if not good:
-                slow.append(title)
-    return slow
+        actions = {title: write, "  and back again": put_back}
+        return [title for label, action in actions.items() if not _arrives(stack, person, key, label, action, with_order)]
 
 
 Write = Callable[[], str]
 """Changes a source and returns the value that every replica must then show."""
+Shows = Callable[[bytes, str], bool]
+"""Whether an answer shows this value; `StepFailed` if it shows what it never may."""
+
+
+def _shows(body: bytes, value: str) -> bool:
+    return _same(json.loads(body)["value"], value)
+
+
+def _shows_raw(body: bytes, value: str) -> bool:
+    return _same(body.decode(), value)
+
+
+def _arrives(
+    stack: Settings, person: Person, key: str, label: str, write: Write, with_order: bool = False, *, shows: Shows | None = None,
+    from_request: bool = False,
+) -> bool:
+    """Makes a change and prints when each replica had it. Returns whether that was in time."""
+    shows = shows or (_shows_raw if key.endswith(RAW) else _shows)
+    times = _measure(stack, person, key, write, shows, with_order, from_request)
+    good = all(milliseconds < TARGET_MILLISECONDS for milliseconds in times[:len(stack.config)])
+    print(f"   {label:<48}" + "".join(f"{value:>10.0f}" for value in times) + ("   ok" if good else "   SLOW"))
+    return good
 
 
 @contextlib.contextmanager
@@ -241,13 +391,14 @@ def _changed_secret(stack: Settings) -> Iterator[tuple[str, Write, Write]]:
             put(original)
 
 
-def _measure(stack: Settings, person: Person, key: str, write: Write, with_order: bool) -> list[float]:
-    """Milliseconds from the acknowledgement of a write until each replica, and then the order, showed it."""
+def _measure(
+    stack: Settings, person: Person, key: str, write: Write, shows: Shows, with_order: bool, from_request: bool
+) -> list[float]:
+    """Milliseconds from the acknowledgement of a write, or from its request, until each replica, and then the order, showed it."""
     expected: list[str] = []
-    value_of = bytes.decode if key.endswith(RAW) else lambda body: json.loads(body)["value"]
     watchers = [
         Watcher(replica.name, replica.address, replica.http, "GET", f"/v1/config/{key}", person,
-                lambda body: bool(expected) and _same(value_of(body), expected[0]))
+                lambda body: bool(expected) and shows(body, expected[0]))
         for replica in stack.config
     ]
     if with_order:
@@ -259,8 +410,9 @@ def _measure(stack: Settings, person: Person, key: str, write: Write, with_order
     for watcher in watchers:
         watcher.start()
     try:
+        requested = time.monotonic()
         value = write()
-        acknowledged = time.monotonic()
+        began = requested if from_request else time.monotonic()
         expected.append(value)
         for watcher in watchers:
             watcher.join(GIVE_UP_SECONDS)
@@ -268,9 +420,11 @@ def _measure(stack: Settings, person: Person, key: str, write: Write, with_order
         for watcher in watchers:
             watcher.stop()
     for watcher in watchers:
+        if watcher.wrong:
+            raise watcher.wrong
         if watcher.seen is None:
             raise StepFailed(f"{watcher.name} did not show the change within {GIVE_UP_SECONDS:.0f} s{watcher.problem}")
-    return [max(0.0, watcher.seen - acknowledged) * 1000 for watcher in watchers]
+    return [max(0.0, watcher.seen - began) * 1000 for watcher in watchers]
 
 
 class Watcher(threading.Thread):
@@ -282,6 +436,7 @@ class Watcher(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.seen: float | None = None
         self.problem = ""
+        self.wrong: StepFailed | None = None
         self._host, self._port = host, port
         self._method, self._path, self._shows = method, path, shows
         self._headers = _bearer(person.token) | {"Content-Type": "application/json"}
@@ -302,6 +457,9 @@ class Watcher(threading.Thread):
             except (OSError, http.client.HTTPException) as error:
                 self.problem = f" ({error})"
                 connection.close()
+            except StepFailed as wrong:
+                self.wrong = wrong
+                break
             self._stopped.wait(POLL_SECONDS)
         connection.close()
 
@@ -318,6 +476,21 @@ def _expect(stack: Settings, person: Person, key: str, status: int) -> dict[str,
             f"{body[:300].decode(errors='replace')}"
         )
     return json.loads(body)
+
+
+def _write(
+    stack: Settings, person: Person, method: str, path: str, body: Any, *statuses: int, note: str = ""
+) -> dict[str, Any]:
+    """Changes a key through the edge with the person's token. The answer must have one of these statuses."""
+    headers = _bearer(person.token) | ({"X-Change-Note": note} if note else {})
+    found, answer = network.request(f"{stack.api_url}/v1/config/{path}", method=method, headers=headers, body=body)
+    if found not in statuses:
+        wanted = " or ".join(map(str, statuses))
+        raise StepFailed(
+            f"{method} /v1/config/{path} as {person.email} answered {found or 'nothing'} instead of {wanted}: "
+            f"{answer[:300].decode(errors='replace')}"
+        )
+    return json.loads(answer) if answer else {}
 
 
 def _order(stack: Settings, person: Person) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Starts MiniStack in this process, with the extensions installed (`parameter_events`, `object_events`, `object_ranges`,
-`secret_events`, `secret_names`, `http_proxy`, `ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`, `aws_limits`).
+`partiql_transactions`, `secret_events`, `secret_names`, `http_proxy`, `ecs_tasks`, `faults`, `whole_answers`, `iam_enforcement`,
+`aws_limits`).
 
 Run by the launcher with the virtual environment's Python. Its settings are in the environment: `GATEWAY_PORT`,
 `BIND_HOST` and `STATE_DIR` are MiniStack's own. Exits 1 with one line when an extension does not fit MiniStack.
@@ -18,6 +19,7 @@ import iam_enforcement
 import object_events
 import object_ranges
 import parameter_events
+import partiql_transactions
 import secret_events
 import secret_names
 import whole_answers
@@ -30,6 +32,7 @@ def main() -> int:
         control.publisher = parameter_events.install(control.deliveries)
         object_events.install()
         object_ranges.install()
+        partiql_transactions.install()
         secret_events.install()
         secret_names.install()
         http_proxy.install()

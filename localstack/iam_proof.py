@@ -26,12 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import append_only
 import iam_enforcement
 from launcher import aws, build, credentials, network, processes, running
 from launcher.errors import StackError
 from launcher.layout import SHARED, Layout
 from launcher.progress import Progress
 from launcher.settings import CONFIG_SERVICE, USERS, Settings
+from launcher.terraform import DEPLOYER_ROLE
 
 NAMED_SECONDS = 15
 TENANT = "A1B2C3D4"
@@ -67,7 +69,8 @@ class Proof:
         self.stack = stack
         self.layout = layout
         self.iam = aws.client(stack, "iam")
-        self.token, self.admin = (aws.sign_in(stack, USERS[user][0]) for user in ("TENANT_A_USER", "TENANT_A_ADMIN"))
+        self.token, self.admin, self.operator = (
+            aws.sign_in(stack, USERS[user][0]) for user in ("TENANT_A_USER", "TENANT_A_ADMIN", "OPERATOR_ADMIN"))
         self.function = stack.output("invalidator_function_name")
         self.roles = {**stack.outputs["task_roles"], "invalidator": self.function}
         self.key = ""
@@ -92,13 +95,22 @@ class Proof:
         return users | self._blob_paths() | self._secret_paths() | {
             ("config-service", "TenantConfiguration", "dynamodb:GetItem"): self.http("GET", "tenant_config_"),
             ("config-service", "TenantConfiguration", "dynamodb:Query"): self.http("GET", "?prefix=tenant_config_"),
-            ("config-service", "TenantConfiguration", "dynamodb:UpdateItem"): self.http("PUT", "tenant_config_"),
-            ("config-service", "TenantConfiguration", "dynamodb:DeleteItem"): self.http("DELETE", "tenant_config_", self.write),
-            ("config-service", "ChangeJournal", "dynamodb:PutItem"): self.http("PUT", "tenant_config_"),
+            ("config-service", "TenantConfiguration", "dynamodb:PartiQLInsert"): self.http("PUT", "tenant_config_"),
+            ("config-service", "TenantConfiguration", "dynamodb:PartiQLUpdate"): self.http("PUT", "tenant_config_", self.write),
+            ("config-service", "TenantConfiguration", "dynamodb:PartiQLDelete"): self.http("DELETE", "tenant_config_", self.write),
+            ("config-service", "CountInAllTenants", "dynamodb:Scan"): Usage(self.counted_values),
+            ("config-service", "ChangeJournal", "dynamodb:PartiQLInsert"): self.http("PUT", "tenant_config_"),
             ("config-service", "ChangeJournal", "dynamodb:Query"): Usage(lambda: self.log("config-1")),
+            ("config-service", "History", "dynamodb:PartiQLInsert"): self.http("PUT", "tenant_config_"),
+            ("config-service", "History", "dynamodb:Query"): self.http("GET", "tenant_config_", self.write, query=":history"),
+            ("config-service", "HistoryByTime", "dynamodb:Query"): self.http("GET", "/v1/history"),
+            ("config-service", "FindTasks", "servicediscovery:DiscoverInstances"): Usage(self.waited_write),
             ("config-service", "ReadParameters", "ssm:GetParameters"): self.http("GET", "param_config_"),
+            ("config-service", "ParameterHistory", "ssm:GetParameterHistory"): self.http("GET", "param_config_", query=":history"),
             ("config-service", "DecryptConfiguration", "kms:Decrypt"): self.http("GET", "tenant_config_"),
             ("invalidator", "AppendToJournal", "dynamodb:PutItem"): Usage(item),
+            ("invalidator", "AppendToHistory", "dynamodb:PartiQLInsert"): Usage(item),
+            ("invalidator", "AppendToHistory", "dynamodb:Query"): Usage(item),
             ("invalidator", "FindTasks", "servicediscovery:DiscoverInstances"): Usage(item),
             ("invalidator", "ReadParameters", "ssm:GetParameters"): Usage(parameter),
             ("invalidator", "ReadRefreshCredential", "ssm:GetParameter"): Usage(lambda: self.cold(item)),
@@ -134,6 +146,8 @@ class Proof:
             ("config-service", "ReadSharedBlobs", "s3:GetObject"): read,
             ("config-service", "ReadSharedBlobs", "s3:GetObjectVersion"): streamed("global"),
             ("config-service", "ListBlobs", "s3:ListBucket"): self.http("GET", "?prefix=blob_config_"),
+            ("config-service", "ListVersionsOfBlobs", "s3:ListBucketVersions"): self.http(
+                "GET", "blob_config_", lambda: object_of(tenant), query=":history"),
             ("config-service", "EncryptBlobs", "kms:Decrypt"): self.http("GET", "blob_config_", lambda: object_of(tenant)),
             ("config-service", "EncryptBlobs", "kms:GenerateDataKey"): self.http("PUT", "blob_config_"),
             ("invalidator", "ReadBlobs", "s3:GetObject"): Usage(self.changed_object),
@@ -147,6 +161,8 @@ class Proof:
         return {
             ("config-service", "ReadSecrets", "secretsmanager:DescribeSecret"): read,
             ("config-service", "ReadSecrets", "secretsmanager:GetSecretValue"): read,
+            ("config-service", "ReadSecrets", "secretsmanager:ListSecretVersionIds"): self.http(
+                "GET", "secret_config_", self.secret, query=":history", by_admin=True),
             ("config-service", "DecryptSecrets", "kms:Decrypt"): read,
         }
 
@@ -156,11 +172,12 @@ class Proof:
         self, method: str, key: str, prepare: Callable[[], None] | None = None, *, query: str = "", breaks_off: bool = False,
         by_admin: bool = False,
     ) -> Usage:
-        """A request to one replica, which must fail, about a key that nothing has cached. An answer that is a stream may break off."""
+        """A request to one replica, which must fail, about a key that nothing has cached, or at another path. An answer that is
+        a stream may break off."""
 
         def use() -> Callable[[], str]:
             log = self.log("config-1")
-            path = key if key.startswith("?") else f"/{key}{self.key or f'proof-{uuid.uuid4().hex}'}{query}"
+            path = key if key.startswith(("?", "/")) else f"/{key}{self.key or f'proof-{uuid.uuid4().hex}'}{query}"
             status, _ = self.request(method, path, self.admin if by_admin else self.token)
             if status not in ((500, 0) if breaks_off else (500,)):
                 raise AssertionError(f"{method} {path} answers {status}, not 500")
@@ -168,12 +185,13 @@ class Proof:
 
         return Usage(use, prepare or (lambda: None))
 
-    def request(self, method: str, path: str, token: str | None = None) -> tuple[int, bytes]:
-        """A request to the first replica; status 0 when there was no answer, or only a part of one."""
-        url = f"http://{self.stack.config[0].http_address}/v1/config{path}"
+    def request(self, method: str, path: str, token: str | None = None, body: Any = "x") -> tuple[int, bytes]:
+        """A request to the first replica, below /v1/config or by a whole path; status 0 when there was no answer, or only a
+        part of one."""
+        url = f"http://{self.stack.config[0].http_address}{'' if path.startswith('/v1/') else '/v1/config'}{path}"
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json"}
         try:
-            return network.request(url, method=method, headers=headers, body="x" if method == "PUT" else None, timeout_seconds=20)
+            return network.request(url, method=method, headers=headers, body=body if method == "PUT" else None, timeout_seconds=20)
         except http.client.HTTPException as error:
             return 0, str(error).encode()
 
@@ -183,6 +201,26 @@ class Proof:
         status, body = self.request("PUT", f"/{prefix}{self.key}")
         if status not in (200, 201):
             raise AssertionError(f"a key could not be written: {status} {body[:200]!r}")
+
+    def waited_write(self) -> Callable[[], str]:
+        """A write that waits for the tasks. It is done, and its answer says that none of them could be found."""
+        log = self.log("config-1")
+        status, body = self.request("PUT", f"/tenant_config_proof-{uuid.uuid4().hex}?wait_for_tasks=true")
+        if status not in (200, 201):
+            raise AssertionError(f"a write that waits for the tasks answers {status}, not 201: {body[:200]!r}")
+        report = json.loads(body).get("tasks") or {}
+        if report.get("live") is not False or report.get("tasks"):
+            raise AssertionError(f"the answer does not say that the tasks could not be found: {body[:300]!r}")
+        return log
+
+    def counted_values(self) -> Callable[[], str]:
+        """A dry run of a schema of all tenants, which must fail: it counts all tenants' values that would break the schema."""
+        log = self.log("config-1")
+        path = f"/schema_config_tenant_config_proof-{uuid.uuid4().hex}?dry_run=true"
+        status, body = self.request("PUT", path, self.operator, {"type": "object"})
+        if status != 500:
+            raise AssertionError(f"PUT {path} answers {status}, not 500: {body[:200]!r}")
+        return log
 
     def object_of(self, layer: str, content: bytes = b"1") -> None:
         """Puts an object by AWS's own API, of the tenant or of all."""
@@ -219,11 +257,17 @@ class Proof:
     def changed_item(self) -> Callable[[], str]:
         """A change of the table by AWS's own API."""
         log = self.function_log()
-        aws.client(self.stack, "dynamodb").put_item(TableName=self.stack.output("table_name"), Item={
-            "PK": {"S": f"TENANT#{TENANT}"}, "SK": {"S": f"CONFIG#proof-{uuid.uuid4().hex}"}, "configValue": {"S": "1"},
-            "version": {"N": str(time.time_ns() // 1_000_000)},
-        })
+        self.edit(f"proof-{uuid.uuid4().hex}")
         return log
+
+    def edit(self, name: str) -> None:
+        """Writes an item as an operator does, past the service."""
+        aws.client(self.stack, "dynamodb").update_item(
+            TableName=self.stack.output("table_name"),
+            Key={"PK": {"S": f"TENANT#{TENANT}"}, "SK": {"S": f"CONFIG#{name}"}},
+            UpdateExpression="SET configValue = :value, version = :version",
+            ExpressionAttributeValues={":value": {"S": "1"}, ":version": {"N": str(time.time_ns() // 1_000_000)}},
+        )
 
     def changed_parameter(self) -> Callable[[], str]:
         """A change of a parameter by AWS's own API."""
@@ -275,6 +319,58 @@ class Proof:
             return lambda: ran.stdout + ran.stderr
 
         return Usage(lambda: run(words), lambda: before and run(before))
+
+    # === the history ===
+
+    def append_only(self) -> str:
+        """With the credentials of any role of the deployment no entry of the history can be changed, removed or inserted again.
+        config-service's and the invalidator's can add one, and no other."""
+        table = self.stack.output("history_table_name")
+        self.write()
+        entries = self.entries(table, f"tenant_config_{self.key}")
+        if len(entries) != 1:
+            return f"a write has {len(entries)} entries in {table}, not 1"
+        key = {name: entries[0][name] for name in ("PK", "SK")}
+        sessions = {program: credentials.of_session(self.stack, program, "append-only") for program in self.stack.outputs["task_roles"]}
+        # The account's root may assume a role that trusts a service without conditions, here and not on AWS.
+        roles = {"invalidator": self.roles["invalidator"], "deployer": DEPLOYER_ROLE}
+        sessions |= {program: aws.assume_role(self.stack, role, "append-only") for program, role in roles.items()}
+        for program, keys in sessions.items():
+            may_add = program in (CONFIG_SERVICE, "invalidator")
+            if wrong := append_only.problem(aws.client(self.stack, "dynamodb", keys), table, key, may_add=may_add):
+                return f"{program}: {wrong}"
+        return "" if self.entries(table, f"tenant_config_{self.key}") == entries else "the entry is not what it was"
+
+    def entries(self, table: str, key: str) -> list[dict]:
+        """The entries of one key of the tenant, as they lie in the table."""
+        return aws.client(self.stack, "dynamodb").query(
+            TableName=table, KeyConditionExpression="PK = :tenant AND begins_with(SK, :key)", ConsistentRead=True,
+            ExpressionAttributeValues={":tenant": {"S": f"TENANT#{TENANT}"}, ":key": {"S": f"{key}#"}},
+        )["Items"]
+
+    def scans(self) -> str:
+        """With the credentials of config-service's role, the configuration table can be scanned, and neither the journal nor the
+        history can, nor the history's index."""
+        dynamodb = aws.client(self.stack, "dynamodb", credentials.of_session(self.stack, CONFIG_SERVICE, "scans"))
+        tables = {name: {"TableName": self.stack.output(f"{name}_name")} for name in ("table", "journal_table", "history_table")}
+        tables["index"] = {**tables["history_table"], "IndexName": "ByTime"}
+        found = {name: append_only.code_of(lambda: dynamodb.scan(**table, Limit=1)) for name, table in tables.items()}
+        wanted = {name: "" if name == "table" else "AccessDeniedException" for name in tables}
+        return "" if found == wanted else f"answers are {found}, not {wanted}"
+
+    def hand_edits(self) -> str:
+        """A change past the service is in the history."""
+        name = f"proof-{uuid.uuid4().hex}"
+        self.edit(name)
+        last: list[object] = []
+
+        def found() -> bool:
+            status, body = self.request("GET", f"/tenant_config_{name}:history")
+            last[:] = [status, body[:200]]
+            entries = json.loads(body)["entries"] if status == 200 else []
+            return [(entry["operation"], entry["by"]) for entry in entries] == [("put", "unknown")]
+
+        return "" if processes.wait_until(found, NAMED_SECONDS, interval=0.1) else f"its history is {last}"
 
     # === who calls, and who listens ===
 
@@ -416,6 +512,9 @@ def main() -> int:
         ("each program calls as its own role, and none as root", proof.callers),
         ("no program has keys in its environment", proof.environments),
         ("nothing listens beyond what is printed", proof.listeners),
+        ("append-only: no role can change or remove an entry of the history", proof.append_only),
+        ("an edit past the service is in the history", proof.hand_edits),
+        ("config-service can scan the configuration table, and no other", proof.scans),
     )):
         problem = check()
         passed, failed = passed + (not problem), failed + bool(problem)

@@ -126,7 +126,7 @@ def seed_secrets(settings: Settings) -> None:
 
 
 def seed_users(settings: Settings) -> None:
-    """A reader, a writer and an admin of each tenant, all with the stack's own password."""
+    """A reader, a writer and an admin of each tenant, and the operators' admin, all with the stack's own password."""
     cognito = aws.client(settings, "cognito-idp")
     pool = settings.output("user_pool_id")
     for email, tenant, role in USERS.values():

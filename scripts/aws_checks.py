@@ -342,6 +342,7 @@ def whole(target: Target) -> None:
     """Deploys, deploys a second version with the other API, rolls back to the first one, and destroys."""
     target.check("the account is given a log role", "account-settings", "dev", "account settings")
     everything = [*LACKING, "load_test_runner=true", "admin_password_sign_in=true", 'alert_emails=["a@example.com"]', "nat=single"]
+    everything.append("operator_tenant=operators")
     # The deployer may make no role without it.
     everything.append(f"permissions_boundary_arn={deployer_checks.BOUNDARY}")
     if target.check("deploy dev", "deploy", "dev", "make rollback ENV=dev", variables=everything):

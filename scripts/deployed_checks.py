@@ -31,24 +31,33 @@ NETWORK_INTERFACES = {
     "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
 }
 
+# PartiQL's INSERT fails on an item that is there. PutItem replaces it.
+APPEND_ONLY = {"dynamodb:PartiQLInsert", "dynamodb:Query"}
+READ_SECRETS = {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:ListSecretVersionIds"}
+
 # Everything that a role may do: actions by the end of the resource's ARN. Nothing else may be allowed.
 ROLES = {
     "config-service": {
-        "table/*": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
-        "table/*Journal": {"dynamodb:PutItem", "dynamodb:Query"},
-        "parameter*/config/*": {"ssm:GetParameters"},
-        "*-blobs-*": {"s3:ListBucket"},
+        "table/*": {"dynamodb:GetItem", "dynamodb:PartiQLDelete", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:Query",
+                    "dynamodb:Scan"},
+        "table/*Journal": {"dynamodb:PartiQLInsert", "dynamodb:Query"},
+        "table/*History": APPEND_ONLY,
+        "table/*History/index/ByTime": {"dynamodb:Query"},
+        "parameter*/config/*": {"ssm:GetParameterHistory", "ssm:GetParameters"},
+        "*-blobs-*": {"s3:ListBucket", "s3:ListBucketVersions"},
         "*-blobs-*/tenants/*": {"s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"},
         "*-blobs-*/global/*": {"s3:GetObject", "s3:GetObjectVersion"},
-        "secret:*/config/tenants/*": {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"},
-        "secret:*/config/global/*": {"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"},
+        "secret:*/config/tenants/*": READ_SECRETS,
+        "secret:*/config/global/*": READ_SECRETS,
         "key/*": {"kms:Decrypt", "kms:GenerateDataKey"},
         "jwks.json": {"s3:GetObject"},
+        "[*]": {"servicediscovery:DiscoverInstances"},
     },
     "order-service": {"jwks.json": {"s3:GetObject"}},
     "invalidator": {
         "table/*/stream/*": {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"},
         "table/*Journal": {"dynamodb:PutItem"},
+        "table/*History": APPEND_ONLY,
         "parameter*/config/*": {"ssm:GetParameters"},
         "*-blobs-*": {"s3:ListBucket"},
         "*-blobs-*/tenants/*": {"s3:GetObject"},
@@ -212,12 +221,12 @@ def decryption(state: State) -> Iterator[str]:
 
 @check
 def refresh_port(state: State) -> Iterator[str]:
-    """the refresh port admits the invalidator only"""
+    """the refresh port admits the invalidator, and config-service's own tasks, only"""
     groups = {group["name"].split("-", 3)[-1]: group["id"] for group in state.all("aws_security_group")}
     rules = [rule for rule in state.all("aws_vpc_security_group_ingress_rule") if rule["from_port"] <= 50052 <= rule["to_port"]]
-    callers = [rule["referenced_security_group_id"] for rule in rules]
-    if callers != [groups["invalidator"]] or rules[0]["security_group_id"] != groups["config-service"]:
-        yield str(callers)
+    found = sorted((rule["referenced_security_group_id"], rule["security_group_id"]) for rule in rules)
+    if found != sorted((groups[caller], groups["config-service"]) for caller in ("config-service", "invalidator")):
+        yield str(found)
 
 
 @check
@@ -349,10 +358,24 @@ def at_rest(state: State) -> Iterator[str]:
 
 @check
 def lifetime(state: State) -> Iterator[str]:
-    """only the journal's entries go by themselves: an expired item would be served until DynamoDB removes it"""
+    """only entries of journal and history go by themselves: an expired item would be served until DynamoDB removes it"""
     for table in state.all("aws_dynamodb_table"):
-        if any(ttl["enabled"] for ttl in table["ttl"]) != table["name"].endswith("Journal"):
+        if any(ttl["enabled"] for ttl in table["ttl"]) != table["name"].endswith(("Journal", "History")):
             yield table["name"]
+
+
+@check
+def append_only(state: State) -> Iterator[str]:
+    """no role may change or delete an entry of the history, and it can be recovered"""
+    (table,) = (table for table in state.all("aws_dynamodb_table") if table["name"].endswith("History"))
+    for role, statement in state.statements():
+        reached = any(fnmatch.fnmatchcase(arn, resource) or resource.startswith(f"{arn}/")
+                      for arn in (table["arn"], f"{table['arn']}/index/ByTime") for resource in _list(statement["Resource"]))
+        actions = {action for action in _list(statement["Action"]) if action.startswith(("dynamodb:", "*"))}
+        if statement["Effect"] == "Allow" and reached and not actions <= APPEND_ONLY | WITHOUT_A_RESOURCE:
+            yield f"{role}: {statement['Sid']}"
+    if not table["point_in_time_recovery"][0]["enabled"] or table["stream_enabled"]:
+        yield table["name"]
 
 
 @check

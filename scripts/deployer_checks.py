@@ -121,6 +121,9 @@ def refused(env: str, environment: Mapping[str, str]) -> dict[str, bool]:
         f"the table of {other}": lambda: dynamodb.delete_table(
             TableName="TenantConfigurations" if env == "dev" else "TenantConfigurations-dev"
         ),
+        "an entry of the history": lambda: dynamodb.delete_item(
+            TableName=f"TenantConfigurations{'-dev' if env == 'dev' else ''}History", Key={"PK": {"S": "TENANT#a"}, "SK": {"S": "tenant_config_a"}}
+        ),
         "a tenant's parameter": lambda: ssm.get_parameter(Name=f"/tagged-config-{env}/config/tenants/a/rate"),
         "a tenant's blob": lambda: s3.get_object(**blob),
         "a blob for a tenant": lambda: s3.put_object(**blob, Body=b"1"),

@@ -143,7 +143,8 @@ class PreflightTest(unittest.TestCase):
 
     def test_names_that_are_taken_stop_a_first_deployment_alone(self) -> None:
         with mock.patch.object(preflight.leftovers, "named", return_value=["arn:aws:iam::1:role/tagged-config-prod-execution"]):
-            self.expect(STOP, "role/tagged-config-prod-execution, table TenantConfigurations: of a deployment", preflight.names)
+            self.expect(STOP, "role/tagged-config-prod-execution, table TenantConfigurations, table TenantConfigurationsHistory, "
+                              "table TenantConfigurationsJournal: of a deployment", preflight.names)
             self.assertEqual(self.find(preflight.names, first=False), [])
         self.aws.describe_table.side_effect = Missing
         with mock.patch.object(preflight.leftovers, "named", return_value=[]):

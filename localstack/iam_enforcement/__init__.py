@@ -4,8 +4,8 @@ MiniStack checks signatures and evaluates identity policies, boundaries, session
 package adds what our policies name and MiniStack does not know. Read in this order:
 
 - `requests`: the resources and condition keys of a request: every name of `GetParameters`, `dynamodb:LeadingKeys` of
-  each item, Cloud Map's two keys, what S3 answers to a read of nothing, and the KMS key behind a table, a SecureString, an object or
-  a secret (`kms:ViaService`, encryption context);
+  each item, the statements of PartiQL, Cloud Map's two keys, what S3 answers to a read of nothing, and the KMS key behind a table,
+  a SecureString, an object or a secret (`kms:ViaService`, encryption context);
 - `deployments`: the resources and tags of what a deployment calls, roles that are passed on (by `authorization`);
 - `variables`: policy variables such as `${aws:PrincipalTag/tenant}`;
 - `endpoints`: the VPC endpoint through which a task's or a function's call leaves, and its policy;
@@ -43,7 +43,7 @@ def is_enabled() -> bool:
 
 def verify(
     actions: ModuleType, evaluator: ModuleType, runtime: ModuleType, ec2: ModuleType, imds: ModuleType, s3: ModuleType,
-    secretsmanager: ModuleType,
+    secretsmanager: ModuleType, dynamodb: ModuleType,
 ) -> None:
     """Raises `UnsupportedEmulator` unless every function that is hooked or called is as these modules know it."""
     for name, parameters in {
@@ -71,6 +71,7 @@ def verify(
         "_gather_role_policies": ["role_name", "account_id"],
     }.items():
         hooks.require_function(evaluator, name, parameters)
+    hooks.require_function(dynamodb, "_parse_partiql", ["statement", "parameters"])
     hooks.require_function(runtime, "execution_credentials", ["config"])
     hooks.require_function(ec2, "_create_vpc_endpoint", ["p"])
     hooks.require_function(ec2, "_vpce_fields_xml", ["ep", "tag"])
@@ -99,9 +100,9 @@ def install() -> Installed | None:
     hooks.require_version(hooks.installed_version())
     from ministack import app
     from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-    from ministack.services import ec2, imds, lambda_svc, s3, secretsmanager
+    from ministack.services import dynamodb, ec2, imds, lambda_svc, s3, secretsmanager
 
-    verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager)
+    verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager, dynamodb)
     record = journal.Journal()
     app._handle_admin_config_request = record.served(app._handle_admin_config_request)
     requests.install(iam_actions)

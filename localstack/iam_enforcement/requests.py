@@ -25,7 +25,7 @@ def install(actions: ModuleType) -> None:
         _dynamodb_resources(actions.dynamodb_resource_arns), lambda *_: [UNREADABLE]
     )
     actions.dynamodb_transaction_checks = _reading(
-        _transaction_checks(actions.dynamodb_transaction_checks, actions._DYNAMODB_TRANSACT_ITEM_ACTIONS),
+        _statement_checks(_transaction_checks(actions.dynamodb_transaction_checks, actions._DYNAMODB_TRANSACT_ITEM_ACTIONS)),
         lambda action, *_: [(action, UNREADABLE)],
     )
     actions.extract_resource_arn = reading(_resources(actions.extract_resource_arn))
@@ -96,9 +96,67 @@ def _transaction_checks(original: Callable, actions: dict[str, str]) -> Callable
             for member in actions
             if isinstance(item.get(member), dict) and isinstance(item[member].get("TableName"), str) and item[member]["TableName"]
         ]
-        return [(action, _table(arn, _leading_keys(member), region)) for (action, arn), member in zip(found, members, strict=True)]
+        return [(action, _enclosed(_table(arn, _leading_keys(member), region), iam_action))
+                for (action, arn), member in zip(found, members, strict=True)]
 
     return dynamodb_transaction_checks
+
+
+_TRANSACTIONS = {"dynamodb:ExecuteTransaction", "dynamodb:TransactGetItems", "dynamodb:TransactWriteItems"}
+
+
+def _enclosed(table: Resource, operation: str) -> Resource:
+    """The table with the condition key that tells transactions from other calls, which have none. MiniStack gives every
+    operation one, as a list, which no plain operator compares with."""
+    enclosing = operation.partition(":")[2] if operation in _TRANSACTIONS else None
+    return Resource(table, {**table.keys, "dynamodb:EnclosingOperation": enclosing}, checks=table.checks)
+
+
+_STATEMENTS = {
+    "dynamodb:ExecuteStatement": lambda request: [request],
+    "dynamodb:BatchExecuteStatement": lambda request: request["Statements"],
+    "dynamodb:ExecuteTransaction": lambda request: request["TransactStatements"],
+}
+"""The statements of each PartiQL operation."""
+
+
+def _statement_checks(original: Callable) -> Callable:
+    """The checks of PartiQL: AWS authorizes each statement, as one of four actions, and the operation not at all
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html). AWS's answer to
+    a batch may say of one statement that it was denied; here the whole batch is."""
+
+    def dynamodb_transaction_checks(iam_action: str, body: bytes, region: str, account_id: str) -> list[tuple[str, str]]:
+        if iam_action not in _STATEMENTS:
+            return original(iam_action, body, region, account_id)
+        checks = [_statement(iam_action, one, region, account_id) for one in _STATEMENTS[iam_action](_request(body))]
+        return checks or [(iam_action, UNREADABLE)]
+
+    return dynamodb_transaction_checks
+
+
+def _statement(operation: str, statement: dict, region: str, account_id: str) -> tuple[str, Resource]:
+    """The action of one statement, and its table or index with the partition keys that it names. Raises an error if it
+    cannot be parsed."""
+    from ministack.services import dynamodb
+
+    parsed = dynamodb._parse_partiql(statement["Statement"], statement.get("Parameters") or [])
+    parsed = parsed.get("select", parsed)  # EXISTS reads an item
+    table, index = parsed["table"], parsed.get("index")
+    arn = _table_arn(table, region, account_id) + (f"/index/{index}" if index else "")
+    found = _table(arn, _keys_of_statement(parsed, _partition_key(table, index)), region)
+    return f"dynamodb:PartiQL{parsed['op'].title()}", _enclosed(found, operation)
+
+
+def _keys_of_statement(parsed: dict, name: str | None) -> list[str]:
+    """Values of the partition key: of the item of an INSERT, else of the equalities of a WHERE."""
+    if parsed["op"] == "INSERT":
+        item = parsed["item"]
+        values = [(item["M"] if set(item) == {"M"} else item).get(name)]
+    else:
+        conditions = [(operator, value) for attribute, operator, value in parsed["conditions"] if attribute == name]
+        values = [one for operator, value in conditions if operator in ("=", "IN")
+                  for one in (value if operator == "IN" else [value])]
+    return list(dict.fromkeys(str(next(iter(value.values()))) for value in values if value))
 
 
 def _table_arn(name: str, region: str, account_id: str) -> str:

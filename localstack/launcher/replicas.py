@@ -150,16 +150,19 @@ class Replicas:
         if replica.service != CONFIG_SERVICE:
             endpoints = ",".join(f"http://{config.address}:{config.grpc}" for config in self._settings.config)
             return environment | {"TAGGED_CONFIG_ENDPOINTS": endpoints}
-        # Without its variable config-service does not know a tag's keys.
-        tags = {
+        # Without its variable config-service does not know a tag's keys, or no tenant is the operators'.
+        optional = {
+            "TAGGED_CONFIG_OPERATOR_TENANT": self._settings.optional("operator_tenant"),
             "TAGGED_CONFIG_BLOB_BUCKET": self._settings.optional("blob_bucket"),
             "TAGGED_CONFIG_SECRET_ROOT": self._settings.optional("secrets_arn"),
         }
-        return environment | {name: value for name, value in tags.items() if value} | {
+        return environment | {name: value for name, value in optional.items() if value} | {
             "TAGGED_CONFIG_GRPC_ADDR": f"{replica.address}:{replica.grpc}",
             "TAGGED_CONFIG_REFRESH_ADDR": f"{replica.address}:{replica.refresh}",
             "TAGGED_CONFIG_TABLE": self._settings.output("table_name"),
             "TAGGED_CONFIG_JOURNAL_TABLE": self._settings.output("journal_table_name"),
+            "TAGGED_CONFIG_HISTORY_TABLE": self._settings.output("history_table_name"),
+            "TAGGED_CONFIG_HISTORY_RETENTION_DAYS": "90",
             "TAGGED_CONFIG_PARAMETER_ROOT": self._settings.output("parameter_root"),
             # A share of the account's 40 reads a second, as on AWS.
             "TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND": str(max(1, 30 // self._settings.config_replicas)),
@@ -167,6 +170,10 @@ class Replicas:
             "TAGGED_CONFIG_CACHE_TTL": "5m",
             "TAGGED_CONFIG_CACHE_BYTES": str(256 * 1024 * 1024),
             "TAGGED_CONFIG_REFRESH_CREDENTIAL": self._credential,
+            # Where a task finds the others: each has an address of its own, and all have this port.
+            "TAGGED_CONFIG_CLOUD_MAP_NAMESPACE": self._settings.output("cloud_map_namespace"),
+            "TAGGED_CONFIG_CLOUD_MAP_SERVICE": CONFIG_SERVICE,
+            "TAGGED_CONFIG_REFRESH_PORT": str(replica.refresh),
             "AWS_REGION": REGION,
             **self._settings.endpoints(),
             **(keys or credentials.of_task(self._settings, CONFIG_SERVICE, replica.name)),

@@ -48,6 +48,8 @@ USERS = {
     "TENANT_A_ADMIN": ("a-admin@example.com", "A1B2C3D4", "admin"),
     "TENANT_B_READER": ("b-reader@example.com", "E5F6G7H8", "reader"),
     "TENANT_B_ADMIN": ("b-admin@example.com", "E5F6G7H8", "admin"),
+    # The tenant that terraform/local names the operators'.
+    "OPERATOR_ADMIN": ("operators-admin@example.com", "operators", "admin"),
 }
 
 
@@ -228,6 +230,7 @@ class Settings:
             "TENANT_B_USER": users["TENANT_B_USER"],
             "TENANT_A_READER": users["TENANT_A_READER"],
             "TENANT_A_ADMIN": users["TENANT_A_ADMIN"],
+            "OPERATOR_ADMIN": users["OPERATOR_ADMIN"],
             "DEMO_PASSWORD": self.password,
             **self.no_proxy(),
         }

@@ -16,6 +16,7 @@ import iam_enforcement
 import object_events
 import object_ranges
 import parameter_events
+import partiql_transactions
 import secret_events
 import secret_names
 import whole_answers
@@ -30,17 +31,20 @@ class UnsupportedEmulators(unittest.TestCase):
         from hypercorn.protocol.http_stream import HTTPStream
         from ministack import app
         from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-        from ministack.services import apigateway, ec2, eventbridge, imds, lambda_svc, s3, secretsmanager, ssm
+        from ministack.services import (
+            _dynamodb_keywords, apigateway, dynamodb, ec2, eventbridge, imds, lambda_svc, s3, secretsmanager, ssm,
+        )
 
         hooks.require_version(hooks.installed_version())
         parameter_events.verify(ssm, eventbridge)
         object_events.verify(s3, eventbridge)
         object_ranges.verify(s3)
+        partiql_transactions.verify(dynamodb, _dynamodb_keywords)
         secret_events.verify(secretsmanager, eventbridge)
         secret_names.verify(secretsmanager)
         http_proxy.verify(apigateway)
         whole_answers.verify(H11Protocol)
-        iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager)
+        iam_enforcement.verify(iam_actions, iam_evaluator, lambda_runtime, ec2, imds, s3, secretsmanager, dynamodb)
         aws_limits.verify(app)
         faults.verify(app, lambda_svc, s3, ssm, HTTPStream)
 

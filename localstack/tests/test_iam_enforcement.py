@@ -17,6 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+import append_only
 import iam_enforcement
 from iam_enforcement import credentials
 from tests.running_emulator import SECRET, RunningEmulator, policy
@@ -139,6 +140,21 @@ class Requests(IamTest):
         # Without a type it stays what it is.
         self.denied(lambda: ssm.put_parameter(Name="/config/secret", Value="1", Overwrite=True, KeyId=self.key), "kms:Encrypt")
 
+    def test_the_history_of_a_parameter_is_the_parameters(self) -> None:
+        reads = allow("ssm:GetParameterHistory", resource=f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/config/*")
+        ssm = self.client("ssm", self.role(reads))
+        self.assertEqual([one["Version"] for one in ssm.get_parameter_history(Name="/config/one")["Parameters"]], [1])
+        self.denied(lambda: ssm.get_parameter_history(Name="/internal/credential"), "ssm:GetParameterHistory", "/internal/credential")
+        self.denied(lambda: ssm.get_parameter(Name="/config/one"), "ssm:GetParameter ")
+        ssm.get_parameter_history(Name="/config/secret")
+        history = lambda: ssm.get_parameter_history(Name="/config/secret", WithDecryption=True)["Parameters"][0]["Value"]
+        self.denied(history, "kms:Decrypt", self.key)
+        self.emulator.allow(self.name, reads, allow(
+            "kms:Decrypt", resource=self.key, StringEquals={"kms:ViaService": "ssm.us-east-1.amazonaws.com"}))
+        self.assertEqual(history(), "hidden")
+        self.emulator.allow(self.name, allow("ssm:GetParameter", "ssm:GetParameters", "kms:Decrypt"))
+        self.denied(history, "ssm:GetParameterHistory")
+
     def test_an_encrypted_table_needs_its_key(self) -> None:
         dynamodb = self.client("dynamodb", self.role(allow("dynamodb:GetItem")))
         key = {"PK": {"S": "TENANT#A"}, "SK": {"S": "x"}}
@@ -164,7 +180,8 @@ class Requests(IamTest):
         found = self.client("servicediscovery", self.role(allow("servicediscovery:DiscoverInstances", StringEquals={
             "servicediscovery:NamespaceName": "space", "servicediscovery:ServiceName": "service"})))
         found.discover_instances(NamespaceName="space", ServiceName="service")
-        self.denied(lambda: found.discover_instances(NamespaceName="space", ServiceName="other"), "DiscoverInstances")
+        for other in ({"NamespaceName": "space", "ServiceName": "other"}, {"NamespaceName": "other", "ServiceName": "service"}):
+            self.denied(lambda: found.discover_instances(**other), "servicediscovery:DiscoverInstances on resource: * ")
 
 
 class OtherResources(IamTest):
@@ -276,6 +293,10 @@ class OtherResources(IamTest):
             "DynamoDB_20120810.BatchGetItem": [{"RequestItems": {"Tenants": {"Keys": "ab"}}}, {"RequestItems": []}],
             "DynamoDB_20120810.Query": [{"TableName": "Tenants", "KeyConditionExpression": 1}],
             "DynamoDB_20120810.CreateTable": [{"TableName": "New", "SSESpecification": "x", "Tags": ["a"]}],
+            "DynamoDB_20120810.ExecuteStatement": [{"Statement": 1}, {"Statement": "INSERT"}, {"Parameters": 1}, {}],
+            "DynamoDB_20120810.BatchExecuteStatement": [{"Statements": [1]}, {"Statements": {}}, {"Statements": []}],
+            "DynamoDB_20120810.ExecuteTransaction": [
+                {"TransactStatements": one} for one in ([1], {}, [], [{"Statement": 'INSERT INTO "Tenants" VALUE ?', "Parameters": "a"}])],
             "DynamoDB_20120810.TransactWriteItems": [{"TransactItems": [1, {"Put": []}]}, {"TransactItems": {}}],
             "AmazonSSM.GetParameters": [{"Names": [1]}, {"Names": 1}],
             "AmazonSSM.PutParameter": [{"Name": 1, "Value": "a", "Type": "String", "Tags": ["a"]}],
@@ -397,6 +418,19 @@ class Objects(IamTest):
             self.refused(lambda: s3.list_objects_v2(Bucket="plain", Prefix=prefix), 's3:ListBucket on resource: "arn:aws:s3:::plain"')
         self.refused(lambda: s3.list_objects_v2(Bucket=self.BUCKET, Prefix="tenants/A/"), "s3:ListBucket")
 
+    def test_a_list_of_versions_has_an_action_of_its_own(self) -> None:
+        prefix = {"StringLike": {"s3:prefix": ["tenants/A/*"]}}
+        s3 = self.s3(allow("s3:ListBucketVersions", resource="arn:aws:s3:::plain", **prefix))
+        versions = lambda **where: s3.list_object_versions(**{"Bucket": "plain", "Prefix": "tenants/A/one", **where})["Versions"]
+        version = self.owner.head_object(Bucket="plain", Key="tenants/A/one")["VersionId"]
+        self.assertIn(version, [one["VersionId"] for one in versions()])
+        for where in ({"Prefix": "tenants/B/one"}, {"Prefix": ""}, {"Bucket": "without-bucket-key"}):
+            name = where.get("Bucket", "plain")
+            self.refused(lambda: versions(**where), f's3:ListBucketVersions on resource: "arn:aws:s3:::{name}"')
+        self.refused(lambda: s3.list_objects_v2(Bucket="plain", Prefix="tenants/A/"), "s3:ListBucket on resource")
+        self.emulator.allow(self.name, allow("s3:ListBucket", "s3:GetObjectVersion", "s3:GetObject"))
+        self.refused(versions, "s3:ListBucketVersions on resource")
+
     def test_an_encrypted_object_needs_its_key(self) -> None:
         all_objects = allow("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject", resource=f"{self.ARN}/*")
         s3 = self.s3(all_objects)
@@ -489,15 +523,19 @@ class Secrets(IamTest):
 
     def test_each_action_on_the_secrets_below_a_path(self) -> None:
         secrets = self.secrets(allow("secretsmanager:GetRandomPassword"))
-        calls = {"secretsmanager:GetSecretValue": secrets.get_secret_value, "secretsmanager:DescribeSecret": secrets.describe_secret}
+        calls = {
+            "secretsmanager:GetSecretValue": secrets.get_secret_value,
+            "secretsmanager:DescribeSecret": secrets.describe_secret,
+            "secretsmanager:ListSecretVersionIds": secrets.list_secret_version_ids,
+        }
         for action, call in calls.items():
             with self.subTest(action):
                 self.emulator.allow(self.name, allow(action, resource=f"{self.PREFIX}/tenants/*"))
                 self.assertEqual(call(SecretId=f"{self.ROOT}/tenants/A/one")["ARN"], self.arns["tenants/A/one"])
                 self.assertEqual(call(SecretId=self.arns["tenants/A/one"])["Name"], f"{self.ROOT}/tenants/A/one")
                 self.denied(lambda: call(SecretId=f"{self.ROOT}/global/one"), action, f"on resource: {self.arns['global/one']} ")
-                [other] = calls.keys() - {action}
-                self.denied(lambda: calls[other](SecretId=f"{self.ROOT}/tenants/A/one"), other)
+                for other in calls.keys() - {action}:
+                    self.denied(lambda: calls[other](SecretId=f"{self.ROOT}/tenants/A/one"), other)
 
     def test_the_six_characters_are_a_part_of_the_resource(self) -> None:
         name = f"{self.ROOT}/tenants/A/one"
@@ -524,6 +562,7 @@ class Secrets(IamTest):
         self.denied(put, "kms:GenerateDataKey")
         self.denied(lambda: secrets.create_secret(Name="made", SecretString="1", KmsKeyId=self.key), "kms:GenerateDataKey")
         secrets.describe_secret(SecretId=name)
+        secrets.list_secret_version_ids(SecretId=name)
         via = {"StringEquals": {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com",
                                 "kms:EncryptionContext:SecretARN": self.arns["tenants/A/encrypted"]}}
         self.emulator.allow(self.name, every, allow("kms:Decrypt", resource=self.key, **via))
@@ -629,6 +668,171 @@ class LeadingKeys(IamTest):
         self.denied(lambda: dynamodb.transact_write_items(TransactItems=[*put, {"Put": {"TableName": "Tenants", "Item": self.item("B")}}]))
         self.denied(lambda: dynamodb.transact_write_items(
             TransactItems=[{"Delete": {"TableName": "Tenants", "Key": self.key("A")}}]), "dynamodb:DeleteItem")
+
+
+class Statements(IamTest):
+    """PartiQL: each statement is an action of its own, on its table."""
+
+    INSERT = """INSERT INTO "Tenants" VALUE {'PK': ?, 'SK': ?, 'value': ?}"""
+    UPDATE = """UPDATE "Tenants" SET "value"=? WHERE "PK"=? AND "SK"=?"""
+    DELETE = """DELETE FROM "Tenants" WHERE "PK"=? AND "SK"=?"""
+    SELECT = """SELECT * FROM "Tenants" WHERE "PK"=? AND "SK"=?"""
+    EXISTS = f"""EXISTS({SELECT} AND "value"=?)"""
+    ACTIONS = {"Insert": INSERT, "Update": UPDATE, "Delete": DELETE, "Select": SELECT}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sort = self.id().rpartition(".")[2]
+        self.item = {"PK": {"S": f"TENANT#{self.sort}"}, "SK": {"S": self.sort}}
+
+    def statement(self, text: str, partition: str = "") -> dict:
+        """The statement, about this test's item, or one of another partition."""
+        key, value = [{"S": partition} if partition else self.item["PK"], {"S": self.sort}], [{"S": "1"}]
+        parameters = [*value, *key] if text == self.UPDATE else [*key, *value] if text in (self.INSERT, self.EXISTS) else key
+        return {"Statement": text, "Parameters": parameters}
+
+    def test_who_may_insert_alone_can_replace_nothing(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PartiQLInsert", resource=TABLE)))
+        insert = self.statement(self.INSERT)
+        dynamodb.execute_statement(**insert)
+        with self.assertRaises(dynamodb.exceptions.DuplicateItemException):
+            dynamodb.execute_statement(**insert)
+        [answer] = dynamodb.batch_execute_statement(Statements=[insert])["Responses"]
+        self.assertEqual(answer["Error"]["Code"], "DuplicateItem")
+        with self.assertRaises(dynamodb.exceptions.TransactionCanceledException) as cancelled:
+            dynamodb.execute_transaction(TransactStatements=[insert])
+        self.assertEqual([one["Code"] for one in cancelled.exception.response["CancellationReasons"]], ["DuplicateItem"])
+        attempts = append_only.attempts(dynamodb, "Tenants", self.item)
+        self.assertEqual(len(attempts), 29)
+        for name, call in attempts.items():
+            with self.subTest(name):
+                self.denied(call, f"on resource: {TABLE} ")
+        self.assertEqual(append_only.problem(dynamodb, "Tenants", self.item), "")
+        found = self.root.query(TableName="Tenants", KeyConditionExpression="PK = :p", ExpressionAttributeValues={":p": self.item["PK"]})
+        self.assertEqual(found["Count"], 1, "nothing came with what was denied")
+        self.assertEqual(self.root.get_item(TableName="Tenants", Key=self.item)["Item"]["value"], {"S": "1"})
+
+    def test_each_action_of_a_change_is_noticed(self) -> None:
+        item = {"PK": {"S": "TENANT#E"}, "SK": {"S": self.sort}}
+        self.root.put_item(TableName="Tenants", Item=item)
+        appends = allow("dynamodb:PartiQLInsert", resource=TABLE)
+        dynamodb = self.client("dynamodb", self.role(appends))
+        problem = lambda: append_only.problem(dynamodb, "Tenants", item)
+        self.assertEqual(problem(), "")
+        for action in ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLUpdate", "PartiQLDelete"):
+            self.emulator.allow(self.name, appends, allow(f"dynamodb:{action}", resource=TABLE))
+            self.assertIn("on an item that is there", problem(), action)
+            self.root.put_item(TableName="Tenants", Item=item)
+        self.emulator.allow(self.name, allow("dynamodb:GetItem"))
+        self.assertIn("INSERT of an item that is there: AccessDeniedException", problem())
+        self.assertEqual(append_only.problem(dynamodb, "Tenants", item, may_add=False), "")
+        self.emulator.allow(self.name, appends)
+        self.assertIn("INSERT of a new item", append_only.problem(dynamodb, "Tenants", item, may_add=False))
+
+    def test_each_statement_has_its_action(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:ListTables")))
+        for action, text in self.ACTIONS.items():
+            for way, call in append_only.ways(dynamodb, self.statement(text)).items():
+                with self.subTest(action, way=way):
+                    self.root.put_item(TableName="Tenants", Item=self.item)
+                    if action == "Insert":
+                        self.root.delete_item(TableName="Tenants", Key=self.item)
+                    self.emulator.allow(self.name, allow(f"dynamodb:PartiQL{action}", resource=TABLE))
+                    call()
+                    others = [f"dynamodb:PartiQL{other}" for other in self.ACTIONS if other != action]
+                    item_actions = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
+                    self.emulator.allow(self.name, allow(*others, *item_actions, f"dynamodb:{way}"))
+                    self.denied(call, f"dynamodb:PartiQL{action} ", TABLE)
+                    self.emulator.allow(self.name, allow(f"dynamodb:PartiQL{action}", resource=TABLE.replace("Tenants", "Encrypted")))
+                    self.denied(call, f"dynamodb:PartiQL{action} ", TABLE)
+
+    def test_exists_is_a_read(self) -> None:
+        self.root.put_item(TableName="Tenants", Item=self.item | {"value": {"S": "1"}})
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PartiQLInsert")))
+        both = [self.statement(self.EXISTS), self.statement(self.INSERT, "TENANT#C")]
+        self.denied(lambda: dynamodb.execute_transaction(TransactStatements=both), "dynamodb:PartiQLSelect")
+        self.emulator.allow(self.name, allow("dynamodb:PartiQLInsert", "dynamodb:PartiQLSelect"))
+        dynamodb.execute_transaction(TransactStatements=both)
+
+    def test_an_index_is_a_resource_of_its_own(self) -> None:
+        self.root.create_table(
+            TableName="Indexed", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("PK", "by")],
+            GlobalSecondaryIndexes=[{"IndexName": "ByPerson", "KeySchema": [{"AttributeName": "by", "KeyType": "HASH"}],
+                                     "Projection": {"ProjectionType": "ALL"}}])
+        table = TABLE.replace("Tenants", "Indexed")
+        mine = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["me"]}, "Null": {"dynamodb:LeadingKeys": "false"}}
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PartiQLSelect", resource=f"{table}/index/*", **mine)))
+
+        def select(source: str, where: str = "", *parameters: str) -> Any:
+            more = {"Parameters": [{"S": one} for one in parameters]} if parameters else {}
+            return dynamodb.execute_statement(Statement=f"SELECT * FROM {source} {where}", **more)
+
+        select('"Indexed"."ByPerson"', 'WHERE "by"=?', "me")
+        select('"Indexed"."ByPerson"', """WHERE "by"='me'""")
+        select('"Indexed"."ByPerson"', 'WHERE "by" IN [?, ?]', "me", "me")
+        for where, *parameters in (('WHERE "by"=?', "you"), ('WHERE "by" IN [?, ?]', "me", "you"), ('WHERE "PK"=?', "me"), ("",)):
+            self.denied(lambda: select('"Indexed"."ByPerson"', where, *parameters), "dynamodb:PartiQLSelect", f"{table}/index/ByPerson")
+        self.denied(lambda: select('"Indexed"', 'WHERE "PK"=?', "me"), f"on resource: {table} ")
+
+    def test_the_partition_key_of_each_statement_is_a_condition(self) -> None:
+        mine = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["TENANT#A*"]}, "Null": {"dynamodb:LeadingKeys": "false"}}
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PartiQL*", **mine)))
+        for action, text in self.ACTIONS.items():
+            for tenant in ("A", "B"):
+                key = {"PK": {"S": f"TENANT#{tenant}"}, "SK": {"S": self.sort}}
+                for way, call in append_only.ways(dynamodb, self.statement(text, f"TENANT#{tenant}")).items():
+                    with self.subTest(action, way=way, tenant=tenant):
+                        self.root.put_item(TableName="Tenants", Item=key)
+                        if action == "Insert":
+                            self.root.delete_item(TableName="Tenants", Key=key)
+                        call() if tenant == "A" else self.denied(call, f"dynamodb:PartiQL{action}")
+        # Behind one that is allowed, as a literal, and as a whole item.
+        allowed = self.statement(self.SELECT, "TENANT#A")
+        self.denied(lambda: dynamodb.execute_transaction(TransactStatements=[allowed, self.statement(self.SELECT, "TENANT#B")]))
+        self.denied(lambda: dynamodb.execute_statement(Statement="""DELETE FROM "Tenants" WHERE 'TENANT#B'="PK" AND "SK"='x'"""))
+        self.denied(lambda: dynamodb.execute_statement(Statement='INSERT INTO "Tenants" VALUE ?', Parameters=[{"M": {
+            "PK": {"S": "TENANT#B"}, "SK": {"S": "x"}}}]))
+        for anything in ('SELECT * FROM "Tenants"', """SELECT * FROM "Tenants" WHERE "PK"='TENANT#A' OR "PK"='TENANT#B'"""):
+            self.denied(lambda: dynamodb.execute_statement(Statement=anything), "dynamodb:PartiQLSelect")
+
+    def test_statements_on_an_encrypted_table_need_its_key(self) -> None:
+        inserts = allow("dynamodb:PartiQLInsert")
+        dynamodb = self.client("dynamodb", self.role(inserts))
+        insert = {**self.statement(self.INSERT), "Statement": self.INSERT.replace("Tenants", "Encrypted")}
+        for call in append_only.ways(dynamodb, insert).values():
+            self.denied(call, f"kms:Decrypt on resource: {self.key}")
+        self.emulator.allow(self.name, inserts, allow(
+            "kms:Decrypt", resource=self.key, StringEquals={"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"}))
+        dynamodb.execute_transaction(TransactStatements=[insert])
+
+    def test_a_policy_tells_transactions_from_other_calls(self) -> None:
+        enclosed = {"StringEquals": {"dynamodb:EnclosingOperation": "ExecuteTransaction"}}
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:PartiQLInsert", **enclosed)))
+        calls = append_only.ways(dynamodb, self.statement(self.INSERT))
+        calls.pop("ExecuteTransaction")()
+        for call in calls.values():
+            self.denied(call, "dynamodb:PartiQLInsert")
+        put = [{"Put": {"TableName": "Tenants", "Item": self.item}}]
+        self.denied(lambda: dynamodb.transact_write_items(TransactItems=put), "dynamodb:PutItem")
+        writes = {"StringEquals": {"dynamodb:EnclosingOperation": "TransactWriteItems"}}
+        self.emulator.allow(self.name, allow("dynamodb:PutItem", **writes))
+        dynamodb.transact_write_items(TransactItems=put)
+        self.denied(lambda: dynamodb.put_item(**put[0]["Put"]), "dynamodb:PutItem")
+        self.emulator.allow(self.name, allow("dynamodb:*", Null={"dynamodb:EnclosingOperation": "true"}))
+        dynamodb.execute_statement(**self.statement(self.DELETE))
+        self.denied(lambda: dynamodb.execute_transaction(TransactStatements=[self.statement(self.INSERT)]), "dynamodb:PartiQLInsert")
+
+    def test_what_cannot_be_parsed_is_refused(self) -> None:
+        dynamodb = self.client("dynamodb", self.role(allow("dynamodb:*")))
+        good = self.statement(self.INSERT)
+        for bad in ("DROP", 'UPDATE "Tenants"', 'DELETE FROM "Tenants" WHERE "PK"=?', "x"):
+            for call in append_only.ways(dynamodb, {"Statement": bad}).values():
+                self.denied(call, "UnreadableRequest")
+            self.denied(lambda: dynamodb.execute_transaction(TransactStatements=[good, {"Statement": bad}]), "UnreadableRequest")
+            with self.assertRaises(ClientError) as caught:
+                self.root.execute_statement(Statement=bad)
+            self.assertEqual(caught.exception.response["Error"]["Code"], "ValidationException")
 
 
 class Variables(IamTest):

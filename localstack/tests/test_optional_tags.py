@@ -7,6 +7,7 @@ import dataclasses
 import http.server
 import io
 import json
+import re
 import threading
 import unittest
 from typing import Any
@@ -18,13 +19,14 @@ from botocore.exceptions import ClientError
 import demo
 import seed
 from launcher import network
+from launcher.layout import TERRAFORM
 from launcher.replicas import Replicas
 from launcher.settings import USERS, Ports, Settings
 from tests.running_emulator import RunningEmulator
 
 ALWAYS = (
-    "api_url", "alb_url", "user_pool_id", "client_id", "jwks_url", "issuer", "table_name", "journal_table_name", "parameter_root",
-    "invalidator_log_group",
+    "api_url", "alb_url", "user_pool_id", "client_id", "jwks_url", "issuer", "table_name", "journal_table_name", "history_table_name",
+    "parameter_root", "cloud_map_namespace", "invalidator_log_group",
 )
 TAGS = {"blob_bucket": "blobs", "secrets_arn": "arn:secret:tagged-config/config", "secret_root": "tagged-config/config"}
 
@@ -41,6 +43,18 @@ class Variables(unittest.TestCase):
         replicas._settings, replicas._credential = stack, "credential"
         return replicas.environment(stack.config[0], {"AWS_ACCESS_KEY_ID": "a"})
 
+    def test_history_and_discovery(self) -> None:
+        stack = settings(cloud_map_namespace="tagged-config.local", history_table_name="History")
+        found = self.of_replica(stack)
+        self.assertEqual(
+            {name: found[f"TAGGED_CONFIG_{name}"] for name in (
+                "HISTORY_TABLE", "HISTORY_RETENTION_DAYS", "CLOUD_MAP_NAMESPACE", "CLOUD_MAP_SERVICE", "REFRESH_PORT")},
+            {"HISTORY_TABLE": "History", "HISTORY_RETENTION_DAYS": "90", "CLOUD_MAP_NAMESPACE": "tagged-config.local",
+             "CLOUD_MAP_SERVICE": "config-service", "REFRESH_PORT": "50052"})
+        # What Cloud Map has of a task is its address; the port is the same for all.
+        self.assertTrue(found["TAGGED_CONFIG_REFRESH_ADDR"].endswith(f":{found['TAGGED_CONFIG_REFRESH_PORT']}"))
+        self.assertEqual({replica.refresh for replica in stack.config}, {50052})
+
     def test_both_tags(self) -> None:
         stack = settings(**TAGS)
         found = self.of_replica(stack)
@@ -55,6 +69,17 @@ class Variables(unittest.TestCase):
             for name in ("TAGGED_CONFIG_BLOB_BUCKET", "TAGGED_CONFIG_SECRET_ROOT", "BLOB_BUCKET", "SECRET_ROOT"):
                 self.assertNotIn(name, self.of_replica(stack) | stack.environment())
         self.assertNotIn("TAGGED_CONFIG_SECRET_ROOT", self.of_replica(settings(blob_bucket="blobs")))
+
+    def test_the_operators_tenant_is_named_where_there_is_one(self) -> None:
+        self.assertEqual(self.of_replica(settings(operator_tenant="operators"))["TAGGED_CONFIG_OPERATOR_TENANT"], "operators")
+        for stack in (settings(), settings(operator_tenant=None)):
+            self.assertNotIn("TAGGED_CONFIG_OPERATOR_TENANT", self.of_replica(stack))
+
+    def test_the_operators_admin_is_of_the_tenant_that_terraform_names(self) -> None:
+        variables = (TERRAFORM / "local" / "variables.tf").read_text()
+        default = re.search(r'^variable "operator_tenant" \{.*?^  default\s*= "(.*?)"', variables, re.DOTALL | re.MULTILINE)[1]
+        email, *tenant_and_role = USERS["OPERATOR_ADMIN"]
+        self.assertEqual((tenant_and_role, settings().environment()["OPERATOR_ADMIN"]), ([default, "admin"], email))
 
     def test_order_service_knows_of_neither(self) -> None:
         stack = settings(**TAGS)

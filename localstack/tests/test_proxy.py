@@ -18,8 +18,8 @@ from launcher.settings import CONFIG_SERVICE, ORDER_SERVICE, Settings
 NOWHERE = "http://127.0.0.1:9"
 PROXIED = {name: NOWHERE for name in network.PROXY_VARIABLES} | {"NO_PROXY": "10.0.0.0/8, intranet.example"}
 OUTPUTS = (
-    "api_url", "alb_url", "user_pool_id", "client_id", "jwks_url", "issuer", "table_name", "journal_table_name", "parameter_root",
-    "invalidator_log_group",
+    "api_url", "alb_url", "user_pool_id", "client_id", "jwks_url", "issuer", "table_name", "journal_table_name", "history_table_name",
+    "parameter_root", "cloud_map_namespace", "invalidator_log_group",
 )
 
 

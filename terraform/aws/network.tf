@@ -58,6 +58,8 @@ module "endpoint_statements" {
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  history_table_arn                = module.storage.history_table_arn
+  table_scan_enabled               = var.operator_tenant != null
   blob_bucket_arn                  = one(module.blobs[*].bucket_arn)
   secrets_arn                      = local.secrets_arn
   jwks_object_arn                  = module.jwks_mirror.object_arn

@@ -29,6 +29,10 @@ module "refresh" {
   table_name         = module.storage.table_name
   journal_table_name = module.storage.journal_table_name
   journal_table_arn  = module.storage.journal_table_arn
+  history_table_name = module.storage.history_table_name
+  history_table_arn  = module.storage.history_table_arn
   table_stream_arn   = module.storage.table_stream_arn
   kms_key_arn        = module.storage.kms_key_arn
+
+  history_retention_days = var.history_retention_days
 }

@@ -22,11 +22,14 @@ module "services" {
 
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  history_table_arn                = module.storage.history_table_arn
+  table_scan_enabled               = var.operator_tenant != null
   parameter_root                   = module.storage.parameter_root
   blob_bucket                      = local.blob_bucket
   secret_root                      = local.secret_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
+  cloud_map_namespace              = module.discovery.namespace
   jwks_object_arn                  = module.jwks_mirror.object_arn
   image_repository_arns            = values(module.images.repository_arns)
   log_group_arns = {
@@ -64,6 +67,9 @@ locals {
     var.secrets ? { TAGGED_CONFIG_SECRET_ROOT = local.secrets_arn } : {},
   )
 
+  # Whose admins write the schemas of all tenants.
+  operator_settings = var.operator_tenant == null ? {} : { TAGGED_CONFIG_OPERATOR_TENANT = var.operator_tenant }
+
   programs = {
     config-service = {
       target_group = "config"
@@ -72,18 +78,26 @@ locals {
         grpc    = local.ports.config_grpc
         refresh = local.ports.config_refresh
       }
-      environment = merge(local.store_settings, {
+      environment = merge(local.store_settings, local.operator_settings, {
         TAGGED_CONFIG_GRPC_ADDR      = "0.0.0.0:${local.ports.config_grpc}"
         TAGGED_CONFIG_REFRESH_ADDR   = "0.0.0.0:${local.ports.config_refresh}"
         TAGGED_CONFIG_HTTP_ADDR      = "0.0.0.0:${local.ports.config_http}"
         TAGGED_CONFIG_TABLE          = module.storage.table_name
         TAGGED_CONFIG_JOURNAL_TABLE  = module.storage.journal_table_name
+        TAGGED_CONFIG_HISTORY_TABLE  = module.storage.history_table_name
         TAGGED_CONFIG_PARAMETER_ROOT = module.storage.parameter_root
         TAGGED_CONFIG_CACHE_TTL      = var.cache_ttl
         TAGGED_CONFIG_CACHE_BYTES    = tostring(var.cache_bytes)
         TAGGED_CONFIG_EMF_INTERVAL   = "60s"
 
+        TAGGED_CONFIG_HISTORY_RETENTION_DAYS     = tostring(var.history_retention_days)
+        TAGGED_CONFIG_HISTORY_REQUIRED           = tostring(var.history_required)
         TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND = tostring(local.parameter_calls_per_second)
+
+        # Where the other tasks are, for a write that waits until all have it.
+        TAGGED_CONFIG_CLOUD_MAP_NAMESPACE = module.discovery.namespace
+        TAGGED_CONFIG_CLOUD_MAP_SERVICE   = "config-service"
+        TAGGED_CONFIG_REFRESH_PORT        = tostring(local.ports.config_refresh)
       })
       secrets = { TAGGED_CONFIG_REFRESH_CREDENTIAL = module.refresh_credential.parameter_arn }
     }

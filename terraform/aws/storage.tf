@@ -1,4 +1,4 @@
-# The stores: the configuration table, the change journal, shared defaults, blobs, and the key that encrypts them and secrets.
+# The stores: the configuration table, the change journal, the history, shared defaults, blobs, and the key that encrypts them and secrets.
 
 module "storage" {
   source = "../modules/storage"
@@ -6,6 +6,7 @@ module "storage" {
   name                     = local.name
   table_name               = var.table_name
   journal_table_name       = "${var.table_name}Journal"
+  history_table_name       = "${var.table_name}History"
   parameter_root           = var.parameter_root
   global_defaults          = var.global_defaults
   deletion_protection      = var.deletion_protection

@@ -1,7 +1,8 @@
 # Tables and parameters. No statement reads or writes items of a table, or parameters of tenants.
 
 locals {
-  table_arns = ["${local.arn.dynamodb}:table/${var.table_name}", "${local.arn.dynamodb}:table/${var.table_name}Journal"]
+  # The history's index is created and changed with its table: no action of a deployment takes an index's ARN.
+  table_arns = [for suffix in ["", "Journal", "History"] : "${local.arn.dynamodb}:table/${var.table_name}${suffix}"]
 
   parameter_arn = "${local.arn.ssm}:parameter${var.parameter_root}"
 

@@ -21,7 +21,7 @@ variable "region" {
 
 variable "table_name" {
   type        = string
-  description = "Name of the environment's configuration table; its journal's is this and `Journal`."
+  description = "Name of the environment's configuration table; the journal's is this and `Journal`, the history's this and `History`."
 }
 
 variable "parameter_root" {

@@ -46,6 +46,8 @@ module "endpoint_statements" {
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  history_table_arn                = module.storage.history_table_arn
+  table_scan_enabled               = var.operator_tenant != null
   blob_bucket_arn                  = one(module.blobs[*].bucket_arn)
   secrets_arn                      = local.secrets_arn
   load_test                        = { user_pool_arn = module.identity.user_pool_arn }
@@ -105,6 +107,7 @@ module "storage" {
   name                     = var.name
   table_name               = var.table_name
   journal_table_name       = "${var.table_name}Journal"
+  history_table_name       = "${var.table_name}History"
   parameter_root           = var.parameter_root
   global_defaults          = var.global_defaults
   key_deletion_window_days = 7
@@ -149,11 +152,15 @@ module "services" {
 
   table_arn                        = module.storage.table_arn
   journal_table_arn                = module.storage.journal_table_arn
+  history_table_arn                = module.storage.history_table_arn
+  table_scan_enabled               = var.operator_tenant != null
   parameter_root                   = module.storage.parameter_root
   blob_bucket                      = local.blob_bucket
   secret_root                      = local.secret_root
   refresh_credential_parameter_arn = module.refresh_credential.parameter_arn
   kms_key_arn                      = module.storage.kms_key_arn
+  cloud_map_namespace              = aws_service_discovery_http_namespace.this.name
+  cloud_map_service                = aws_service_discovery_service.this["config-service"].name
   log_group_arns = {
     config-service = module.observability.log_group_arns["config-service"]
     order-service  = module.observability.log_group_arns["order-service"]
@@ -194,8 +201,12 @@ module "refresh" {
   table_name         = module.storage.table_name
   journal_table_name = module.storage.journal_table_name
   journal_table_arn  = module.storage.journal_table_arn
+  history_table_name = module.storage.history_table_name
+  history_table_arn  = module.storage.history_table_arn
   table_stream_arn   = module.storage.table_stream_arn
   kms_key_arn        = module.storage.kms_key_arn
+
+  history_retention_days = var.history_retention_days
 }
 
 module "observability" {

@@ -46,6 +46,11 @@ output "journal_table_name" {
   value       = module.storage.journal_table_name
 }
 
+output "history_table_name" {
+  description = "Name of the history's table."
+  value       = module.storage.history_table_name
+}
+
 output "parameter_root" {
   description = "Path in Parameter Store under which configuration lies."
   value       = module.storage.parameter_root
@@ -74,6 +79,11 @@ output "secret_kms_key_arn" {
 output "refresh_credential_parameter" {
   description = "Name of the parameter that holds the refresh credential."
   value       = module.refresh_credential.parameter_name
+}
+
+output "operator_tenant" {
+  description = "Tenant whose admins write the schemas of all tenants; null without one."
+  value       = var.operator_tenant
 }
 
 output "cloud_map_namespace" {

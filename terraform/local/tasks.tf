@@ -10,18 +10,31 @@ locals {
     var.secrets ? { TAGGED_CONFIG_SECRET_ROOT = local.secrets_arn } : {},
   )
 
+  # Whose admins write the schemas of all tenants.
+  operator_settings = var.operator_tenant == null ? {} : { TAGGED_CONFIG_OPERATOR_TENANT = var.operator_tenant }
+
   programs = {
     config-service = {
       target_group = "config"
       tasks        = var.config_tasks
       ports        = { http = var.config_http_port, grpc = var.config_grpc_port, refresh = var.config_refresh_port }
-      environment = merge(local.store_settings, {
+      environment = merge(local.store_settings, local.operator_settings, {
         TAGGED_CONFIG_GRPC_ADDR      = "0.0.0.0:${var.config_grpc_port}"
         TAGGED_CONFIG_REFRESH_ADDR   = "0.0.0.0:${var.config_refresh_port}"
         TAGGED_CONFIG_HTTP_ADDR      = "0.0.0.0:${var.config_http_port}"
         TAGGED_CONFIG_TABLE          = module.storage.table_name
         TAGGED_CONFIG_JOURNAL_TABLE  = module.storage.journal_table_name
+        TAGGED_CONFIG_HISTORY_TABLE  = module.storage.history_table_name
         TAGGED_CONFIG_PARAMETER_ROOT = module.storage.parameter_root
+
+        TAGGED_CONFIG_HISTORY_RETENTION_DAYS = tostring(var.history_retention_days)
+        TAGGED_CONFIG_HISTORY_REQUIRED       = tostring(var.history_required)
+
+        # Where the other tasks are, for a write that waits until all have it.
+        TAGGED_CONFIG_CLOUD_MAP_NAMESPACE = aws_service_discovery_http_namespace.this.name
+        TAGGED_CONFIG_CLOUD_MAP_SERVICE   = aws_service_discovery_service.this["config-service"].name
+        TAGGED_CONFIG_REFRESH_PORT        = tostring(var.config_refresh_port)
+
         # Of the account's 40 reads a second, as on AWS.
         TAGGED_CONFIG_PARAMETER_CALLS_PER_SECOND = tostring(max(1, floor(30 / var.config_tasks)))
         # Far above the second that the demo allows: what it sees in time came by push, not by expiry.

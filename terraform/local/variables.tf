@@ -59,6 +59,35 @@ variable "global_defaults" {
   }
 }
 
+variable "history_retention_days" {
+  type        = number
+  description = "Days that a change stays in the history; then DynamoDB removes it by its time to live."
+  default     = 90
+
+  validation {
+    condition     = var.history_retention_days >= 1 && var.history_retention_days <= 3650 && floor(var.history_retention_days) == var.history_retention_days
+    error_message = "history_retention_days must be a whole number, 1 to 3650."
+  }
+}
+
+variable "history_required" {
+  type        = bool
+  description = "Whether a write fails when its entry of the history cannot be written."
+  default     = true
+}
+
+variable "operator_tenant" {
+  type        = string
+  description = "Tenant whose admins write the schemas of all tenants; null for none. With one, config-service may scan the configuration table."
+  default     = "operators"
+  nullable    = true
+
+  validation {
+    condition     = var.operator_tenant == null || can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", var.operator_tenant))
+    error_message = "operator_tenant must be null or a tenant id: 1 to 64 letters, digits, '_' and '-', beginning with a letter or a digit."
+  }
+}
+
 variable "blobs" {
   type        = bool
   description = "Whether there are keys `blob_config_*`, in a bucket of S3. Without it config-service knows no such key."

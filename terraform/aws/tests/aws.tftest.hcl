@@ -43,6 +43,8 @@ override_module {
     table_arn          = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations"
     journal_table_name = "TenantConfigurationsJournal"
     journal_table_arn  = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurationsJournal"
+    history_table_name = "TenantConfigurationsHistory"
+    history_table_arn  = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurationsHistory"
     table_stream_arn   = "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations/stream/2026-01-01T00:00:00.000"
     parameter_root     = "/tagged-config-dev/config"
     kms_key_arn        = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000"
@@ -81,8 +83,10 @@ run "rest_api_behind_the_web_acl" {
     condition = {
       for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Sid => sort(flatten([s.Action]))
       } == {
-      Table   = tolist(["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"])
-      Journal = tolist(["dynamodb:PutItem", "dynamodb:Query"])
+      Table         = tolist(["dynamodb:GetItem", "dynamodb:PartiQLDelete", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:Query"])
+      Journal       = tolist(["dynamodb:PartiQLInsert", "dynamodb:PutItem", "dynamodb:Query"])
+      History       = tolist(["dynamodb:PartiQLInsert", "dynamodb:Query"])
+      HistoryByTime = tolist(["dynamodb:Query"])
     }
     error_message = "DynamoDB's endpoint allows actions that no program calls."
   }
@@ -91,10 +95,12 @@ run "rest_api_behind_the_web_acl" {
     condition = {
       for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Sid => s.Resource
       } == {
-      Table   = module.storage.table_arn
-      Journal = module.storage.journal_table_arn
+      Table         = module.storage.table_arn
+      Journal       = module.storage.journal_table_arn
+      History       = module.storage.history_table_arn
+      HistoryByTime = "${module.storage.history_table_arn}/index/ByTime"
     }
-    error_message = "DynamoDB's endpoint leads to another table than the two."
+    error_message = "DynamoDB's endpoint leads to another table than the three."
   }
 
   assert {
@@ -107,6 +113,7 @@ run "rest_api_behind_the_web_acl" {
       for s in jsondecode(module.endpoints.policies["ssm"]).Statement : s.Sid => sort(flatten([s.Action]))
       } == {
       ReadParameters        = tolist(["ssm:GetParameters"])
+      ParameterHistory      = tolist(["ssm:GetParameterHistory"])
       ReadRefreshCredential = tolist(["ssm:GetParameter"])
     }
     error_message = "Parameter Store's endpoint allows actions that no program calls."
@@ -135,7 +142,7 @@ run "optional_tags" {
       }) == jsonencode({
       TenantsBlobs    = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"]
       ReadSharedBlobs = ["s3:GetObject", "s3:GetObjectVersion"]
-      ListBlobs       = ["s3:ListBucket"]
+      ListBlobs       = ["s3:ListBucket", "s3:ListBucketVersions"]
     })
     error_message = "S3's endpoint allows actions that no program calls, or not all that one calls."
   }
@@ -156,7 +163,7 @@ run "optional_tags" {
       Sid       = "ReadSecrets"
       Effect    = "Allow"
       Principal = { AWS = "*" }
-      Action    = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
+      Action    = ["secretsmanager:ListSecretVersionIds", "secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
       Resource = [
         "arn:aws:secretsmanager:us-east-1:111122223333:secret:tagged-config-dev/config/tenants/*",
         "arn:aws:secretsmanager:us-east-1:111122223333:secret:tagged-config-dev/config/global/*",
@@ -193,6 +200,76 @@ run "without_the_optional_tags" {
   assert {
     condition     = !contains(keys(module.endpoints.policies), "secretsmanager") && !strcontains(module.endpoints.policies["s3"], "Blobs") && !contains(keys(data.aws_vpc_endpoint_service.interface), "secretsmanager")
     error_message = "An endpoint leads to a store that there is not."
+  }
+}
+
+run "without_an_operators_tenant" {
+  command = plan
+
+  assert {
+    condition     = length(local.operator_settings) == 0 && !strcontains(module.endpoints.policies["dynamodb"], "Scan")
+    error_message = "By default a tenant has the operators' rights, or a table can be scanned."
+  }
+}
+
+run "operators_tenant" {
+  command = plan
+
+  variables {
+    operator_tenant = "operators"
+  }
+
+  assert {
+    condition     = local.programs["config-service"].environment["TAGGED_CONFIG_OPERATOR_TENANT"] == "operators"
+    error_message = "config-service does not know the operators' tenant."
+  }
+
+  assert {
+    condition     = !can(local.programs["order-service"].environment["TAGGED_CONFIG_OPERATOR_TENANT"])
+    error_message = "order-service is given a setting that it does not have."
+  }
+
+  assert {
+    condition = [
+      for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Resource if contains(flatten([s.Action]), "dynamodb:Scan")
+    ] == [module.storage.table_arn]
+    error_message = "DynamoDB's endpoint does not let the configuration table be scanned, or another table."
+  }
+}
+
+run "history" {
+  command = plan
+
+  variables {
+    history_retention_days = 30
+    history_required       = false
+  }
+
+  assert {
+    condition = {
+      for name in ["TABLE", "RETENTION_DAYS", "REQUIRED"] : name => local.programs["config-service"].environment["TAGGED_CONFIG_HISTORY_${name}"]
+    } == { TABLE = module.storage.history_table_name, RETENTION_DAYS = "30", REQUIRED = "false" }
+    error_message = "config-service does not know the history, or how long to keep it."
+  }
+
+  # By the names that the invalidator has.
+  assert {
+    condition = {
+      for name in ["CLOUD_MAP_NAMESPACE", "CLOUD_MAP_SERVICE", "REFRESH_PORT"] : name => local.programs["config-service"].environment["TAGGED_CONFIG_${name}"]
+    } == { CLOUD_MAP_NAMESPACE = "tagged-config-dev.internal", CLOUD_MAP_SERVICE = "config-service", REFRESH_PORT = "50052" }
+    error_message = "A task does not find the others."
+  }
+}
+
+run "a_write_without_its_entry_fails_unless_said_otherwise" {
+  command = plan
+
+  assert {
+    condition = (
+      local.programs["config-service"].environment["TAGGED_CONFIG_HISTORY_REQUIRED"] == "true"
+      && local.programs["config-service"].environment["TAGGED_CONFIG_HISTORY_RETENTION_DAYS"] == "90"
+    )
+    error_message = "By default a change can be made that the history has not, or does not keep for 90 days."
   }
 }
 
@@ -256,7 +333,9 @@ run "load_test_runner" {
   }
 
   assert {
-    condition     = contains(flatten([for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Action]), "dynamodb:BatchWriteItem")
+    condition = length(setsubtract(["dynamodb:BatchWriteItem", "dynamodb:UpdateItem"], one([
+      for s in jsondecode(module.endpoints.policies["dynamodb"]).Statement : s.Action if s.Sid == "Table"
+    ]))) == 0
     error_message = "The load test cannot write its items."
   }
 

@@ -261,6 +261,46 @@ run "a_wildcard_is_no_name" {
   expect_failures = [var.certificate_name]
 }
 
+run "a_history_of_eleven_years_is_refused" {
+  command = plan
+
+  variables {
+    history_retention_days = 4000
+  }
+
+  expect_failures = [var.history_retention_days]
+}
+
+run "an_operators_tenant_that_is_no_tenant_id_is_refused" {
+  command = plan
+
+  variables {
+    operator_tenant = "-operators"
+  }
+
+  expect_failures = [var.operator_tenant]
+}
+
+run "an_operators_tenant_without_a_name_is_refused" {
+  command = plan
+
+  variables {
+    operator_tenant = ""
+  }
+
+  expect_failures = [var.operator_tenant]
+}
+
+run "an_operators_tenant_of_65_characters_is_refused" {
+  command = plan
+
+  variables {
+    operator_tenant = "a1234567890123456789012345678901234567890123456789012345678901234"
+  }
+
+  expect_failures = [var.operator_tenant]
+}
+
 run "a_root_of_awss_own_is_refused" {
   command = plan
 

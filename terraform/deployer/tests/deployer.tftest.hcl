@@ -212,6 +212,25 @@ run "reads_and_writes_no_value_of_a_tenant" {
   }
 }
 
+run "makes_three_tables_and_reads_and_writes_no_item" {
+  command = plan
+
+  assert {
+    condition = toset(flatten([
+      for document in values(output.policies) : [for s in jsondecode(document).Statement : flatten([s.Resource]) if s.Sid == "Tables"]
+    ])) == toset([for suffix in ["", "Journal", "History"] : "arn:aws:dynamodb:us-east-1:111122223333:table/TenantConfigurations${suffix}"])
+    error_message = "The role makes other tables than the three, or not all of them."
+  }
+
+  assert {
+    condition = length([
+      for action in flatten([for document in values(output.policies) : [for s in jsondecode(document).Statement : flatten([s.Action]) if s.Effect == "Allow"]]) :
+      action if can(regex("^dynamodb:(.*Item.*|PartiQL.*|Query|Scan|.*\\*)$", action))
+    ]) == 0
+    error_message = "The role reads or changes items: an entry of the history could be deleted."
+  }
+}
+
 run "nobody_may_not_be_all_who_may_assume_it" {
   command = plan
 

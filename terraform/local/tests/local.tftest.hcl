@@ -40,6 +40,26 @@ run "same_modules_without_what_an_emulator_lacks" {
     condition     = output.journal_table_name == "${output.table_name}Journal"
     error_message = "The output with the journal's name is missing, or it is not beside its table."
   }
+
+  assert {
+    condition     = output.history_table_name == "${output.table_name}History"
+    error_message = "The output with the history's name is missing, or it is not beside its table."
+  }
+
+  assert {
+    condition = {
+      for name in ["HISTORY_TABLE", "HISTORY_RETENTION_DAYS", "HISTORY_REQUIRED", "CLOUD_MAP_NAMESPACE", "CLOUD_MAP_SERVICE", "REFRESH_PORT"] :
+      name => local.programs["config-service"].environment["TAGGED_CONFIG_${name}"]
+      } == {
+      HISTORY_TABLE          = output.history_table_name
+      HISTORY_RETENTION_DAYS = "90"
+      HISTORY_REQUIRED       = "true"
+      CLOUD_MAP_NAMESPACE    = output.cloud_map_namespace
+      CLOUD_MAP_SERVICE      = "config-service"
+      REFRESH_PORT           = "50052"
+    }
+    error_message = "config-service does not know the history or the other tasks."
+  }
 }
 
 run "optional_tags" {
@@ -83,6 +103,58 @@ run "without_the_optional_tags" {
     condition     = !contains(keys(module.endpoint_statements.interface_endpoints), "secretsmanager") && [for s in module.endpoint_statements.gateway_endpoints.s3 : s.sid] == ["ImageLayers"]
     error_message = "An endpoint leads to a store that there is not."
   }
+}
+
+run "operators_tenant" {
+  command = plan
+
+  assert {
+    condition     = local.programs["config-service"].environment["TAGGED_CONFIG_OPERATOR_TENANT"] == "operators" && output.operator_tenant == "operators"
+    error_message = "config-service, or the launcher, does not know the operators' tenant."
+  }
+
+  assert {
+    condition     = [for s in module.endpoint_statements.gateway_endpoints.dynamodb : s.sid if contains(s.actions, "dynamodb:Scan")] == ["Table"]
+    error_message = "DynamoDB's endpoint does not let the configuration table be scanned, or another table."
+  }
+}
+
+run "without_an_operators_tenant" {
+  command = plan
+
+  variables {
+    operator_tenant = null
+  }
+
+  assert {
+    condition     = length(local.operator_settings) == 0 && output.operator_tenant == null
+    error_message = "A program knows an operators' tenant that there is not."
+  }
+
+  assert {
+    condition     = !contains(flatten([for s in module.endpoint_statements.gateway_endpoints.dynamodb : s.actions]), "dynamodb:Scan")
+    error_message = "A table can be scanned without need."
+  }
+}
+
+run "an_operators_tenant_that_is_no_tenant_id_is_refused" {
+  command = plan
+
+  variables {
+    operator_tenant = "operators#1"
+  }
+
+  expect_failures = [var.operator_tenant]
+}
+
+run "a_history_of_no_day_is_refused" {
+  command = plan
+
+  variables {
+    history_retention_days = 0
+  }
+
+  expect_failures = [var.history_retention_days]
 }
 
 run "processes_unless_there_are_images" {

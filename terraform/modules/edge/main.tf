@@ -49,8 +49,9 @@ locals {
     }
   }
 
-  # From the first character on, with and without the stage of a REST API: no other path can get around the rules.
-  configuration_paths = "^${var.path_prefix == null ? "" : "(${var.path_prefix})?"}/v1/config(/|:batchGet$|$)"
+  # From the first character on, with and without the stage of a REST API: no other path can get around the rules. The history
+  # takes keys as query arguments, and in bodies.
+  configuration_paths = "^${var.path_prefix == null ? "" : "(${var.path_prefix})?"}/v1/(config(/|:batchGet$|$)|history(:undo)?$)"
 }
 
 resource "aws_wafv2_ip_set" "unlimited" {

@@ -60,7 +60,13 @@ locals {
       from        = "invalidator"
       to          = "config-service"
       port        = var.ports.config_refresh
-      description = "Refresh calls; no other group may reach this port"
+      description = "Refresh calls of the invalidator"
+    }
+    config-to-refresh = {
+      from        = "config-service"
+      to          = "config-service"
+      port        = var.ports.config_refresh
+      description = "Whether a write has reached the other tasks"
     }
   })
 

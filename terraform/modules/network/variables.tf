@@ -52,7 +52,7 @@ variable "ports" {
 
   validation {
     condition     = length(distinct([var.ports.config_http, var.ports.config_grpc, var.ports.config_refresh])) == 3
-    error_message = "ports must give config-service three different ports: the refresh port is admitted to the invalidator only."
+    error_message = "ports must give config-service three different ports: the refresh port is admitted to the invalidator and to config-service only."
   }
 }
 

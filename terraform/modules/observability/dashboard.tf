@@ -108,6 +108,15 @@ locals {
         ["AWS/ApplicationELB", "HTTPCode_ELB_5XX_Count", "LoadBalancer", var.alb_arn_suffix, { stat = "Sum" }],
       ]
     }
+    # Refused ones, and edits that break their schema, on the right: either is rare.
+    changes = {
+      title = "Changes per minute: by operation; refused, and edits that break their schema (right)"
+      metrics = [
+        [{ expression = "SEARCH('{${var.metrics_namespace},service,operation} MetricName=\"config_changes_total\"', 'Sum', 60)" }],
+        concat([var.metrics_namespace, "config_changes_refused_total"], local.config_service, [{ stat = "Sum", label = "refused", yAxis = "right" }]),
+        concat([var.metrics_namespace, "config_guarded_edits_total"], local.config_service, [{ stat = "Sum", label = "edits that break their schema", yAxis = "right" }]),
+      ]
+    }
     invalidator = {
       title = "Invalidator: errors, iterator age (ms), duration p99 (ms)"
       metrics = [
@@ -130,7 +139,7 @@ locals {
     for row in [
       ["fast", "hit_ratio", "hits", "paths", "edge", "cache"],
       ["fresh", "repairs", "sweeps", "bounds", "fanout", "fanout_times"],
-      ["answers", "invalidator", "dead_letters", "blocked", "tasks"],
+      ["answers", "changes", "invalidator", "dead_letters", "blocked", "tasks"],
     ] : [for key in row : key if length(local.widgets[key].metrics) > 0]
   ]
 }

@@ -41,6 +41,13 @@ data "aws_iam_policy_document" "invalidator" {
     resources = [var.journal_table_arn]
   }
 
+  # Append-only: INSERT fails where an item has the key already, and PutItem would replace it.
+  statement {
+    sid       = "AppendToHistory"
+    actions   = ["dynamodb:PartiQLInsert", "dynamodb:Query"]
+    resources = [var.history_table_arn]
+  }
+
   statement {
     sid       = "ReadParameters"
     actions   = ["ssm:GetParameters"]

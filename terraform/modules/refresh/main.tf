@@ -40,6 +40,8 @@ resource "aws_lambda_function" "invalidator" {
         TAGGED_CONFIG_PARAMETER_ROOT               = var.parameter_root
         TAGGED_CONFIG_TABLE                        = var.table_name
         TAGGED_CONFIG_JOURNAL_TABLE                = var.journal_table_name
+        TAGGED_CONFIG_HISTORY_TABLE                = var.history_table_name
+        TAGGED_CONFIG_HISTORY_RETENTION_DAYS       = tostring(var.history_retention_days)
         TAGGED_CONFIG_REFRESH_CREDENTIAL_PARAMETER = var.refresh_credential_parameter
       },
       var.blob_bucket == null ? {} : { TAGGED_CONFIG_BLOB_BUCKET = var.blob_bucket },

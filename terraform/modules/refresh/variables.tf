@@ -208,6 +208,27 @@ variable "journal_table_arn" {
   description = "ARN of the change journal's table."
 }
 
+variable "history_table_name" {
+  type        = string
+  description = "Name of the history's table."
+}
+
+variable "history_table_arn" {
+  type        = string
+  description = "ARN of the history's table."
+}
+
+variable "history_retention_days" {
+  type        = number
+  description = "Days that a change stays in the history."
+  default     = 90
+
+  validation {
+    condition     = var.history_retention_days >= 1 && var.history_retention_days <= 3650 && floor(var.history_retention_days) == var.history_retention_days
+    error_message = "history_retention_days must be a whole number, 1 to 3650."
+  }
+}
+
 variable "table_stream_arn" {
   type        = string
   description = "ARN of the configuration table's stream."

@@ -30,6 +30,19 @@ data "aws_iam_policy_document" "blobs" {
     }
   }
 
+  # Versions of an object. Such a call has a prefix always.
+  statement {
+    sid       = "ListVersionsOfBlobs"
+    actions   = ["s3:ListBucketVersions"]
+    resources = [local.blob_bucket_arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["tenants/*", "global/*"]
+    }
+  }
+
   statement {
     sid       = "EncryptBlobs"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]

@@ -24,6 +24,12 @@ locals {
       methods      = []
       paths        = ["v1/config:batchGet"]
     }
+    history = {
+      priority     = 15
+      target_group = "config"
+      methods      = []
+      paths        = ["v1/history", "v1/history:undo"]
+    }
     config = {
       priority     = 20
       target_group = "config"

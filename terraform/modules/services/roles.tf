@@ -1,6 +1,6 @@
 # Two kinds of role. The execution role starts a task (image, secrets, logs); a task role is what the code in it may
-# do. config-service: its table, the change journal and its parameters; with an optional tag, what blobs.tf or secrets.tf says.
-# order-service: none of these, it calls config-service.
+# do. config-service: its table, the change journal, the history and its parameters, and to find its other tasks; with an
+# optional tag, what blobs.tf or secrets.tf says. order-service: none of these, it calls config-service.
 
 data "aws_partition" "current" {}
 
@@ -100,29 +100,83 @@ resource "aws_iam_role" "task" {
 }
 
 data "aws_iam_policy_document" "config_service" {
-  # TransactWriteItems is no action of IAM: its updates and deletions are. No Scan, no PartiQL, and nothing that no path calls.
+  # ExecuteTransaction is no action of IAM: AWS authorizes it statement by statement. No condition on leading keys: a task writes
+  # the items of every tenant, and the schemas of all tenants (GLOBAL). The code keeps tenants apart (ADR 1).
   statement {
     sid = "TenantConfiguration"
     actions = [
-      "dynamodb:DeleteItem",
       "dynamodb:GetItem",
+      "dynamodb:PartiQLDelete",
+      "dynamodb:PartiQLInsert",
+      "dynamodb:PartiQLUpdate",
       "dynamodb:Query",
-      "dynamodb:UpdateItem",
     ]
     resources = [var.table_arn]
   }
 
-  # A write leaves its entry in the same transaction, authorized by PutItem; sweeps query.
+  # Only with an operators' tenant. A dry run of a schema of all tenants counts the values that would break it, and a Query cannot
+  # span tenants. The role can read each of these items by Query as well. It cannot scan the journal or the history.
+  dynamic "statement" {
+    for_each = var.table_scan_enabled ? [1] : []
+
+    content {
+      sid       = "CountInAllTenants"
+      actions   = ["dynamodb:Scan"]
+      resources = [var.table_arn]
+    }
+  }
+
+  # A write inserts its entry in the same transaction; sweeps query.
   statement {
     sid       = "ChangeJournal"
-    actions   = ["dynamodb:PutItem", "dynamodb:Query"]
+    actions   = ["dynamodb:PartiQLInsert", "dynamodb:Query"]
     resources = [var.journal_table_arn]
+  }
+
+  # Append-only. INSERT fails where an item has the key already; PutItem would replace it, and no condition of IAM can demand
+  # that a call has a condition of its own. No role has another write on this table.
+  statement {
+    sid       = "History"
+    actions   = ["dynamodb:PartiQLInsert", "dynamodb:Query"]
+    resources = [var.history_table_arn]
+  }
+
+  statement {
+    sid       = "HistoryByTime"
+    actions   = ["dynamodb:Query"]
+    resources = ["${var.history_table_arn}/index/ByTime"]
   }
 
   statement {
     sid       = "ReadParameters"
     actions   = ["ssm:GetParameters"]
     resources = [local.parameters_arn]
+  }
+
+  # Parameter Store keeps a parameter's last 100 versions, and who wrote them.
+  statement {
+    sid       = "ParameterHistory"
+    actions   = ["ssm:GetParameterHistory"]
+    resources = [local.parameters_arn]
+  }
+
+  # A write can wait until every task has it. Reads only. The action knows no resource, but these two conditions.
+  statement {
+    sid       = "FindTasks"
+    actions   = ["servicediscovery:DiscoverInstances"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "servicediscovery:NamespaceName"
+      values   = [var.cloud_map_namespace]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "servicediscovery:ServiceName"
+      values   = [var.cloud_map_service]
+    }
   }
 
   statement {

@@ -7,7 +7,7 @@ locals {
 data "aws_iam_policy_document" "secrets" {
   statement {
     sid       = "ReadSecrets"
-    actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+    actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:ListSecretVersionIds"]
     resources = ["${local.secrets_arn}/tenants/*", "${local.secrets_arn}/global/*"]
   }
 

@@ -112,6 +112,28 @@ variable "journal_table_arn" {
   description = "ARN of the change journal's table."
 }
 
+variable "history_table_arn" {
+  type        = string
+  description = "ARN of the history's table."
+}
+
+variable "table_scan_enabled" {
+  type        = bool
+  description = "Whether config-service may scan the configuration table, as it must where there is an operators' tenant."
+  default     = false
+}
+
+variable "cloud_map_namespace" {
+  type        = string
+  description = "Name of the Cloud Map namespace in which tasks register."
+}
+
+variable "cloud_map_service" {
+  type        = string
+  description = "Name of config-service in the namespace."
+  default     = "config-service"
+}
+
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies."

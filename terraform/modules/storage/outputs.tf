@@ -23,6 +23,16 @@ output "journal_table_arn" {
   value       = aws_dynamodb_table.journal.arn
 }
 
+output "history_table_name" {
+  description = "Name of the history's table."
+  value       = aws_dynamodb_table.history.name
+}
+
+output "history_table_arn" {
+  description = "ARN of the history's table. Its index is `<ARN>/index/ByTime`."
+  value       = aws_dynamodb_table.history.arn
+}
+
 output "parameter_root" {
   description = "Path in Parameter Store under which configuration lies."
   value       = var.parameter_root

@@ -30,6 +30,17 @@ variable "journal_table_name" {
   }
 }
 
+variable "history_table_name" {
+  type        = string
+  description = "Name of the table that holds every change, with who made it and when."
+  default     = "TenantConfigurationsHistory"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]{3,255}$", var.history_table_name))
+    error_message = "history_table_name must be 3 to 255 characters out of letters, digits, '_', '.' and '-'."
+  }
+}
+
 variable "parameter_root" {
   type        = string
   description = "Path in Parameter Store under which configuration lies (`<root>/global/...`, `<root>/tenants/<tenant>/...`)."
@@ -59,7 +70,7 @@ variable "global_defaults" {
 
 variable "deletion_protection" {
   type        = bool
-  description = "Whether the table refuses to be deleted."
+  description = "Whether the configuration table and the history refuse to be deleted."
   default     = false
 }
 

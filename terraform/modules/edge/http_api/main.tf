@@ -8,6 +8,8 @@ locals {
     "ANY /v1/config",
     "ANY /v1/config/{proxy+}",
     "POST /v1/config:batchGet",
+    "GET /v1/history",
+    "POST /v1/history:undo",
     "ANY /v1/orders",
     "ANY /v1/orders/{proxy+}",
   ])
@@ -26,11 +28,11 @@ resource "aws_apigatewayv2_api" "this" {
     content {
       allow_origins = cors_configuration.value
       allow_methods = ["DELETE", "GET", "POST", "PUT"]
-      allow_headers = ["authorization", "content-type", "if-match", "if-none-match", "if-range", "range", "x-request-id"]
+      allow_headers = ["authorization", "content-type", "if-match", "if-none-match", "if-range", "range", "x-change-note", "x-request-id"]
       expose_headers = [
         "accept-ranges", "age", "content-range", "etag", "retry-after", "www-authenticate", "x-config-age-ms", "x-config-cache",
-        "x-config-journal-bound-ms", "x-config-origin", "x-config-served-by", "x-config-source", "x-config-staleness-bound-ms",
-        "x-config-version", "x-request-id",
+        "x-config-invalid-new-version", "x-config-journal-bound-ms", "x-config-origin", "x-config-served-by", "x-config-source",
+        "x-config-staleness-bound-ms", "x-config-version", "x-request-id",
       ]
       max_age = 600
     }

@@ -98,7 +98,10 @@ run "only_configuration_may_hold_anything" {
 
   assert {
     condition = alltrue([
-      for path in ["/v1/config", "/v1/config/a", "/v1/config/a/b", "/v1/config:batchGet", "/live/v1/config", "/live/v1/config/a", "/live/v1/config:batchGet"] :
+      for path in [
+        "/v1/config", "/v1/config/a", "/v1/config/a/b", "/v1/config:batchGet", "/live/v1/config", "/live/v1/config/a", "/live/v1/config:batchGet",
+        "/v1/config/a:history", "/v1/config/a:diff", "/v1/config/a:rollback", "/v1/history", "/v1/history:undo", "/live/v1/history", "/live/v1/history:undo",
+      ] :
       can(regex(local.configuration_paths, path))
     ])
     error_message = "A value with markup in it could not be written."
@@ -108,7 +111,7 @@ run "only_configuration_may_hold_anything" {
     condition = !anytrue([
       for path in [
         "/v1/orders", "/v1/orders/v1/config", "/live/v1/orders/v1/config/a", "/v1/configuration", "/v1/config:batchGetX", "/test/v1/config",
-        "//v1/config", "/v1/health",
+        "//v1/config", "/v1/health", "/v1/history/a", "/v1/history:undoX", "/v1/historyX", "/v1/orders/v1/history", "//v1/history",
       ] : can(regex(local.configuration_paths, path))
     ])
     error_message = "A path beside configuration gets around the rules that configuration does not meet."

@@ -25,6 +25,11 @@ output "interface_endpoints" {
             resources = ["${var.parameters_arn}/*", var.refresh_credential_parameter_arn]
           },
           {
+            sid       = "ParameterHistory"
+            actions   = ["ssm:GetParameterHistory"]
+            resources = ["${var.parameters_arn}/*"]
+          },
+          {
             sid       = "ReadRefreshCredential"
             actions   = ["ssm:GetParameter"]
             resources = [var.refresh_credential_parameter_arn, "${var.refresh_credential_parameter_arn}:*"]
@@ -57,7 +62,7 @@ output "interface_endpoints" {
         [
           {
             sid       = "ReadSecrets"
-            actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+            actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:ListSecretVersionIds"]
             resources = ["${var.secrets_arn}/tenants/*", "${var.secrets_arn}/global/*"]
           },
         ],
@@ -103,19 +108,24 @@ output "gateway_endpoints" {
           resources     = ["${var.blob_bucket_arn}/global/*"]
           any_principal = false
         },
-        { sid = "ListBlobs", actions = ["s3:ListBucket"], resources = [var.blob_bucket_arn], any_principal = false },
+        { sid = "ListBlobs", actions = ["s3:ListBucket", "s3:ListBucketVersions"], resources = [var.blob_bucket_arn], any_principal = false },
       ],
     )
     dynamodb = [
       {
         sid = "Table"
         actions = concat(
-          ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"],
-          local.load_test ? ["dynamodb:BatchWriteItem"] : [],
+          ["dynamodb:GetItem", "dynamodb:PartiQLDelete", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:Query"],
+          var.table_scan_enabled ? ["dynamodb:Scan"] : [],
+          local.load_test ? ["dynamodb:BatchWriteItem", "dynamodb:UpdateItem"] : [],
         )
         resources = [var.table_arn]
       },
-      { sid = "Journal", actions = ["dynamodb:PutItem", "dynamodb:Query"], resources = [var.journal_table_arn] },
+      # config-service inserts by PartiQL, the invalidator by PutItem.
+      { sid = "Journal", actions = ["dynamodb:PartiQLInsert", "dynamodb:PutItem", "dynamodb:Query"], resources = [var.journal_table_arn] },
+      # Append-only for every caller.
+      { sid = "History", actions = ["dynamodb:PartiQLInsert", "dynamodb:Query"], resources = [var.history_table_arn] },
+      { sid = "HistoryByTime", actions = ["dynamodb:Query"], resources = ["${var.history_table_arn}/index/ByTime"] },
     ]
   }
 }

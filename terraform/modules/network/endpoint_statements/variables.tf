@@ -33,6 +33,17 @@ variable "journal_table_arn" {
   description = "ARN of the change journal's table."
 }
 
+variable "history_table_arn" {
+  type        = string
+  description = "ARN of the history's table."
+}
+
+variable "table_scan_enabled" {
+  type        = bool
+  description = "Whether config-service may scan the configuration table, as it must where there is an operators' tenant."
+  default     = false
+}
+
 variable "blob_bucket_arn" {
   type        = string
   description = "ARN of the bucket behind `blob_config_*`; null without the tag."

@@ -20,20 +20,31 @@ variables {
   }
 }
 
-run "refresh_port_admits_the_invalidator_only" {
+run "refresh_port_admits_the_invalidator_and_the_other_tasks_only" {
   command = plan
 
   assert {
     condition = [
       for name, rule in aws_vpc_security_group_ingress_rule.connection : name
       if rule.from_port <= 50052 && rule.to_port >= 50052
-    ] == ["invalidator-to-refresh"]
-    error_message = "A rule beside the invalidator's reaches the refresh port."
+    ] == ["config-to-refresh", "invalidator-to-refresh"]
+    error_message = "A rule beside the invalidator's and the tasks' own reaches the refresh port."
   }
 
   assert {
-    condition     = local.connections["invalidator-to-refresh"].from == "invalidator"
+    condition     = [for name in ["config-to-refresh", "invalidator-to-refresh"] : local.connections[name].from] == ["config-service", "invalidator"]
     error_message = "The refresh port is open to someone else."
+  }
+
+  assert {
+    condition     = local.connections["config-to-refresh"].to == "config-service" && keys(aws_vpc_security_group_egress_rule.connection) == keys(aws_vpc_security_group_ingress_rule.connection)
+    error_message = "A task cannot reach the others."
+  }
+
+  # Cloud Map has an interface endpoint, which every caller of APIs reaches (module endpoints).
+  assert {
+    condition     = contains(output.api_caller_names, "config-service")
+    error_message = "A task cannot find the others."
   }
 }
 

@@ -238,6 +238,62 @@ resource "aws_cloudwatch_metric_alarm" "signing_keys_age" {
   ok_actions          = var.alarm_action_arns
 }
 
+# A schema guards what is written through the service. What is written past the service meets no check until it is read, and
+# then a value that breaks its schema is not served.
+resource "aws_cloudwatch_metric_alarm" "guarded_edits" {
+  alarm_name          = "${var.name}-guarded-edits"
+  alarm_description   = "A value that was written past the service breaks its schema, and is not served."
+  namespace           = var.metrics_namespace
+  metric_name         = "config_guarded_edits_total"
+  dimensions          = { service = "config-service" }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+}
+
+# Of both writers: config-service counts writes that went on without their entry, the invalidator events that it will see again.
+resource "aws_cloudwatch_metric_alarm" "history_failures" {
+  alarm_name          = "${var.name}-history-failures"
+  alarm_description   = "Changes cannot be written into the history: it does not say who made them, or not yet."
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_action_arns
+  ok_actions          = var.alarm_action_arns
+
+  metric_query {
+    id          = "failures"
+    expression  = "FILL(writes, 0) + FILL(events, 0)"
+    label       = "Entries of the history that were not written"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = {
+      writes = { metric = "history_failures", dimensions = { service = "config-service" } }
+      events = { metric = "history_append_failures", dimensions = {} }
+    }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = var.metrics_namespace
+        metric_name = metric_query.value.metric
+        dimensions  = metric_query.value.dimensions
+        period      = 60
+        stat        = "Sum"
+      }
+    }
+  }
+}
+
 resource "aws_cloudwatch_metric_alarm" "healthy_tasks" {
   for_each = var.target_group_arn_suffixes
 

@@ -13,6 +13,8 @@ output "alarm_arns" {
       repairs            = aws_cloudwatch_metric_alarm.repairs.arn
       sweep-repairs      = aws_cloudwatch_metric_alarm.sweep_repairs.arn
       journal-sweeps     = aws_cloudwatch_metric_alarm.sweeps.arn
+      guarded-edits      = aws_cloudwatch_metric_alarm.guarded_edits.arn
+      history-failures   = aws_cloudwatch_metric_alarm.history_failures.arn
       signing-keys-age   = aws_cloudwatch_metric_alarm.signing_keys_age.arn
       key-mirror-errors  = aws_cloudwatch_metric_alarm.key_mirror_errors.arn
       journal-writes     = aws_cloudwatch_metric_alarm.journal_writes.arn

@@ -79,6 +79,8 @@ run "dashboard_answers_the_three_questions" {
         # failing
         "4XXError", "5XXError", "HTTPCode_Target_5XX_Count", "HTTPCode_ELB_5XX_Count", "Errors",
         "ApproximateNumberOfMessagesVisible", "BlockedRequests", "CountedRequests", "RunningTaskCount",
+        # changing
+        "config_changes_total", "config_changes_refused_total", "config_guarded_edits_total",
       ] : strcontains(aws_cloudwatch_dashboard.this.dashboard_body, metric)
     ])
     error_message = "A metric is missing on the dashboard."
@@ -117,6 +119,22 @@ run "dashboard_answers_the_three_questions" {
   assert {
     condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "{TaggedConfig,service,by} MetricName=\\\"config_repairs_total\\\"")
     error_message = "The dashboard does not show what found the changes that push missed."
+  }
+
+  # Changes by operation.
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "{TaggedConfig,service,operation} MetricName=\\\"config_changes_total\\\"")
+    error_message = "The dashboard does not show how many changes of which kind there are."
+  }
+
+  assert {
+    condition = [
+      for metric in one([
+        for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.metrics
+        if startswith(widget.properties.title, "Changes per minute")
+      ]) : join("/", [for part in slice(metric, 1, length(metric) - 1) : part]) if length(metric) > 1
+    ] == ["config_changes_refused_total/service/config-service", "config_guarded_edits_total/service/config-service"]
+    error_message = "The dashboard reads a metric that no program emits."
   }
 
   # Both paths, at p50 and p99.

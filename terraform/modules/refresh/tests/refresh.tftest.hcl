@@ -25,6 +25,8 @@ variables {
   table_name                   = "TenantConfigurations"
   journal_table_name           = "TenantConfigurationsJournal"
   journal_table_arn            = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsJournal"
+  history_table_name           = "TenantConfigurationsHistory"
+  history_table_arn            = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsHistory"
   table_stream_arn             = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurations/stream/2026-01-01T00:00:00.000"
   kms_key_arn                  = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 }
@@ -42,6 +44,7 @@ run "role_is_exactly_the_matrix" {
         resources = [var.table_stream_arn]
       }
       AppendToJournal = { actions = ["dynamodb:PutItem"], resources = [var.journal_table_arn] }
+      AppendToHistory = { actions = ["dynamodb:PartiQLInsert", "dynamodb:Query"], resources = [var.history_table_arn] }
       ListStreams     = { actions = ["dynamodb:ListStreams"], resources = ["*"] }
       ReadParameters = {
         actions   = ["ssm:GetParameters"]
@@ -77,6 +80,59 @@ run "role_is_exactly_the_matrix" {
     })
     error_message = "The invalidator's role is not what it was agreed to be: ${data.aws_iam_policy_document.invalidator.json}"
   }
+}
+
+# INSERT fails on an entry that is there. Each other write, a Put too, could replace one.
+run "it_changes_or_deletes_no_entry_of_the_history" {
+  command = plan
+
+  assert {
+    condition = toset(flatten([
+      for s in concat(
+        jsondecode(data.aws_iam_policy_document.invalidator.json).Statement,
+        jsondecode(data.aws_iam_policy_document.blobs.json).Statement,
+        ) : [for action in flatten([s.Action]) : action if can(regex("^(dynamodb:|\\*)", action))] if s.Effect == "Allow" && anytrue([
+          for resource in flatten([s.Resource]) : resource == "*" || startswith(resource, var.history_table_arn) || can(regex("table/.*\\*", resource))
+      ])
+    ])) == toset(["dynamodb:ListStreams", "dynamodb:PartiQLInsert", "dynamodb:Query"])
+    error_message = "An entry of the history could be changed, or none could be written."
+  }
+}
+
+run "it_knows_the_history_and_how_long_entries_stay" {
+  command = plan
+
+  variables {
+    history_retention_days = 30
+  }
+
+  assert {
+    condition = (
+      one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_HISTORY_TABLE"] == var.history_table_name
+      && one(aws_lambda_function.invalidator.environment).variables["TAGGED_CONFIG_HISTORY_RETENTION_DAYS"] == "30"
+    )
+    error_message = "Changes past the service would not be in the history, or stay for another time."
+  }
+}
+
+run "a_history_of_no_day_is_refused" {
+  command = plan
+
+  variables {
+    history_retention_days = 0
+  }
+
+  expect_failures = [var.history_retention_days]
+}
+
+run "a_history_of_half_a_day_is_refused" {
+  command = plan
+
+  variables {
+    history_retention_days = 1.5
+  }
+
+  expect_failures = [var.history_retention_days]
 }
 
 run "the_key_is_used_through_the_two_services_only" {

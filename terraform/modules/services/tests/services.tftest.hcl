@@ -19,6 +19,8 @@ variables {
   order_http_port                  = 8081
   table_arn                        = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurations"
   journal_table_arn                = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsJournal"
+  history_table_arn                = "arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsHistory"
+  cloud_map_namespace              = "tagged-config"
   parameter_root                   = "/tagged-config/config"
   refresh_credential_parameter_arn = "arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/internal/refresh-credential"
   kms_key_arn                      = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000000"
@@ -38,20 +40,97 @@ run "config_service_is_exactly_the_matrix" {
       s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
       }) == jsonencode({
       TenantConfiguration = {
-        actions   = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+        actions   = ["dynamodb:GetItem", "dynamodb:PartiQLDelete", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate", "dynamodb:Query"]
         resources = [var.table_arn]
       }
       ChangeJournal = {
-        actions   = ["dynamodb:PutItem", "dynamodb:Query"]
+        actions   = ["dynamodb:PartiQLInsert", "dynamodb:Query"]
         resources = [var.journal_table_arn]
+      }
+      History = {
+        actions   = ["dynamodb:PartiQLInsert", "dynamodb:Query"]
+        resources = [var.history_table_arn]
+      }
+      HistoryByTime = {
+        actions   = ["dynamodb:Query"]
+        resources = ["arn:aws:dynamodb:eu-west-1:111122223333:table/TenantConfigurationsHistory/index/ByTime"]
       }
       ReadParameters = {
         actions   = ["ssm:GetParameters"]
         resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*"]
       }
+      ParameterHistory = {
+        actions   = ["ssm:GetParameterHistory"]
+        resources = ["arn:aws:ssm:eu-west-1:111122223333:parameter/tagged-config/config/*"]
+      }
+      FindTasks            = { actions = ["servicediscovery:DiscoverInstances"], resources = ["*"] }
       DecryptConfiguration = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
     })
     error_message = "config-service's role is not what it was agreed to be: ${data.aws_iam_policy_document.config_service.json}"
+  }
+}
+
+run "without_an_operators_tenant_nothing_is_scanned" {
+  command = plan
+
+  assert {
+    condition     = !strcontains(data.aws_iam_policy_document.config_service.json, "Scan")
+    error_message = "config-service may scan a table without need."
+  }
+}
+
+run "with_an_operators_tenant_the_configuration_table_alone_is_scanned" {
+  command = plan
+
+  variables {
+    table_scan_enabled = true
+  }
+
+  assert {
+    condition = [
+      for s in jsondecode(data.aws_iam_policy_document.config_service.json).Statement : s if strcontains(jsonencode(s.Action), "Scan")
+    ] == [{ Sid = "CountInAllTenants", Effect = "Allow", Action = "dynamodb:Scan", Resource = var.table_arn }]
+    error_message = "config-service cannot scan the configuration table, or can scan another one: ${data.aws_iam_policy_document.config_service.json}"
+  }
+
+  # The schemas of all tenants lie in the partition GLOBAL.
+  assert {
+    condition = [
+      for s in jsondecode(data.aws_iam_policy_document.config_service.json).Statement : s.Sid
+      if flatten([s.Resource]) == [var.table_arn] && !can(s.Condition)
+    ] == ["TenantConfiguration", "CountInAllTenants"]
+    error_message = "A condition keeps config-service from some of the table's partitions."
+  }
+}
+
+# INSERT fails on an entry that is there. Each other write, a Put too, could replace one.
+run "no_role_changes_or_deletes_an_entry_of_the_history" {
+  command = plan
+
+  assert {
+    condition = toset(flatten([
+      for s in concat(
+        jsondecode(data.aws_iam_policy_document.config_service.json).Statement,
+        jsondecode(data.aws_iam_policy_document.execution.json).Statement,
+        jsondecode(data.aws_iam_policy_document.blobs.json).Statement,
+        jsondecode(data.aws_iam_policy_document.secrets.json).Statement,
+        jsondecode(data.aws_iam_policy_document.keys.json).Statement,
+        ) : [for action in flatten([s.Action]) : action if can(regex("^(dynamodb:|\\*)", action))] if anytrue([
+          for resource in flatten([s.Resource]) : resource == "*" || startswith(resource, var.history_table_arn) || can(regex("table/.*\\*", resource))
+      ])
+    ])) == toset(["dynamodb:PartiQLInsert", "dynamodb:Query"])
+    error_message = "An entry of the history could be changed, or none could be written."
+  }
+}
+
+run "config_service_finds_its_own_tasks_only" {
+  command = plan
+
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.config_service.json).Statement : s.Condition if s.Sid == "FindTasks"
+    ]) == { StringEquals = { "servicediscovery:NamespaceName" = "tagged-config", "servicediscovery:ServiceName" = "config-service" } }
+    error_message = "Other services' instances can be found."
   }
 }
 
@@ -75,8 +154,9 @@ run "with_a_bucket_config_service_writes_tenants_blobs_only" {
         actions   = ["s3:GetObject", "s3:GetObjectVersion"]
         resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1/global/*"]
       }
-      ListBlobs    = { actions = ["s3:ListBucket"], resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1"] }
-      EncryptBlobs = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [var.kms_key_arn] }
+      ListBlobs           = { actions = ["s3:ListBucket"], resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1"] }
+      ListVersionsOfBlobs = { actions = ["s3:ListBucketVersions"], resources = ["arn:aws:s3:::tagged-config-blobs-111122223333-eu-west-1"] }
+      EncryptBlobs        = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [var.kms_key_arn] }
     })
     error_message = "config-service's role for blobs is not what it was agreed to be: ${data.aws_iam_policy_document.blobs.json}"
   }
@@ -87,6 +167,13 @@ run "with_a_bucket_config_service_writes_tenants_blobs_only" {
       for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement : s.Condition if s.Sid == "ListBlobs"
     ]) == { StringLikeIfExists = { "s3:prefix" = ["tenants/*", "global/*"] } }
     error_message = "A missing object would be a 403, or other objects can be listed."
+  }
+
+  assert {
+    condition = one([
+      for s in jsondecode(data.aws_iam_policy_document.blobs.json).Statement : s.Condition if s.Sid == "ListVersionsOfBlobs"
+    ]) == { StringLike = { "s3:prefix" = ["tenants/*", "global/*"] } }
+    error_message = "Versions of other objects can be listed."
   }
 
   assert {
@@ -115,7 +202,7 @@ run "with_a_root_config_service_reads_secrets_only" {
       s.Sid => { actions = sort(flatten([s.Action])), resources = sort(flatten([s.Resource])) }
       }) == jsonencode({
       ReadSecrets = {
-        actions = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+        actions = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:ListSecretVersionIds"]
         resources = [
           "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config/config/global/*",
           "arn:aws:secretsmanager:eu-west-1:111122223333:secret:tagged-config/config/tenants/*",
@@ -264,6 +351,22 @@ run "stage_prefix_and_keys" {
   }
 }
 
+# A condition of the load balancer takes five values.
+run "the_history_with_and_without_the_stage" {
+  command = plan
+
+  variables {
+    path_prefix = "/live"
+  }
+
+  assert {
+    condition = toset(one(one(aws_lb_listener_rule.this["history"].condition).path_pattern).values) == toset([
+      "/v1/history", "/v1/history:undo", "/live/v1/history", "/live/v1/history:undo",
+    ])
+    error_message = "The history has other paths, or a wildcard."
+  }
+}
+
 run "a_prefix_is_one_segment" {
   command = plan
 
@@ -344,6 +447,7 @@ run "paths_without_a_prefix" {
       config           = ["/v1/config", "/v1/config/*"]
       config-batch-get = ["/v1/config:batchGet"]
       health           = ["/v1/health"]
+      history          = ["/v1/history", "/v1/history:undo"]
       order            = ["/v1/orders", "/v1/orders/*"]
     })
     error_message = "The rules are not the API's paths."

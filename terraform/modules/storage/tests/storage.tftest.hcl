@@ -93,6 +93,11 @@ run "what_holds_data_can_be_protected" {
     condition     = aws_dynamodb_table.this.deletion_protection_enabled && aws_kms_key.this.deletion_window_in_days == 30
     error_message = "The table could be deleted by accident, or the key goes at once."
   }
+
+  assert {
+    condition     = aws_dynamodb_table.history.deletion_protection_enabled
+    error_message = "The history could be deleted by accident."
+  }
 }
 
 run "defaults_are_plain_and_described" {
@@ -126,6 +131,62 @@ run "journal" {
     condition     = aws_dynamodb_table.journal.billing_mode == "PAY_PER_REQUEST" && aws_dynamodb_table.journal.hash_key == "PK" && aws_dynamodb_table.journal.range_key == "SK"
     error_message = "The journal's keys or billing mode are not the contract's."
   }
+}
+
+run "history" {
+  command = plan
+
+  assert {
+    condition     = aws_dynamodb_table.history.name == "TenantConfigurationsHistory" && aws_dynamodb_table.history.stream_enabled != true
+    error_message = "The history has another name, or a stream."
+  }
+
+  assert {
+    condition     = aws_dynamodb_table.history.billing_mode == "PAY_PER_REQUEST" && aws_dynamodb_table.history.hash_key == "PK" && aws_dynamodb_table.history.range_key == "SK"
+    error_message = "The history's keys or billing mode are not the contract's."
+  }
+
+  assert {
+    condition = (
+      one(aws_dynamodb_table.history.global_secondary_index).name == "ByTime"
+      && one(aws_dynamodb_table.history.global_secondary_index).hash_key == "PK"
+      && one(aws_dynamodb_table.history.global_secondary_index).range_key == "at"
+    )
+    error_message = "A tenant's changes cannot be read in the order of their time."
+  }
+
+  # What a list of changes shows. A value can be 256 KiB long: it is not stored twice.
+  assert {
+    condition = one(aws_dynamodb_table.history.global_secondary_index).projection_type == "INCLUDE" && toset(one(aws_dynamodb_table.history.global_secondary_index).non_key_attributes) == toset([
+      "key", "version", "previous", "operation", "by", "role", "requestId", "note", "size", "hash", "contentType", "source",
+    ])
+    error_message = "The index has the values, or not what a list shows."
+  }
+
+  assert {
+    condition     = { for attribute in aws_dynamodb_table.history.attribute : attribute.name => attribute.type } == { PK = "S", SK = "S", at = "S" }
+    error_message = "A key is no string."
+  }
+
+  assert {
+    condition     = one(aws_dynamodb_table.history.ttl).enabled && one(aws_dynamodb_table.history.ttl).attribute_name == "expiresAt"
+    error_message = "Entries of the history stay for ever."
+  }
+
+  assert {
+    condition     = one(aws_dynamodb_table.history.point_in_time_recovery).enabled && one(aws_dynamodb_table.history.server_side_encryption).enabled
+    error_message = "The history cannot be recovered, or is not encrypted with the module's key."
+  }
+}
+
+run "a_short_history_name_is_refused" {
+  command = plan
+
+  variables {
+    history_table_name = "H"
+  }
+
+  expect_failures = [var.history_table_name]
 }
 
 run "a_short_table_name_is_refused" {

@@ -30,6 +30,8 @@ run "every_path_but_health_wants_an_id_token_of_the_client" {
       "/v1/config/{proxy+}" = { x-amazon-apigateway-any-method = "[{\"cognito\":[]}]" }
       "/v1/config:batchGet" = { post = "[{\"cognito\":[]}]" }
       "/v1/health"          = { get = "null" }
+      "/v1/history"         = { get = "[{\"cognito\":[]}]" }
+      "/v1/history:undo"    = { post = "[{\"cognito\":[]}]" }
       "/v1/orders"          = { x-amazon-apigateway-any-method = "[{\"cognito\":[]}]" }
       "/v1/orders/{proxy+}" = { x-amazon-apigateway-any-method = "[{\"cognito\":[]}]" }
     }
@@ -224,7 +226,7 @@ run "preflights_of_allowed_origins_want_no_token" {
   assert {
     condition = alltrue([
       for path, methods in jsondecode(aws_api_gateway_rest_api.this.body).paths :
-      try(methods.x-amazon-apigateway-any-method.security, methods.post.security, null) == [{ cognito = [] }]
+      try(methods.x-amazon-apigateway-any-method.security, methods.get.security, methods.post.security, null) == [{ cognito = [] }]
       if path != "/v1/health"
     ])
     error_message = "With preflights, a path wants no token any more."

@@ -171,6 +171,43 @@ run "what_push_loses_shows_without_an_error_of_the_function" {
   }
 }
 
+run "a_value_that_is_not_served_shows" {
+  command = plan
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.guarded_edits.metric_name == "config_guarded_edits_total" && aws_cloudwatch_metric_alarm.guarded_edits.dimensions == tomap({ service = "config-service" })
+      && aws_cloudwatch_metric_alarm.guarded_edits.statistic == "Sum" && aws_cloudwatch_metric_alarm.guarded_edits.threshold == 0
+    )
+    error_message = "A value that breaks its schema could be held back unseen."
+  }
+}
+
+run "a_change_that_is_not_in_the_history_shows" {
+  command = plan
+
+  assert {
+    condition = {
+      for query in aws_cloudwatch_metric_alarm.history_failures.metric_query :
+      one(query.metric).metric_name => jsonencode(coalesce(one(query.metric).dimensions, {})) if length(query.metric) > 0
+    } == { history_failures = jsonencode({ service = "config-service" }), history_append_failures = jsonencode({}) }
+    error_message = "Not both programs that write the history are watched."
+  }
+
+  # Where only one of them has failed, the other has no data.
+  assert {
+    condition = [
+      for query in aws_cloudwatch_metric_alarm.history_failures.metric_query : query.expression if query.return_data == true
+    ] == ["FILL(writes, 0) + FILL(events, 0)"]
+    error_message = "The failures of one program alone would be no alarm."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.history_failures.threshold == 0 && aws_cloudwatch_metric_alarm.history_failures.evaluation_periods == 1
+    error_message = "A change could be missing unseen."
+  }
+}
+
 run "a_broken_link_shows_at_a_rest_api" {
   command = plan
 
@@ -235,6 +272,7 @@ run "every_topic_is_notified_when_it_starts_and_ends" {
           aws_cloudwatch_metric_alarm.stream_lag, aws_cloudwatch_metric_alarm.fanout_failures,
           aws_cloudwatch_metric_alarm.journal_writes, aws_cloudwatch_metric_alarm.key_mirror_stopped,
           aws_cloudwatch_metric_alarm.signing_keys_age,
+          aws_cloudwatch_metric_alarm.guarded_edits, aws_cloudwatch_metric_alarm.history_failures,
         ],
       ) : alarm.alarm_actions == toset(var.alarm_action_arns) && alarm.ok_actions == toset(var.alarm_action_arns) && length(alarm.alarm_description) > 0
     ])
