@@ -15,7 +15,7 @@ local: ## Build and start the whole stack on this machine, without an AWS accoun
 	@$(STACK) up --profile $(or $(PROFILE),local) --emulator $(or $(EMULATOR),ministack) --containers $(or $(DOCKER),auto)
 
 .PHONY: demo
-demo: ## Watch two tenants, and a change of configuration reach every replica
+demo: ## Watch two tenants, a change of configuration reach every replica, and a mistake be undone
 	@$(STACK) demo
 
 .PHONY: local-status
@@ -72,7 +72,7 @@ loadtest-staleness: ## Measure on the local stack how long updates take to be vi
 	@scripts/loadtest staleness --out target/loadtest/staleness $(ARGS)
 
 .PHONY: chaos
-chaos: ## Inject faults into the local stack and compare the staleness of reads with the promised bounds (ARGS='--seed 1,2,3')
+chaos: ## Inject faults into the local stack: staleness of reads against the promised bounds, the change history against the updates (ARGS='--seed 1,2,3')
 	@scripts/loadtest chaos --out target/loadtest/chaos $(ARGS)
 
 .PHONY: loadtest-neighbours
