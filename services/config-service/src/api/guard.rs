@@ -590,7 +590,7 @@ impl Guard {
                 let Some(record) = past(entry) else {
                     continue;
                 };
-                if is_of_the_service || self.is_good(admitted, rules, &record.value).await {
+                if is_of_the_service || self.is_good(admitted, rules, &record.value).await? {
                     return Ok(Verdict::Instead(record));
                 }
             }
@@ -606,7 +606,7 @@ impl Guard {
         if let Some(record) = known.and_then(|entry| entry.record.clone())
             && (record.revision != invalid.revision || record.value != invalid.value)
             && (record.check == Check::Written
-                || self.is_good(admitted, rules, &record.value).await)
+                || self.is_good(admitted, rules, &record.value).await?)
         {
             return Ok(Verdict::Instead(record));
         }
@@ -640,9 +640,18 @@ impl Guard {
         Ok(entries.any(|entry| entry.operation == ChangeOperation::Reject))
     }
 
-    async fn is_good(&self, admitted: &Admitted, rules: &Rules, value: &Value) -> bool {
+    async fn is_good(
+        &self,
+        admitted: &Admitted,
+        rules: &Rules,
+        value: &Value,
+    ) -> Result<bool, StoreError> {
         let found = self.broken(admitted, rules, value).await;
-        found.is_ok_and(|found| found.is_empty())
+        // Too many checks: later, and not an earlier value than the last good one.
+        let found = found.map_err(|_| StoreError::Throttled {
+            backend: self.schemas.backend(),
+        })?;
+        Ok(found.is_empty())
     }
 
     /// Sees to it that the history says what was rejected, once, behind the entry of the edit itself.

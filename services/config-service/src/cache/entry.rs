@@ -558,9 +558,18 @@ fn reconcile_detached(
         }
         (held, found) => revision(held.as_ref()) < revision(found.as_ref()),
     };
+    // Who waits for a lagging copy may have been served what is known, before the read.
+    let is_lagging = context.order == Order::Revisions
+        && match (&old.record, &record) {
+            (Some(held), Some(copy)) => held.stored() > copy.stored(),
+            (Some(held), None) => !old.may_have_removed(held),
+            (None, _) => is_past,
+        };
     // A read that began before the cached state was learnt is the older one, unless its version says otherwise.
     if old.record == record || began.at <= old.since && !is_newer {
-        return Step::keep(Applied::NotNewer);
+        let mut step = Step::keep(Applied::NotNewer);
+        step.effects.is_lagging = is_lagging;
+        return step;
     }
     let mut entry = old.invalidated();
     if is_newer {
@@ -571,7 +580,8 @@ fn reconcile_detached(
         entry.until_ms = context.now_ms;
         entry.epoch = began.epoch;
     }
-    let step = Step::put(entry, Applied::Invalidated);
+    let mut step = Step::put(entry, Applied::Invalidated);
+    step.effects.is_lagging = is_lagging;
     // An older read that is still in flight must not be cached after this one.
     if is_newer { step.detach() } else { step }
 }

@@ -285,6 +285,37 @@ async fn inv2_a_lagging_copy_does_not_replace_what_an_event_brought() {
     assert_eq!(f.value("x").await.as_deref(), Some("v3"));
 }
 
+/// Found by `loadtest chaos`: who joins a read is not answered with less than was served before it joined.
+#[tokio::test(start_paused = true)]
+async fn inv2_a_lagging_copy_answers_nobody_whose_read_a_change_overtook() {
+    let f = layered();
+    f.set("x", parameter("v1", 1_000, 1));
+    f.value("x").await;
+    f.change("x", ChangedTo::Value(parameter("v2", 2_000, 2)));
+    assert_eq!(f.value("x").await.as_deref(), Some("v2"));
+    advance(Duration::from_mins(2)).await;
+    f.memory.hold_reads();
+    let reader = tokio::spawn({
+        let f = f.clone();
+        async move { f.value("x").await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    f.change("x", ChangedTo::Value(parameter("v3", 3_000, 3)));
+    f.memory.release(1);
+    assert_eq!(reader.await.unwrap().as_deref(), Some("v3"), "and not v1");
+
+    // Nor with what is known to be deleted.
+    advance(Duration::from_mins(2)).await;
+    let reader = tokio::spawn({
+        let f = f.clone();
+        async move { f.value("x").await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    f.change("x", ChangedTo::Absent(5_000));
+    f.memory.release(1);
+    assert_eq!(reader.await.unwrap(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn inv2_a_change_that_names_what_is_held_changes_nothing() {
     let f = fixture();
