@@ -12,5 +12,5 @@ mod stack;
 mod standalone;
 
 pub use role::role_credentials;
-pub use stack::{Stack, User, grpc_client, poll_until};
+pub use stack::{Stack, User, call, grpc_client, poll_until};
 pub use standalone::{JwksServer, Standalone, program};

@@ -412,6 +412,29 @@ impl Interceptor for WithToken {
     }
 }
 
+/// A call of the REST facade, with a note for the history: the answer's status, and its body, as text if it is no JSON.
+pub async fn call(
+    stack: &Stack,
+    user: &User,
+    method: reqwest::Method,
+    url: &str,
+    note: &str,
+    body: Option<&str>,
+) -> anyhow::Result<(u16, Value)> {
+    let mut request = stack
+        .web
+        .request(method, url)
+        .bearer_auth(&user.token)
+        .header("x-change-note", note);
+    if let Some(body) = body {
+        request = request.body(body.to_owned());
+    }
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    let text = answer.text().await?;
+    Ok((status, serde_json::from_str(&text).unwrap_or(json!(text))))
+}
+
 /// A plain client of one replica.
 pub async fn grpc_client(
     address: &str,

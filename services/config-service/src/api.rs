@@ -44,6 +44,7 @@ mod read;
 pub(crate) mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod undo;
 
 /// Most keys in one batch.
 pub(crate) const MAX_BATCH: usize = 100;

@@ -1,36 +1,13 @@
 //! Who changed what, and how it is undone.
 
 use anyhow::Context;
-use e2e::{Stack, User, grpc_client, poll_until};
+use e2e::{Stack, User, call, grpc_client, poll_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tagged_config_proto::v1::{
     GetConfigRequest, ListHistoryRequest, PutConfigRequest, RollbackConfigRequest,
 };
 use tonic::Code;
-
-/// An answer's status and body.
-async fn call(
-    stack: &Stack,
-    user: &User,
-    method: Method,
-    url: &str,
-    note: &str,
-    body: Option<&str>,
-) -> anyhow::Result<(u16, Value)> {
-    let mut request = stack
-        .web
-        .request(method, url)
-        .bearer_auth(&user.token)
-        .header("x-change-note", note);
-    if let Some(body) = body {
-        request = request.body(body.to_owned());
-    }
-    let answer = request.send().await?;
-    let status = answer.status().as_u16();
-    let text = answer.text().await?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(json!(text))))
-}
 
 /// What is seen of each change: operation, whether its author is known, and note; newest first.
 fn seen(page: &Value) -> Vec<(String, String, String)> {

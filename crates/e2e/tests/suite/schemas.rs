@@ -20,14 +20,7 @@ async fn call(
     url: &str,
     body: Option<&str>,
 ) -> anyhow::Result<(u16, Value)> {
-    let mut request = stack.web.request(method, url).bearer_auth(&user.token);
-    if let Some(body) = body {
-        request = request.body(body.to_owned());
-    }
-    let answer = request.send().await?;
-    let status = answer.status().as_u16();
-    let text = answer.text().await?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(json!(text))))
+    e2e::call(stack, user, method, url, "", body).await
 }
 
 /// Writes a schema that all replicas have then.

@@ -29,7 +29,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::{
     api::{
         ConfigApi, ExplainedLayer, Fallback, Served,
-        history::{Culprit, Earlier, Outcome},
+        history::{Earlier, Outcome},
+        undo::Culprit,
     },
     cache::Awaited,
     cache::State,

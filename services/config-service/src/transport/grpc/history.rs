@@ -12,7 +12,8 @@ use crate::{
     api::{
         breaks::Breaks,
         diff::Diff,
-        history::{Changes, DryRun, HistoryQuery, Undone, WriteContext},
+        history::{Changes, DryRun, HistoryQuery, WriteContext},
+        undo::Undone,
     },
     errors::ApiError,
 };
