@@ -1,6 +1,7 @@
 //! Who changed what, and how it is undone.
 
 use anyhow::Context;
+use aws_sdk_dynamodb::types::AttributeValue as Attribute;
 use e2e::{Stack, User, call, grpc_client, poll_until};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -592,5 +593,196 @@ async fn an_undo_keeps_to_its_window_and_a_dry_run_is_one_however_it_is_spelt() 
     );
     let (status, _) = call(&stack, &writer, Method::GET, &url(":history"), "", None).await?;
     assert_eq!(status, 400);
+    Ok(())
+}
+
+/// All entries of a key, page by page.
+async fn paged(
+    stack: &Stack,
+    user: &User,
+    url: &str,
+    size: usize,
+) -> anyhow::Result<Vec<(String, String, String)>> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    for _ in 0..50 {
+        let page = format!("{url}:history?page_size={size}&page_token={token}");
+        let (status, page) = call(stack, user, Method::GET, &page, "", None).await?;
+        assert_eq!(status, 200, "{page}");
+        let found = seen(&page);
+        assert!(found.len() <= size, "{page}");
+        all.extend(found);
+        page["nextPageToken"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut token);
+        if token.is_empty() {
+            return Ok(all);
+        }
+    }
+    anyhow::bail!("there is no end of it: {all:?}")
+}
+
+#[tokio::test]
+async fn pages_of_blobs_and_parameters_have_each_change_once() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let writer = stack.writer().await?;
+    let url = |key: &str| format!("http://{}/v1/config/{key}", stack.http[0]);
+    let blob = url("blob_config_paged");
+    let pause = || tokio::time::sleep(std::time::Duration::from_millis(1_200));
+    for note in ["one", "two"] {
+        let (status, _) = call(&stack, &writer, Method::PUT, &blob, note, Some("1")).await?;
+        assert_eq!(status, 201);
+        pause().await;
+        let (status, _) = call(&stack, &writer, Method::DELETE, &blob, note, None).await?;
+        assert_eq!(status, 200);
+        pause().await;
+    }
+    let wanted = owned(&[
+        ("delete", "writer", "two"),
+        ("put", "writer", "two"),
+        ("delete", "writer", "one"),
+        ("put", "writer", "one"),
+    ]);
+    let below_root = format!("tenants/{}/paged", writer.tenant);
+    for value in ["1", "2"] {
+        stack.put_parameter(&below_root, value, false).await?;
+        pause().await;
+        stack.delete_parameter(&below_root).await?;
+        pause().await;
+    }
+    stack.put_parameter(&below_root, "3", false).await?;
+    let parameter = url("param_config_paged");
+    poll_until("the deletions of the parameter", async || {
+        let all = paged(&stack, &writer, &parameter, 100).await?;
+        Ok(all
+            .iter()
+            .filter(|(operation, ..)| operation == "delete")
+            .count()
+            == 2)
+    })
+    .await?;
+    let whole = paged(&stack, &writer, &parameter, 100).await?;
+    for size in [1, 2, 3] {
+        assert_eq!(paged(&stack, &writer, &blob, size).await?, wanted, "{size}");
+        assert_eq!(
+            paged(&stack, &writer, &parameter, size).await?,
+            whole,
+            "{size}"
+        );
+    }
+    assert_eq!(paged(&stack, &writer, &blob, 100).await?, wanted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_in_s3_is_nobodys_write() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let writer = stack.writer().await?;
+    let url = format!("http://{}/v1/config/blob_config_copied", stack.http[0]);
+    let (status, _) = call(&stack, &writer, Method::PUT, &url, "mine", Some("1")).await?;
+    assert_eq!(status, 201);
+    // Its time tells it apart, where it is more than clocks may be.
+    tokio::time::sleep(std::time::Duration::from_millis(6_500)).await;
+    let key = format!("tenants/{}/copied", writer.tenant);
+    aws_sdk_s3::Client::new(&stack.sdk)
+        .copy_object()
+        .bucket(&stack.bucket)
+        .copy_source(format!("{}/{key}", stack.bucket))
+        .key(&key)
+        .send()
+        .await?;
+    let (_, page) = call(
+        &stack,
+        &writer,
+        Method::GET,
+        &format!("{url}:history"),
+        "",
+        None,
+    )
+    .await?;
+    assert_eq!(
+        seen(&page),
+        owned(&[("put", "", ""), ("put", "writer", "mine")]),
+        "{page}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_early_version_is_found_behind_megabytes_of_others() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let writer = stack.writer().await?;
+    let url = format!("http://{}/v1/config/tenant_config_large", stack.http[0]);
+    let mut first = None;
+    // Twice what DynamoDB reads in one page.
+    for n in 0..8 {
+        let value = format!("\"{n}{}\"", "x".repeat(250_000));
+        let answer = loop {
+            let put = call(&stack, &writer, Method::PUT, &url, "", Some(&value));
+            let (status, answer) = put.await?;
+            if status != 429 {
+                assert!(status < 300, "{answer}");
+                break answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        };
+        first = first.or(answer["version"].as_i64());
+    }
+    let first = first.unwrap();
+    let (status, answer) = call(
+        &stack,
+        &writer,
+        Method::GET,
+        &format!("{url}?version={first}"),
+        "",
+        None,
+    )
+    .await?;
+    assert_eq!(status, 200);
+    assert!(answer["value"].as_str().unwrap().starts_with("\"0x"));
+    Ok(())
+}
+
+/// Its own entry came to the end of its retention while it was in force.
+#[tokio::test]
+async fn what_is_replaced_after_the_retention_is_kept_anew() -> anyhow::Result<()> {
+    let stack = Stack::connect().await?;
+    let writer = stack.writer().await?;
+    let url = format!("http://{}/v1/config/tenant_config_stable", stack.http[0]);
+    let old = time::OffsetDateTime::now_utc() - time::Duration::days(100);
+    let written = old.format(&time::format_description::well_known::Rfc3339)?;
+    let version = (old.unix_timestamp_nanos() / 1_000_000).to_string();
+    aws_sdk_dynamodb::Client::new(&stack.sdk)
+        .put_item()
+        .table_name(&stack.table)
+        .item("PK", Attribute::S(format!("TENANT#{}", writer.tenant)))
+        .item("SK", Attribute::S("CONFIG#stable".to_owned()))
+        .item("configValue", Attribute::S("\"stable\"".to_owned()))
+        .item("version", Attribute::N(version.clone()))
+        .item("assignedVersion", Attribute::N(version.clone()))
+        .item("lastModified", Attribute::S(written))
+        .send()
+        .await?;
+    let then = (old + time::Duration::minutes(1))
+        .format(&time::format_description::well_known::Rfc3339)?;
+    let as_of = format!("{url}?as_of={}", then.replace('+', "%2B"));
+    let (status, _) = call(&stack, &writer, Method::GET, &as_of, "", None).await?;
+    assert_eq!(status, 404, "the history does not know of it");
+    let (status, answer) = call(&stack, &writer, Method::PUT, &url, "", Some("1")).await?;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = call(&stack, &writer, Method::GET, &as_of, "", None).await?;
+    assert_eq!((status, &answer["value"]), (200, &json!("\"stable\"")));
+    let rollback = json!({"version": version.parse::<i64>()?}).to_string();
+    let rollback_url = format!("{url}:rollback");
+    let (status, answer) = call(
+        &stack,
+        &writer,
+        Method::POST,
+        &rollback_url,
+        "",
+        Some(&rollback),
+    )
+    .await?;
+    assert_eq!(status, 200, "{answer}");
     Ok(())
 }

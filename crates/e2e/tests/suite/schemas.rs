@@ -334,6 +334,28 @@ async fn operators_keep_schemas_of_all_tenants_and_tenants_stricter_ones() -> an
     .await?;
     assert_eq!(put(&writer, "{\"max\": 5}").await?.0, 422);
     assert_eq!(put(&writer, "{\"max\": 2}").await?.0, 200);
+    // Operators have its history, and tenants learn that it changed, and not who changed it.
+    let history = format!("{schema}:history");
+    let entries = async |user: &User| {
+        let (status, page) = call(&stack, user, Method::GET, &history, None).await?;
+        assert_eq!(status, 200, "{page}");
+        anyhow::Ok(page["entries"].as_array().unwrap().clone())
+    };
+    let of_operators = entries(&operator).await?;
+    assert_eq!(of_operators.len(), 1);
+    assert_eq!(of_operators[0]["role"], "admin");
+    let of_all: Vec<_> = entries(&writer).await?;
+    let of_all = of_all.iter().filter(|entry| entry["origin"] == "global");
+    for entry in of_all {
+        assert_eq!(
+            (&entry["by"], &entry["requestId"]),
+            (&json!("operator"), &json!(""))
+        );
+    }
+    let version = &of_operators[0]["version"];
+    let earlier = format!("{schema}?version={version}");
+    let (status, answer) = call(&stack, &operator, Method::GET, &earlier, None).await?;
+    assert_eq!((status, &answer["value"]), (200, &json!(SCHEMA)));
     // Nobody else's admin writes for all.
     let stranger = stack.writer().await?;
     assert_eq!(put(&stranger, "{\"max\": 5}").await?.0, 201);

@@ -631,8 +631,9 @@ impl ConfigApi {
             (Some(_), Some(last)) => last.at_ms,
             _ => request.since_ms,
         };
+        // The store's time of a deletion can be a little after the service's.
         let noted = HistoryRequest {
-            since_ms,
+            since_ms: since_ms.saturating_sub(NEAR_MS),
             until_ms,
             after: None,
             limit: MAX_PAGE,
@@ -652,7 +653,9 @@ impl ConfigApi {
             match noted.operation {
                 ChangeOperation::Delete => {}
                 ChangeOperation::Reject => {
-                    insert(&mut merged, &mut is_named, noted);
+                    if noted.at_ms >= since_ms {
+                        insert(&mut merged, &mut is_named, noted);
+                    }
                     continue;
                 }
                 ChangeOperation::Put | ChangeOperation::Rollback => continue,
@@ -671,7 +674,8 @@ impl ConfigApi {
                     merged[index].1 = noted;
                     is_named[index] = true;
                 }
-                None => insert(&mut merged, &mut is_named, noted),
+                None if noted.at_ms >= since_ms => insert(&mut merged, &mut is_named, noted),
+                None => {}
             }
         }
         let mut next = page.next_after;
